@@ -1,0 +1,10 @@
+/**
+ * Every third-party dependency of the program, pinned, in one place.
+ *
+ * Full `npm:` specifiers, because a module imported from a URL has no import map. What not every run needs is loaded
+ * on demand.
+ *
+ * @module
+ */
+export { Tokenizer as HuggingFaceTokenizer } from "npm:@huggingface/tokenizers@0.2.0";
+export { Template } from "npm:@huggingface/jinja@0.5.11";

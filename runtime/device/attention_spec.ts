@@ -1,0 +1,72 @@
+/**
+ * What one attention layer computes, as data. Every device reads these objects and nothing else.
+ *
+ * Order of operations: score = scale · q·k → softcap → + bias → mask → softmax (+ sink logit in the denominator).
+ * A row that sees no key at all gives zeros.
+ *
+ * @module
+ */
+import type { Tensor } from "./device.ts";
+
+/** One attention layer: heads, score rules and mask. */
+export interface AttentionSpec {
+  readonly heads: number;
+  /** Divides `heads`; 1 is multi-query attention (https://arxiv.org/abs/1911.02150). */
+  readonly kvHeads: number;
+  /** Default 1 / sqrt(headDim). */
+  readonly scale?: number;
+  /** s = cap · tanh(s / cap), before bias and mask (Gemma 2). */
+  readonly softcap?: number;
+  readonly bias?: PositionBias;
+  readonly mask: AttentionMask;
+  /** f32 [heads]; joins the softmax denominator only (GPT-OSS). */
+  readonly sinkLogits?: Tensor;
+}
+
+/** What is added to a score by distance. */
+export type PositionBias =
+  /** −slope[head] · |q − k| (https://arxiv.org/abs/2108.12409). */
+  | { readonly kind: "alibi"; readonly slopes: Float32Array }
+  /** T5's relative buckets: table is f32 [buckets, heads]. */
+  | {
+    readonly kind: "buckets";
+    readonly table: Tensor;
+    readonly maxDistance: number;
+    readonly bidirectional: boolean;
+  };
+
+/** Which keys a query sees: `causal` and (`window` or `keepFirst` or `blocks`). Positions, not rows. */
+export interface AttentionMask {
+  readonly causal: boolean;
+  /** The first n tokens see each other both ways. */
+  readonly prefix?: number;
+  readonly window?: { readonly left: number; readonly right: number };
+  /** The first n keys stay visible beyond the window (StreamingLLM's attention sinks). */
+  readonly keepFirst?: number;
+  readonly blocks?: BlockMask;
+}
+
+/** BigBird's pattern: local, global and random blocks. */
+export interface BlockMask {
+  /** Tokens in a block. */
+  readonly size: number;
+  /** Blocks visible on each side. */
+  readonly local: number;
+  /** Blocks that see and are seen by all. */
+  readonly global: readonly number[];
+  /** random[head][queryBlock] = key blocks. */
+  readonly random: readonly (readonly (readonly number[])[])[];
+}
+
+/** The definition of the mask: true when, in `head`, query position `q` sees key position `k`. */
+export function visible(mask: AttentionMask, head: number, q: number, k: number): boolean {
+  const { causal, prefix = 0, window, keepFirst = 0, blocks } = mask;
+  if (causal && k > q && !(k < prefix && q < prefix)) return false;
+  if (!window && !blocks) return true;
+  if (k < keepFirst) return true;
+  if (window && q - k <= window.left && k - q <= window.right) return true;
+  if (!blocks) return false;
+  const qb = Math.floor(q / blocks.size), kb = Math.floor(k / blocks.size);
+  return Math.abs(qb - kb) <= blocks.local || blocks.global.includes(kb) ||
+    blocks.global.includes(qb) || (blocks.random[head]?.[qb] ?? []).includes(kb);
+}

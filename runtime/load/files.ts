@@ -1,0 +1,25 @@
+/**
+ * Where the files of a checkpoint are: a folder, the embedded model, a browser's File handles.
+ *
+ * @module
+ */
+
+/** A read-only set of named files. */
+export interface Files {
+  /** For messages: a path or a name. */
+  readonly label: string;
+  /** Names in the folder, without sub-folders' contents. */
+  list(): Promise<readonly string[]>;
+  /** Whole text of a file; undefined when there is none of that name. */
+  text(name: string): Promise<string | undefined>;
+  /** Opens a file for random access. Throws when there is none of that name. */
+  open(name: string): Promise<RandomAccessFile>;
+}
+
+/** A file read by byte ranges. */
+export interface RandomAccessFile {
+  readonly size: number;
+  /** Fills `into` from byte `offset` on. Throws when the file ends before. */
+  read(offset: number, into: Uint8Array): Promise<void>;
+  close(): void;
+}

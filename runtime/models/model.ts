@@ -1,0 +1,130 @@
+/**
+ * What a model definition gets (config, weights, device) and what it gives (something that runs).
+ *
+ * A definition is one function: its outer part declares weights, the inner part runs. Declarations are synchronous;
+ * the loader streams every declared tensor afterwards, in file order, and then complains about those left over.
+ *
+ * @module
+ */
+import type { CacheDType, Device, KvCache, Segment, Tensor } from "../device/device.ts";
+
+/** Typed reader of config.json. An absent key without a fallback, or one of the wrong type, is an error. */
+export interface Config {
+  int(key: string, fallback?: number): number;
+  float(key: string, fallback?: number): number;
+  flag(key: string, fallback?: boolean): boolean;
+  text(key: string, fallback?: string): string;
+  /** A list of numbers. */
+  numbers(key: string, fallback?: readonly number[]): readonly number[];
+  /** A list of strings. */
+  texts(key: string, fallback?: readonly string[]): readonly string[];
+  /** True when the key is there and not null. */
+  has(key: string): boolean;
+  /** The object under `key`; an empty one when it is absent or null. */
+  object(key: string): Config;
+  /** Throws an error that names the key unless its value is absent, null or one of `values`. */
+  only(key: string, ...values: readonly (string | number | boolean)[]): void;
+}
+
+/** How a declared tensor differs from the one in the file. Applied while it streams. */
+export interface WeightOptions {
+  /** The file holds [in, out] (GPT-2's Conv1D). */
+  readonly transpose?: boolean;
+  /** Only these rows of the tensor in the file: one of several parts of a fused projection. */
+  readonly rows?: { readonly from: number; readonly to: number };
+  /** Added to every element (Gemma stores RMSNorm weights minus one). */
+  readonly plus?: number;
+}
+
+export type Apply = (x: Tensor) => Tensor;
+/** An embedding table, which a tied output layer uses as a `linear`. */
+export interface Embedding {
+  (ids: Uint32Array): Tensor;
+  asLinear(x: Tensor): Tensor;
+}
+
+/** Weights under a prefix; remembers what was declared, so that missing and unread tensors are found. */
+export interface Weights {
+  at(prefix: string): Weights;
+  /** Builds `count` layers from `prefix.0`, `prefix.1`, … */
+  list<T>(prefix: string, count: number, build: (w: Weights, index: number) => T): T[];
+  has(name: string): boolean;
+  /** `name.weight` [out, in] and, if `bias`, `name.bias` [out]. */
+  linear(
+    name: string,
+    shape: { readonly in: number; readonly out: number; readonly bias?: boolean } & WeightOptions,
+  ): Apply;
+  /** `name.weight` [size]. */
+  rmsNorm(name: string, size: number, eps: number, options?: WeightOptions): Apply;
+  /** `name.weight` [size] and, unless `bias` is false, `name.bias`. */
+  layerNorm(name: string, size: number, eps: number, options?: { readonly bias?: boolean }): Apply;
+  /** `name.weight` [vocabulary, hidden]. */
+  embedding(name: string, shape: { readonly vocabulary: number; readonly hidden: number }): Embedding;
+  /** A matrix or vector under its full name (no `.weight` added), for what the above do not cover. */
+  tensor(name: string, shape: readonly number[], options?: WeightOptions): () => Tensor;
+  /** Names under this prefix that a checkpoint may hold and the model does not need (e.g. saved buffers). */
+  ignore(...names: readonly string[]): void;
+}
+
+/** One pass of a decoder: packed tokens of one or more sequences, and the rows whose logits are wanted. */
+export interface Batch {
+  readonly ids: Uint32Array;
+  readonly segments: readonly Segment[];
+  /** [layer][segment] */
+  readonly caches: readonly (readonly KvCache[])[];
+  /** u32; rows of the packed tokens. */
+  readonly logitRows: Tensor;
+}
+
+/** What a family tells about itself, for `inspect`, `plan` and limits. */
+export interface ModelFacts {
+  readonly hiddenSize: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly vocabulary: number;
+  /** Trained context length in tokens; undefined when positions have no bound. */
+  readonly contextLength: number | undefined;
+  /** True when positions beyond `contextLength` cannot be computed (learned tables) rather than being merely untrained. */
+  readonly contextIsHard: boolean;
+  /** In words, for people: "grouped-query, RoPE (llama3)", "ALiBi", … */
+  readonly attention: string;
+}
+
+/** A decoder: ids in, logits out, keys and values cached. */
+export interface Decoder {
+  readonly kind: "decoder";
+  readonly facts: ModelFacts;
+  /** One a layer, for a new sequence. */
+  createCaches(dtype: CacheDType): KvCache[];
+  /** → [logitRows, vocabulary] */
+  forward(batch: Batch): Tensor;
+}
+
+/** An encoder: ids in, hidden states out. */
+export interface Encoder {
+  readonly kind: "encoder";
+  readonly facts: ModelFacts;
+  /** → [ids, hidden] */
+  encode(input: { readonly ids: Uint32Array; readonly segments: readonly Segment[] }): Tensor;
+}
+
+/** Encoder and decoder with cross-attention. */
+export interface Seq2Seq {
+  readonly kind: "seq2seq";
+  readonly facts: ModelFacts;
+  /** The id that decoding starts with. */
+  readonly decoderStart: number;
+  /** → [ids, hidden] */
+  encode(input: { readonly ids: Uint32Array; readonly segments: readonly Segment[] }): Tensor;
+  /** Self-attention caches, one a decoder layer. */
+  createCaches(dtype: CacheDType): KvCache[];
+  /** Cross-attention caches filled from an encoder's result, one a decoder layer. Records; inside a step. */
+  createMemory(hidden: Tensor, dtype: CacheDType): KvCache[];
+  /** → [logitRows, vocabulary]; memory is [layer][segment] */
+  forward(batch: Batch & { readonly memory: readonly (readonly KvCache[])[] }): Tensor;
+}
+
+export type Model = Decoder | Encoder | Seq2Seq;
+export type ModelDefinition = (device: Device, weights: Weights, config: Config) => Model;
