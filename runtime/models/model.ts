@@ -74,6 +74,11 @@ export interface Batch {
   readonly caches: readonly (readonly KvCache[])[];
   /** u32; rows of the packed tokens. */
   readonly logitRows: Tensor;
+  /**
+   * Tokens of the whole prompt when this pass is only a chunk of it; RoPE frequencies that depend on the length of
+   * the sequence look at it, so that a prompt gives the same in one pass and in chunks.
+   */
+  readonly promptLength?: number;
 }
 
 /** What a family tells about itself, for `inspect`, `plan` and limits. */

@@ -1,0 +1,35 @@
+/**
+ * Activation functions by the names that configs use.
+ *
+ * @module
+ */
+import type { Activation } from "../device/device.ts";
+import type { Config } from "./model.ts";
+
+const ACTIVATIONS: Readonly<Record<string, Activation>> = {
+  silu: "silu",
+  swish: "silu",
+  gelu: "gelu",
+  gelu_new: "gelu_tanh",
+  gelu_fast: "gelu_tanh",
+  gelu_pytorch_tanh: "gelu_tanh",
+  quick_gelu: "quick_gelu",
+  relu: "relu",
+  relu2: "relu2",
+  tanh: "tanh",
+  sigmoid: "sigmoid",
+};
+
+/**
+ * Reads the activation under `key`, e.g. `hidden_act`.
+ *
+ * @throws RangeError for a name that is not known
+ */
+export function activationFromConfig(config: Config, key: string, fallback?: string): Activation {
+  const name = config.text(key, fallback);
+  if (!Object.hasOwn(ACTIVATIONS, name)) {
+    const known = Object.keys(ACTIVATIONS).join(", ");
+    throw new RangeError(`Cannot use ${key} "${name}": supported are ${known}`);
+  }
+  return ACTIVATIONS[name]!;
+}

@@ -1,0 +1,98 @@
+/**
+ * MPT: pre-norm decoder with ALiBi, one fused projection for queries, keys and values, and a tied output layer.
+ *
+ * - ALiBi: https://arxiv.org/abs/2108.12409, which is why it reads past `max_seq_len` (StoryWriter: 65k and more)
+ * - Reference: transformers, models/mpt/modeling_mpt.py; biases and shared keys as in llm-foundry
+ *
+ * @module
+ */
+import type { AttentionSpec } from "../device/attention_spec.ts";
+import type { Device } from "../device/device.ts";
+import { mptSlopes } from "./alibi.ts";
+import { decoder, type DecoderLayer, headSharing, selfAttention } from "./decoder.ts";
+import type { Apply, Config, Decoder, Weights } from "./model.ts";
+
+/** MPT, MPT-StoryWriter, and lakh's storyteller. */
+export function mpt(device: Device, weights: Weights, config: Config): Decoder {
+  const hiddenSize = config.int("d_model");
+  const intermediate = Math.floor(hiddenSize * config.float("expansion_ratio", 4));
+  const vocabulary = config.int("vocab_size");
+  const heads = config.int("n_heads");
+  const headDim = hiddenSize / heads;
+  const eps = config.float("layer_norm_epsilon", 1e-5);
+  const bias = !config.flag("no_bias", true);
+  config.only("norm_type", "low_precision_layernorm", "layernorm");
+  config.only("tie_word_embeddings", true);
+
+  const attn = config.object("attn_config");
+  attn.only("alibi", true);
+  attn.only("qk_ln", false);
+  attn.only("qk_gn", false);
+  attn.only("prefix_lm", false);
+  attn.only("sliding_window_size", -1);
+  attn.only("attn_type", "multihead_attention", "multiquery_attention", "grouped_query_attention");
+  if (!attn.flag("alibi", false)) {
+    throw new RangeError('Cannot load an MPT model without "alibi": true in attn_config: learned positions');
+  }
+  const type = attn.text("attn_type", "multihead_attention");
+  const shared = type === "multiquery_attention" ? 1 : attn.int("kv_n_heads", heads);
+  const kvHeads = type === "multihead_attention" ? heads : shared;
+  const clip = attn.has("clip_qkv") ? attn.float("clip_qkv") : Infinity;
+  const spec: AttentionSpec = {
+    heads,
+    kvHeads,
+    scale: attn.float("softmax_scale", headDim ** -0.5),
+    bias: { kind: "alibi", slopes: mptSlopes(heads, attn.float("alibi_bias_max", 8)) },
+    mask: { causal: true },
+  };
+
+  const clipped = (project: Apply): Apply =>
+    clip === Infinity ? project : (x) => device.clamp(project(x), -clip, clip);
+
+  function layer(w: Weights): DecoderLayer {
+    const attnNorm = w.layerNorm("norm_1", hiddenSize, eps, { bias });
+    // Wqkv holds queries, keys and values one below the other
+    const qkv = (from: number, rows: number) =>
+      clipped(w.linear("attn.Wqkv", { in: hiddenSize, out: rows, bias, rows: { from, to: from + rows } }));
+    const attend = selfAttention(device, {
+      q: qkv(0, hiddenSize),
+      k: qkv(hiddenSize, kvHeads * headDim),
+      v: qkv(hiddenSize + kvHeads * headDim, kvHeads * headDim),
+      o: w.linear("attn.out_proj", { in: hiddenSize, out: hiddenSize, bias }),
+      spec,
+    });
+    const mlpNorm = w.layerNorm("norm_2", hiddenSize, eps, { bias });
+    const up = w.linear("ffn.up_proj", { in: hiddenSize, out: intermediate, bias });
+    const down = w.linear("ffn.down_proj", { in: intermediate, out: hiddenSize, bias });
+
+    return (x, caches, batch) => {
+      x = device.add(x, attend(attnNorm(x), caches, batch));
+      return device.add(x, down(device.activate(up(mlpNorm(x)), "gelu")));
+    };
+  }
+
+  const embed = weights.embedding("transformer.wte", { vocabulary, hidden: hiddenSize });
+  const layers = weights.list("transformer.blocks", config.int("n_layers"), layer);
+  const norm = weights.layerNorm("transformer.norm_f", hiddenSize, eps, { bias });
+  const logitScale = config.float("logit_scale", 1);
+
+  return decoder(device, {
+    facts: {
+      hiddenSize,
+      layers: layers.length,
+      heads,
+      kvHeads,
+      headDim,
+      vocabulary,
+      contextLength: config.int("max_seq_len"),
+      contextIsHard: false,
+      attention: `${headSharing(heads, kvHeads)}, ALiBi`,
+    },
+    embed: ({ ids }) => embed(ids),
+    layers,
+    output(x) {
+      const logits = embed.asLinear(norm(x));
+      return logitScale === 1 ? logits : device.scale(logits, logitScale);
+    },
+  });
+}

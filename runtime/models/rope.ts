@@ -1,0 +1,226 @@
+/**
+ * Rotary position embeddings as a config describes them: https://arxiv.org/abs/2104.09864 and what stretches them.
+ *
+ * Feature pair i of a rotated head of `dim` features turns by position · base^(−2i/dim). The scalings change these
+ * frequencies: linear, dynamic (NTK), yarn (https://arxiv.org/abs/2309.00071), llama3, and longrope
+ * (https://arxiv.org/abs/2402.13753). Dynamic and longrope depend on how long the sequence is.
+ *
+ * @module
+ */
+import type { RopeSpec } from "../device/device.ts";
+import type { Batch, Config } from "./model.ts";
+
+/** The rotations of one model. */
+export interface Rope {
+  /** The kind of scaling, for people: "default", "llama3", … */
+  readonly type: string;
+  /** What queries and keys of one pass are turned by. The same objects as long as the frequencies stay. */
+  at(batch: Batch): { readonly queries: RopeSpec; readonly keys: RopeSpec };
+}
+
+/** Which heads turn, and what the config does not say under its usual names. */
+export interface RopeOptions {
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Default "half". */
+  readonly layout?: RopeSpec["layout"];
+  /** The base when the config names it differently; default its `rope_theta`. */
+  readonly theta?: number;
+  /** Rotated part of each head when the config names it differently; default its `partial_rotary_factor`. */
+  readonly partial?: number;
+  /** False where the config's scaling is for other layers. */
+  readonly scaled?: boolean;
+  /** Entry of a `rope_parameters` that differs by kind of layer ("full_attention", "sliding_attention"). */
+  readonly layerType?: string;
+}
+
+/** Frequencies for one sequence length, [dim / 2]. */
+interface Frequencies {
+  readonly inverse: Float32Array;
+  /** Factor of the rotated features. */
+  readonly scale: number;
+}
+
+/** What a scaling starts from. */
+interface Base {
+  readonly theta: number;
+  readonly dim: number;
+  /** The whole config: some scalings look at its trained lengths. */
+  readonly config: Config;
+  /** `rope_scaling` or `rope_parameters`. */
+  readonly params: Config;
+}
+
+/** Frequencies as a function of the sequence length; `regime` is equal for lengths that share them. */
+interface Scaling {
+  regime(length: number): number;
+  frequencies(length: number): Frequencies;
+}
+
+const SCALINGS = {
+  default: (base: Base) => fixed(plain(base.theta, base.dim)),
+  linear,
+  dynamic,
+  yarn,
+  longrope,
+  su: longrope, // the name in the first Phi-3 checkpoints
+  llama3,
+} satisfies Record<string, (base: Base) => Scaling>;
+
+/**
+ * Reads `rope_theta`, `partial_rotary_factor` and `rope_scaling` (or the newer `rope_parameters`).
+ *
+ * A pass whose batch holds several sequences uses the frequencies of the longest, as in transformers; sequences
+ * whose model depends on the length should be run one by one to be independent of each other.
+ *
+ * @throws RangeError for an unknown scaling, which it names
+ * @example
+ * ```ts
+ * const rope = ropeFromConfig(config, { heads: 32, kvHeads: 8, headDim: 128 });
+ * const { queries, keys } = rope.at(batch);
+ * ```
+ */
+export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
+  const { heads, kvHeads, headDim, layout = "half", scaled = true, layerType } = options;
+  const params = parameters(config, layerType);
+  const theta = options.theta ?? params.float("rope_theta", config.float("rope_theta", 10_000));
+  const partial = options.partial ??
+    params.float("partial_rotary_factor", config.float("partial_rotary_factor", 1));
+  const dim = Math.floor(headDim * partial);
+  const type = scaled ? params.text("rope_type", params.text("type", "default")) : "default";
+  if (!Object.hasOwn(SCALINGS, type)) {
+    const known = Object.keys(SCALINGS).join(", ");
+    throw new RangeError(`Cannot use rope_type "${type}": supported are ${known}`);
+  }
+  const scaling = SCALINGS[type as keyof typeof SCALINGS]({ theta, dim, config, params });
+
+  const made = (length: number) => {
+    const { inverse, scale } = scaling.frequencies(length);
+    const common = { dim, layout, inverseFrequencies: inverse, scale };
+    return { queries: { heads, ...common }, keys: { heads: kvHeads, ...common } };
+  };
+  let regime = scaling.regime(1);
+  let last = made(1);
+  return {
+    type,
+    at(batch) {
+      const length = sequenceLength(batch);
+      if (scaling.regime(length) !== regime) {
+        regime = scaling.regime(length);
+        last = made(length);
+      }
+      return last;
+    },
+  };
+}
+
+/** Tokens of the longest sequence in a batch once its prompt is read. */
+function sequenceLength({ segments, promptLength = 0 }: Batch): number {
+  return segments.reduce((most, { from, to, start }) => Math.max(most, start + to - from), promptLength);
+}
+
+function parameters(config: Config, layerType: string | undefined): Config {
+  if (!config.has("rope_parameters")) return config.object("rope_scaling");
+  const params = config.object("rope_parameters");
+  return layerType !== undefined && params.has(layerType) ? params.object(layerType) : params;
+}
+
+/** base^(−2i/dim) */
+function plain(theta: number, dim: number): number[] {
+  return Array.from({ length: dim / 2 }, (_, i) => theta ** (-2 * i / dim));
+}
+
+function fixed(inverse: readonly number[], scale = 1): Scaling {
+  const frequencies = { inverse: Float32Array.from(inverse), scale };
+  return { regime: () => 0, frequencies: () => frequencies };
+}
+
+function linear({ theta, dim, params }: Base): Scaling {
+  const factor = params.float("factor");
+  return fixed(plain(theta, dim).map((f) => f / factor));
+}
+
+/** The base grows with the sequence, so that its last wavelengths stretch and the first stay. */
+function dynamic({ theta, dim, config, params }: Base): Scaling {
+  const factor = params.float("factor");
+  const trained = config.int("max_position_embeddings");
+  const regime = (length: number) => Math.max(length, trained);
+  return {
+    regime,
+    frequencies(length) {
+      const stretch = factor * regime(length) / trained - (factor - 1);
+      return { inverse: Float32Array.from(plain(theta * stretch ** (dim / (dim - 2)), dim)), scale: 1 };
+    },
+  };
+}
+
+/** Fast pairs keep their frequency, slow ones are interpolated, a ramp lies between. */
+function yarn({ theta, dim, config, params }: Base): Scaling {
+  const factor = params.float("factor");
+  const trained = params.int("original_max_position_embeddings", config.int("max_position_embeddings"));
+  const pairOf = (rotations: number) =>
+    dim * Math.log(trained / (rotations * 2 * Math.PI)) / (2 * Math.log(theta));
+  const whole = params.flag("truncate", true);
+  const fast = pairOf(params.float("beta_fast", 32)), slow = pairOf(params.float("beta_slow", 1));
+  const low = Math.max(whole ? Math.floor(fast) : fast, 0);
+  let high = Math.min(whole ? Math.ceil(slow) : slow, dim - 1);
+  if (low === high) high += 0.001; // a step, not a division by zero
+  const inverse = plain(theta, dim).map((f, i) => {
+    const ramp = Math.min(Math.max((i - low) / (high - low), 0), 1);
+    return f / factor * ramp + f * (1 - ramp);
+  });
+  return fixed(inverse, yarnScale(params, factor));
+}
+
+/** YaRN's temperature, 0.1 ln(factor) + 1 unless the config says more. */
+function yarnScale(params: Config, factor: number): number {
+  if (params.has("attention_factor")) return params.float("attention_factor");
+  const by = (weight: number) => factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1;
+  const one = params.float("mscale", 0), all = params.float("mscale_all_dim", 0);
+  return one && all ? by(one) / by(all) : by(1);
+}
+
+/** Each pair has a factor of its own: one list up to the trained length, one beyond. */
+function longrope({ theta, dim, config, params }: Base): Scaling {
+  const most = config.int("max_position_embeddings");
+  const hasTrained = config.has("original_max_position_embeddings") ||
+    params.has("original_max_position_embeddings");
+  const trained = config.int(
+    "original_max_position_embeddings",
+    params.int("original_max_position_embeddings", most),
+  );
+  const factor = hasTrained ? most / trained : params.float("factor", 1);
+  const scale = params.has("attention_factor")
+    ? params.float("attention_factor")
+    : factor <= 1
+    ? 1
+    : Math.sqrt(1 + Math.log(factor) / Math.log(trained));
+  const frequencies = ["short_factor", "long_factor"].map((key) => {
+    const factors = params.numbers(key);
+    if (factors.length !== dim / 2) {
+      const wanted = `${dim / 2} numbers, one for each pair of features`;
+      throw new RangeError(
+        `Cannot use ${key} of rope_scaling: it has ${factors.length} numbers, not ${wanted}`,
+      );
+    }
+    const inverse = plain(theta, dim).map((f, i) => f / factors[i]!);
+    return { inverse: Float32Array.from(inverse), scale };
+  });
+  const regime = (length: number) => length > trained ? 1 : 0;
+  return { regime, frequencies: (length) => frequencies[regime(length)]! };
+}
+
+/** Long wavelengths are interpolated, short ones kept, a ramp over the wavelength lies between. */
+function llama3({ theta, dim, config, params }: Base): Scaling {
+  const factor = params.float("factor");
+  const low = params.float("low_freq_factor"), high = params.float("high_freq_factor");
+  const trained = params.int("original_max_position_embeddings", config.int("max_position_embeddings"));
+  return fixed(
+    plain(theta, dim).map((f) => {
+      const rotations = trained * f / (2 * Math.PI); // over the trained length
+      const keep = Math.min(Math.max((rotations - low) / (high - low), 0), 1);
+      return (1 - keep) * f / factor + keep * f;
+    }),
+  );
+}
