@@ -7,4 +7,4 @@
  * @module
  */
 export { Tokenizer as HuggingFaceTokenizer } from "npm:@huggingface/tokenizers@0.2.0";
-export { Template } from "npm:@huggingface/jinja@0.5.11";
+export { Environment, Interpreter, parse, tokenize } from "npm:@huggingface/jinja@0.5.11";
