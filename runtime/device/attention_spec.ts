@@ -27,13 +27,26 @@ export interface AttentionSpec {
 export type PositionBias =
   /** −slope[head] · |q − k| (https://arxiv.org/abs/2108.12409). */
   | { readonly kind: "alibi"; readonly slopes: Float32Array }
-  /** T5's relative buckets: table is f32 [buckets, heads]. */
+  /** T5's relative buckets (relative_buckets.ts): table is f32 [buckets, heads]. */
   | {
     readonly kind: "buckets";
     readonly table: Tensor;
     readonly maxDistance: number;
     readonly bidirectional: boolean;
+    readonly summaries?: Summaries;
   };
+
+/**
+ * LongT5's transient global keys: the first `count` keys stand for `size` tokens each, the tokens follow at positions
+ * `count`, `count` + 1, … For keys below `count` the distance is counted in summaries, in a table of their own:
+ * relative position = k − min(⌊(q − count) / size⌋, count − 1). Combine with `keepFirst: count` and a window.
+ */
+export interface Summaries {
+  readonly count: number;
+  readonly size: number;
+  /** f32 [buckets, heads], as many buckets as the other table. */
+  readonly table: Tensor;
+}
 
 /** Which keys a query sees: `causal` and (`window` or `keepFirst` or `blocks`). Positions, not rows. */
 export interface AttentionMask {
@@ -54,7 +67,10 @@ export interface BlockMask {
   readonly local: number;
   /** Blocks that see and are seen by all. */
   readonly global: readonly number[];
-  /** random[head][queryBlock] = key blocks. */
+  /**
+   * random[head][queryBlock] = key blocks. Each listing counts once more in the softmax, see `multiplicity`: BigBird
+   * concatenates blocks, so a block that is listed twice, or is local or global as well, has that many equal keys.
+   */
   readonly random: readonly (readonly (readonly number[])[])[];
 }
 
@@ -69,4 +85,19 @@ export function visible(mask: AttentionMask, head: number, q: number, k: number)
   const qb = Math.floor(q / blocks.size), kb = Math.floor(k / blocks.size);
   return Math.abs(qb - kb) <= blocks.local || blocks.global.includes(kb) ||
     blocks.global.includes(qb) || (blocks.random[head]?.[qb] ?? []).includes(kb);
+}
+
+/**
+ * How many times key `k` takes part in the softmax of query `q`: score + ln(multiplicity). 0 when hidden, 1 without
+ * random blocks.
+ */
+export function multiplicity(mask: AttentionMask, head: number, q: number, k: number): number {
+  if (!visible(mask, head, q, k)) return 0;
+  const { blocks } = mask;
+  if (!blocks) return 1;
+  const kb = Math.floor(k / blocks.size);
+  const listed =
+    (blocks.random[head]?.[Math.floor(q / blocks.size)] ?? []).filter((block) => block === kb).length;
+  return listed +
+    (listed === 0 || visible({ ...mask, blocks: { ...blocks, random: [] } }, head, q, k) ? 1 : 0);
 }

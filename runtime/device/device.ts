@@ -43,9 +43,9 @@ export interface KvCache {
 export interface Routed {
   /** u32 [chosen] */
   readonly rows: Tensor;
-  /** f32 [chosen] */
+  /** f32 [chosen, 1] */
   readonly weights: Tensor;
-  /** Of the chosen rows; their positions are in `rows`. */
+  /** Of the chosen rows. The position of a chosen row is its number in `rows`, whatever `start` says. */
   readonly segments: readonly Segment[];
 }
 export type Rows = readonly Segment[] | Routed;
@@ -84,7 +84,8 @@ export type CacheDType = "f32" | "f16" | "q8";
  * x is [rows, features], rows of one or more sequences packed; every result is a new tensor of f32.
  */
 export interface Device extends AsyncDisposable {
-  readonly name: "wasm" | "webgpu";
+  /** "reference" is the tests' own, in f64. */
+  readonly name: "wasm" | "webgpu" | "reference";
   readonly limits: {
     /** Bytes that tensors and caches may take at most. */
     readonly memoryBytes: number;
@@ -135,7 +136,7 @@ export interface Device extends AsyncDisposable {
   attention(queries: Tensor, at: Rows, over: KeySource, spec: AttentionSpec): Tensor;
   /** activation(x), times `multiplier` element by element if given (gated units) */
   activate(x: Tensor, activation: Activation, multiplier?: Tensor): Tensor;
-  /** a · b; b has a's shape, or is [features] for every row, or [rows, 1] / u-weights per row */
+  /** a · b; b has a's shape, or is [features] for every row, or [rows, 1] for every feature (of a router, say) */
   multiply(a: Tensor, b: Tensor): Tensor;
   /** a + b; b has a's shape, or is [features] for every row */
   add(a: Tensor, b: Tensor): Tensor;
@@ -149,6 +150,6 @@ export interface Device extends AsyncDisposable {
   gather(x: Tensor, rows: Tensor): Tensor;
   /** CoLT5's router: soft top-k of x · router per segment, k = max(1, ⌊n / divisor⌋) */
   route(x: Tensor, router: Tensor, divisor: number, segments: readonly Segment[]): Routed;
-  /** x with weights[i] · update[i] added to row rows[i] */
+  /** x with weights[i] · update[i] added to row rows[i]; no row is named twice; weights is [chosen, 1] */
   scatterAdd(x: Tensor, rows: Tensor, weights: Tensor, update: Tensor): Tensor;
 }
