@@ -50,6 +50,15 @@ export interface Routed {
 }
 export type Rows = readonly Segment[] | Routed;
 
+/** The experts that a router chose for every row, on the device; `count` is the same for every row. */
+export interface ExpertChoice {
+  readonly count: number;
+  /** u32 [rows, count] */
+  readonly experts: Tensor;
+  /** f32 [rows, count] */
+  readonly weights: Tensor;
+}
+
 /** Where attention finds its keys, segment by segment: caches (decoders) or packed rows (encoders). */
 export type KeySource =
   | { readonly caches: readonly KvCache[] }
@@ -101,7 +110,8 @@ export interface Device extends AsyncDisposable {
 
   /**
    * Streams a weight to the device and converts it to `dtype` on the way. Rank 2 [out, in] is a matrix for `linear`
-   * and `embed`, in any weight dtype (q8 and q4 need `in` to be a multiple of 32). Rank 1 is a vector and always f32.
+   * and `embed`, rank 3 [experts, out, in] a stack of them for `expertLinear`, in any weight dtype (q8 and q4 need
+   * `in` to be a multiple of 32). Rank 1 is a vector and always f32.
    * Throws a RangeError when the source has more or fewer numbers than the shape, or memory does not suffice.
    */
   upload(dtype: WeightDType, shape: Shape, source: TensorSource): Promise<Tensor>;
@@ -152,4 +162,19 @@ export interface Device extends AsyncDisposable {
   route(x: Tensor, router: Tensor, divisor: number, segments: readonly Segment[]): Routed;
   /** x with weights[i] · update[i] added to row rows[i]; no row is named twice; weights is [chosen, 1] */
   scatterAdd(x: Tensor, rows: Tensor, weights: Tensor, update: Tensor): Tensor;
+
+  // Mixtures of experts. Sizes depend on the number of choices alone, so nothing waits for what was chosen.
+
+  /**
+   * The `count` largest of each row of logits [rows, experts] (ties: the lower expert first), weighted by a softmax
+   * over the chosen ones or over all.
+   */
+  chooseExperts(logits: Tensor, count: number, softmaxOver: "chosen" | "all"): ExpertChoice;
+  /**
+   * Row r · count + j of the result [rows · count, out] is weight[experts[r, j]] · x + bias[experts[r, j]], where x is
+   * row r of [rows, in] or row r · count + j of [rows · count, in]. weight is [experts, out, in], bias f32 [experts, out].
+   */
+  expertLinear(x: Tensor, choice: ExpertChoice, weight: Tensor, bias?: Tensor): Tensor;
+  /** [rows · count, features] → [rows, features]: the sum of each row's choices by their weights */
+  combineExperts(x: Tensor, choice: ExpertChoice): Tensor;
 }

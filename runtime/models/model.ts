@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { CacheDType, Device, KvCache, Segment, Tensor } from "../device/device.ts";
+import type { CacheDType, Device, ExpertChoice, KvCache, Segment, Tensor } from "../device/device.ts";
 
 /** Typed reader of config.json. An absent key without a fallback, or one of the wrong type, is an error. */
 export interface Config {
@@ -30,13 +30,19 @@ export interface Config {
 export interface WeightOptions {
   /** The file holds [in, out] (GPT-2's Conv1D). */
   readonly transpose?: boolean;
-  /** Only these rows of the tensor in the file: one of several parts of a fused projection. */
-  readonly rows?: { readonly from: number; readonly to: number };
+  /**
+   * Only these rows of the tensor in the file, and of its bias: one of several parts of a fused projection. Counted
+   * as [out, in], that is after `transpose`. With `every`, rows [from, to) of each group of so many rows: of a
+   * projection that interleaves q, k and v head by head, q is { from: 0, to: headDim, every: 3 * headDim }.
+   */
+  readonly rows?: { readonly from: number; readonly to: number; readonly every?: number };
   /** Added to every element (Gemma stores RMSNorm weights minus one). */
   readonly plus?: number;
 }
 
 export type Apply = (x: Tensor) => Tensor;
+/** x [rows, in], or [rows · chosen, in] of an earlier one → [rows · chosen, out] */
+export type ApplyExperts = (x: Tensor, choice: ExpertChoice) => Tensor;
 /** An embedding table, which a tied output layer uses as a `linear`. */
 export interface Embedding {
   (ids: Uint32Array): Tensor;
@@ -54,6 +60,22 @@ export interface Weights {
     name: string,
     shape: { readonly in: number; readonly out: number; readonly bias?: boolean } & WeightOptions,
   ): Apply;
+  /**
+   * A stack of matrices for `device.expertLinear`. `source` lists one name an expert (`name.weight` [out, in] each),
+   * or is the full name of one tensor [experts, out, in]; `transpose` and `rows` are of each matrix. `bias` is the
+   * full name of a tensor [experts, out]. Where `source` is one name and the checkpoint has `source_blocks` and
+   * `source_scales` instead, these are MXFP4 as GPT-OSS publishes it, [experts, out, in / 32, 16] and
+   * [experts, out, in / 32], never transposed.
+   */
+  experts(
+    source: string | readonly string[],
+    shape: {
+      readonly experts: number;
+      readonly in: number;
+      readonly out: number;
+      readonly bias?: string;
+    } & WeightOptions,
+  ): ApplyExperts;
   /** `name.weight` [size]. */
   rmsNorm(name: string, size: number, eps: number, options?: WeightOptions): Apply;
   /** `name.weight` [size] and, unless `bias` is false, `name.bias`. */
