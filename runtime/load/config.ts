@@ -1,0 +1,157 @@
+/**
+ * config.json with types: every read names its key, and an error names file, key, value and what was expected.
+ *
+ * @module
+ */
+import type { Config } from "../models/model.ts";
+import type { Files } from "./files.ts";
+
+type Json = Readonly<Record<string, unknown>>;
+
+/**
+ * Reads `config.json`. Throws an Error when it is absent or not a JSON object.
+ *
+ * @example
+ * ```ts
+ * const config = await readConfig(files);
+ * config.int("num_key_value_heads", config.int("num_attention_heads"));
+ * config.only("hidden_act", "silu");
+ * config.object("rope_scaling").text("rope_type", "default");
+ * ```
+ */
+export async function readConfig(files: Files): Promise<Config> {
+  const path = `${files.label}/config.json`;
+  const text = await files.text("config.json");
+  if (text === undefined) throw new Error(`Cannot load "${path}": there is no such file`);
+  return parseConfig(path, text);
+}
+
+/** As {@linkcode readConfig}, of a text; `path` is for messages. */
+export function parseConfig(path: string, text: string): Config {
+  return new JsonConfig(path, "", parseJsonObject(path, text));
+}
+
+/** A JSON text whose outermost value is an object; anything else is an error that names `path`. */
+export function parseJsonObject(path: string, text: string): Json {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new Error(
+      `Cannot load "${path}": it is not JSON (${(error as Error).message}): download it again`,
+      {
+        cause: error,
+      },
+    );
+  }
+  if (!isObject(value)) {
+    throw new Error(`Cannot load "${path}": it holds ${kindOf(value)}, a JSON object was expected`);
+  }
+  return value;
+}
+
+class JsonConfig implements Config {
+  readonly #path: string;
+  readonly #prefix: string;
+  readonly #values: Json;
+
+  constructor(path: string, prefix: string, values: Json) {
+    this.#path = path;
+    this.#prefix = prefix;
+    this.#values = values;
+  }
+
+  int(key: string, fallback?: number): number {
+    return this.#get(key, fallback, "an integer", (v): v is number => Number.isSafeInteger(v));
+  }
+
+  float(key: string, fallback?: number): number {
+    return this.#get(key, fallback, "a number", isNumber);
+  }
+
+  flag(key: string, fallback?: boolean): boolean {
+    return this.#get(key, fallback, "true or false", (v): v is boolean => typeof v === "boolean");
+  }
+
+  text(key: string, fallback?: string): string {
+    return this.#get(key, fallback, "a string", isString);
+  }
+
+  numbers(key: string, fallback?: readonly number[]): readonly number[] {
+    return this.#get(
+      key,
+      fallback,
+      "a list of numbers",
+      (v): v is readonly number[] => Array.isArray(v) && v.every(isNumber),
+    );
+  }
+
+  texts(key: string, fallback?: readonly string[]): readonly string[] {
+    return this.#get(
+      key,
+      fallback,
+      "a list of strings",
+      (v): v is readonly string[] => Array.isArray(v) && v.every(isString),
+    );
+  }
+
+  has(key: string): boolean {
+    const value = this.#value(key);
+    return value !== undefined && value !== null;
+  }
+
+  object(key: string): Config {
+    return new JsonConfig(this.#path, `${this.#prefix}${key}.`, this.#get(key, {}, "an object", isObject));
+  }
+
+  only(key: string, ...values: readonly (string | number | boolean)[]): void {
+    const value = this.#value(key);
+    if (value === undefined || value === null || values.includes(value as string)) return;
+    const expected = values.map((v) => JSON.stringify(v)).join(" or ");
+    throw this.#error(
+      key,
+      `is ${show(value)}, which is not supported${expected && `: expected ${expected}`}`,
+    );
+  }
+
+  // Own properties only: a key like "constructor" must not find what every object has.
+  #value(key: string): unknown {
+    return Object.hasOwn(this.#values, key) ? this.#values[key] : undefined;
+  }
+
+  #get<T>(key: string, fallback: T | undefined, expected: string, is: (value: unknown) => value is T): T {
+    const value = this.#value(key);
+    if (value === undefined || value === null) {
+      if (fallback !== undefined) return fallback;
+      throw this.#error(key, `is missing: expected ${expected}`);
+    }
+    if (!is(value)) throw this.#error(key, `is ${show(value)}: expected ${expected}`);
+    return value;
+  }
+
+  #error(key: string, what: string): Error {
+    return new Error(`Cannot load "${this.#path}": ${this.#prefix}${key} ${what}`);
+  }
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isNumber(value: unknown): value is number {
+  return typeof value === "number" && Number.isFinite(value);
+}
+
+function isString(value: unknown): value is string {
+  return typeof value === "string";
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return "null";
+  return Array.isArray(value) ? "a list" : `a ${typeof value}`;
+}
+
+function show(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
+}

@@ -1,0 +1,130 @@
+/**
+ * A checkpoint in a folder on disk.
+ *
+ * @module
+ */
+import type { Files, RandomAccessFile } from "./files.ts";
+
+/**
+ * Opens a folder in Hugging Face form. Throws an Error in words when there is no such folder, when the path is a file,
+ * or when it holds no config.json.
+ *
+ * @example
+ * ```ts
+ * const files = await openFolder("./SmolLM2-135M-Instruct");
+ * const config = await readConfig(files);
+ * ```
+ */
+export async function openFolder(path: string): Promise<Files> {
+  const files = await folderFiles(path);
+  const names = await files.list();
+  if (!names.includes("config.json")) {
+    const others = names.filter((name) => /\.(gguf|bin|pt|pth|onnx)$/.test(name)).slice(0, 3);
+    const held = others.length > 0 ? ` (it has ${others.join(", ")})` : "";
+    throw new Error(
+      `Cannot open "${path}": there is no config.json in it${held}: give a folder with config.json, ` +
+        `tokenizer.json and *.safetensors, as save_pretrained() writes it`,
+    );
+  }
+  return files;
+}
+
+/** The folder as {@linkcode Files} without asking for a config.json. */
+export async function folderFiles(path: string): Promise<Files> {
+  let info: Deno.FileInfo;
+  try {
+    info = await Deno.stat(path);
+  } catch (error) {
+    throw unreadable(path, error, "there is no such folder: check the path");
+  }
+  if (!info.isDirectory) {
+    throw new Error(`Cannot open "${path}": it is a file: give the folder that holds config.json`);
+  }
+
+  const inside = (name: string) => {
+    if (/^([/\\]|[A-Za-z]:)/.test(name) || name.split(/[/\\]/).includes("..") || name.includes("\0")) {
+      throw new Error(`Cannot open "${name}": it lies outside of the folder "${path}"`);
+    }
+    return `${path}/${name}`;
+  };
+  return {
+    label: path,
+    async list() {
+      const names: string[] = [];
+      for await (const entry of Deno.readDir(path)) if (!entry.isDirectory) names.push(entry.name);
+      return names.sort();
+    },
+    async text(name) {
+      try {
+        return await Deno.readTextFile(inside(name));
+      } catch (error) {
+        if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+          return undefined;
+        }
+        throw unreadable(`${path}/${name}`, error, "there is no such file");
+      }
+    },
+    async open(name) {
+      const target = inside(name);
+      let file: Deno.FsFile | undefined;
+      try {
+        file = await Deno.open(target, { read: true });
+        const { size, isDirectory } = await file.stat();
+        if (isDirectory) throw new Error("it is a folder");
+        return new DiskFile(target, file, size);
+      } catch (error) {
+        file?.close();
+        throw unreadable(target, error, "there is no such file");
+      }
+    },
+  };
+}
+
+function unreadable(path: string, error: unknown, notFound: string): Error {
+  const why = error instanceof Deno.errors.NotFound
+    ? notFound
+    : error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable
+    ? `no permission to read it (${error.message})`
+    : error instanceof Error
+    ? error.message
+    : String(error);
+  return new Error(`Cannot open "${path}": ${why}`, { cause: error });
+}
+
+class DiskFile implements RandomAccessFile {
+  readonly size: number;
+  readonly #path: string;
+  readonly #file: Deno.FsFile;
+  // Seek and read are two calls: reads take turns, or two of them would move each other's position.
+  #turn: Promise<void> = Promise.resolve();
+
+  constructor(path: string, file: Deno.FsFile, size: number) {
+    this.#path = path;
+    this.#file = file;
+    this.size = size;
+  }
+
+  read(offset: number, into: Uint8Array): Promise<void> {
+    const result = this.#turn.then(() => this.#read(offset, into));
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  async #read(offset: number, into: Uint8Array): Promise<void> {
+    await this.#file.seek(offset, Deno.SeekMode.Start);
+    for (let filled = 0; filled < into.length;) {
+      const count = await this.#file.read(into.subarray(filled));
+      if (count === null) {
+        throw new Error(
+          `Cannot read "${this.#path}": it ends at byte ${offset + filled}, ` +
+            `${offset + into.length} are needed: download the file again`,
+        );
+      }
+      filled += count;
+    }
+  }
+
+  close(): void {
+    this.#file.close();
+  }
+}
