@@ -8,3 +8,9 @@
  */
 export { Tokenizer as HuggingFaceTokenizer } from "npm:@huggingface/tokenizers@0.2.0";
 export { Environment, Interpreter, parse, tokenize } from "npm:@huggingface/jinja@0.5.11";
+
+/** Progress bars on a terminal. */
+export async function loadProgressBars(): Promise<typeof import("npm:cli-progress@3.12.0")> {
+  return (await import("npm:cli-progress@3.12.0")).default;
+}
+export { closest, distance } from "npm:fastest-levenshtein@1.0.16";

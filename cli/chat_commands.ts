@@ -1,0 +1,101 @@
+/**
+ * What one can type in a chat that is not for the model: /help, /reset, …
+ *
+ * @module
+ */
+import { columns, suggest } from "./command.ts";
+import type { Conversation } from "./conversation.ts";
+
+/** What the commands act on. */
+export interface ChatState {
+  readonly conversation: Conversation;
+  /** Lines about the last answer and the memory. */
+  stats(): string;
+}
+
+interface ChatCommand {
+  /** What follows the name, for /help. */
+  readonly argument?: string;
+  readonly help: string;
+  /** → what to tell, or "exit" to leave */
+  run(state: ChatState, argument: string): string | Promise<string> | typeof LEAVE;
+}
+
+/** What `runChatCommand` gives when the user wants to leave. */
+export const LEAVE = Symbol("leave");
+
+const COMMANDS: Readonly<Record<string, ChatCommand>> = {
+  help: { help: "show this list", run: () => helpText() },
+  reset: {
+    help: "forget the conversation; the system message stays",
+    run({ conversation }) {
+      conversation.reset();
+      return "The conversation begins anew.";
+    },
+  },
+  system: {
+    argument: "TEXT",
+    help: "set the system message and begin anew; without TEXT there is none",
+    run({ conversation }, text) {
+      conversation.reset();
+      conversation.system = text;
+      return text
+        ? "The system message is set; the conversation begins anew."
+        : "There is no system message now.";
+    },
+  },
+  save: {
+    argument: "FILE",
+    help: "write the conversation as JSON",
+    async run({ conversation }, file) {
+      if (!file) return "Where to? Type /save FILE";
+      await conversation.save(file);
+      return `Saved ${conversation.messages.length} messages to ${file}`;
+    },
+  },
+  load: {
+    argument: "FILE",
+    help: "go on with a saved conversation",
+    async run({ conversation }, file) {
+      if (!file) return "From where? Type /load FILE";
+      await conversation.load(file);
+      return `Loaded ${conversation.messages.length} messages from ${file}`;
+    },
+  },
+  stats: { help: "tokens, speed and memory of the last answer", run: (state) => state.stats() },
+  exit: { help: "leave; so do Ctrl-D, and Ctrl-C twice", run: () => LEAVE },
+};
+
+/**
+ * Runs a message that is a command. Undefined when it is none: a path such as /usr/bin is for the model.
+ */
+export async function runChatCommand(
+  message: string,
+  state: ChatState,
+): Promise<string | typeof LEAVE | undefined> {
+  const match = /^\/([a-z]+|\?)(?:\s+([\s\S]*))?$/i.exec(message.trimEnd());
+  if (!match) return undefined;
+  const name = match[1]!.toLowerCase(), argument = (match[2] ?? "").trim();
+  const alias = name === "quit" || name === "bye" ? "exit" : name === "?" ? "help" : name;
+  if (!Object.hasOwn(COMMANDS, alias)) {
+    const near = suggest(name, Object.keys(COMMANDS));
+    return `There is no /${name}: ${near ? `did you mean /${near}?` : "type /help for the list"}`;
+  }
+  try {
+    return await COMMANDS[alias]!.run(state, argument);
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function helpText(): string {
+  return [
+    columns(
+      Object.entries(COMMANDS).map(([name, { argument, help }]) =>
+        [`/${name}${argument ? ` ${argument}` : ""}`, help] as const
+      ),
+    ),
+    "",
+    "Several lines: paste them, or end a line with a backslash. Ctrl-C stops an answer.",
+  ].join("\n");
+}

@@ -1,0 +1,106 @@
+/**
+ * A conversation: a system message and turns, kept as JSON in a file.
+ *
+ * The file is `{ "messages": [{ "role": "system" | "user" | "assistant", "content": "…" }, …] }`, as chat servers
+ * take it.
+ *
+ * @module
+ */
+
+/** One turn, or the system message. */
+export interface Turn {
+  readonly role: "system" | "user" | "assistant";
+  readonly content: string;
+}
+
+/** What has been said so far. */
+export class Conversation {
+  #system: string | undefined;
+  #turns: Turn[] = [];
+
+  /** The system message first, if there is one. */
+  get messages(): readonly Turn[] {
+    const { system } = this;
+    return system === undefined ? this.#turns : [{ role: "system", content: system }, ...this.#turns];
+  }
+
+  /** Stands before everything; undefined: none. */
+  get system(): string | undefined {
+    return this.#system;
+  }
+  set system(text: string | undefined) {
+    this.#system = text || undefined;
+  }
+
+  /** Questions so far. */
+  get length(): number {
+    return this.#turns.filter((turn) => turn.role === "user").length;
+  }
+
+  add(role: "user" | "assistant", content: string): void {
+    this.#turns.push({ role, content });
+  }
+
+  /** Takes back the last question, when it got no answer. */
+  takeBack(): void {
+    if (this.#turns.at(-1)?.role === "user") this.#turns.pop();
+  }
+
+  /** Forgets the turns; the system message stays. */
+  reset(): void {
+    this.#turns = [];
+  }
+
+  /** Writes the file whole or not at all: under another name first. */
+  async save(path: string): Promise<void> {
+    const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.part`;
+    try {
+      await Deno.writeTextFile(temporary, JSON.stringify({ messages: this.messages }, null, 2) + "\n");
+      await Deno.rename(temporary, path);
+    } catch (error) {
+      await Deno.remove(temporary).catch(() => {});
+      throw new Error(`Cannot save "${path}": ${reason(error)}`, { cause: error });
+    }
+  }
+
+  /** Reads a saved conversation in place of this one. Throws an Error, and changes nothing, when it is not one. */
+  async load(path: string): Promise<void> {
+    let text: string, value: unknown;
+    try {
+      text = await Deno.readTextFile(path);
+    } catch (error) {
+      throw new Error(`Cannot load "${path}": ${reason(error)}`, { cause: error });
+    }
+    try {
+      value = JSON.parse(text);
+    } catch (error) {
+      throw new Error(`Cannot load "${path}": it is not JSON: give a file that /save has written`, {
+        cause: error,
+      });
+    }
+    const messages = (value as { messages?: unknown } | null)?.messages;
+    if (!Array.isArray(messages)) {
+      throw new Error(
+        `Cannot load "${path}": there is no list "messages" in it: give a file that /save has written`,
+      );
+    }
+    messages.forEach((message, i) => {
+      const { role, content } = (message ?? {}) as Partial<Turn>;
+      const known = role === "user" || role === "assistant" || role === "system" && i === 0;
+      if (!known || typeof content !== "string") {
+        throw new Error(
+          `Cannot load "${path}": message ${i + 1} is not {"role": "user" or "assistant", "content": "…"} ` +
+            `(or "system" for the first)`,
+        );
+      }
+    });
+    const turns = messages.map(({ role, content }: Turn): Turn => ({ role, content }));
+    this.system = turns[0]?.role === "system" ? turns.shift()!.content : undefined;
+    this.#turns = turns;
+  }
+}
+
+function reason(error: unknown): string {
+  if (error instanceof Deno.errors.NotFound) return "there is no such file or folder";
+  return error instanceof Error ? error.message : String(error);
+}

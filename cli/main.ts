@@ -1,0 +1,129 @@
+/**
+ * Finds the command, parses its options, runs it and turns errors into words and exit codes.
+ *
+ * Commands are imported when they are called: `lakh run` does not wait for the code of `lakh verify`.
+ *
+ * @module
+ */
+import { columns, type Command, EXIT, helpText, parseOptions, suggest, UsageError } from "./command.ts";
+import { BrokenPipeError, writeError, writeOut } from "./terminal.ts";
+
+interface Entry {
+  readonly summary: string;
+  load(): Promise<Command>;
+}
+
+const COMMANDS: Readonly<Record<string, Entry>> = {
+  chat: {
+    summary: "talk with a model",
+    load: async () => (await import("./chat.ts")).default,
+  },
+  run: {
+    summary: "continue a prompt or answer about a file",
+    load: async () => (await import("./run.ts")).default,
+  },
+  verify: {
+    summary: "compare a checkpoint's outputs with its reference.safetensors",
+    load: async () => (await import("./verify.ts")).default,
+  },
+  inspect: {
+    summary: "tell what a checkpoint is and what it needs, without loading it",
+    load: async () => (await import("./inspect.ts")).default,
+  },
+  bench: {
+    summary: "measure this machine's roofs, each operation and a whole model",
+    load: async () => (await import("./bench.ts")).default,
+  },
+};
+
+/** Runs one command line and returns the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  try {
+    return await dispatch(args);
+  } catch (error) {
+    return report(error);
+  }
+}
+
+async function dispatch(args: readonly string[]): Promise<number> {
+  const [name = "--help", ...rest] = args;
+  if (name === "--version" || name === "-V" || name === "version") {
+    writeOut(`lakh ${await version()} (deno ${Deno.version.deno}, ${Deno.build.target})\n`);
+    return EXIT.ok;
+  }
+  if (name === "--help" || name === "-h" || name === "help") {
+    const topic = rest.find((word) => !word.startsWith("-"));
+    writeOut(topic === undefined ? overview() : helpText(await entry(topic).load()));
+    return args.length === 0 ? EXIT.usage : EXIT.ok;
+  }
+  const command = await entry(name).load();
+  const beforeWords = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
+  if (beforeWords.includes("--help") || beforeWords.includes("-h")) {
+    writeOut(helpText(command));
+    return EXIT.ok;
+  }
+  const { values, words } = parseOptions(command, rest);
+  if (command.words === "" && words.length > 0) {
+    throw new UsageError(
+      `Cannot run "${name}": it takes options only, "${words[0]}" was given: see lakh ${name} --help`,
+    );
+  }
+  return await command.run(values, words);
+}
+
+function entry(name: string): Entry {
+  if (Object.hasOwn(COMMANDS, name)) return COMMANDS[name]!;
+  const what = name.startsWith("-") ? "option" : "command";
+  const near = suggest(name, Object.keys(COMMANDS));
+  throw new UsageError(
+    `Cannot run lakh: there is no ${what} "${name}": ${near ? `did you mean ${near}?` : "see lakh --help"}`,
+  );
+}
+
+function report(error: unknown): number {
+  // The reader of our output has left (as in `lakh run … | head -1`): it has all that it wanted.
+  if (error instanceof BrokenPipeError) return EXIT.ok;
+  if (error instanceof DOMException && error.name === "AbortError") return EXIT.interrupted;
+  const usage = error instanceof UsageError;
+  writeError(`${error instanceof Error ? error.message : String(error)}\n`);
+  if (!usage && error instanceof Error) {
+    if (Deno.env.get("LAKH_DEBUG") === "1") writeError(`${error.stack ?? ""}\n${causes(error)}`);
+    else if (!/^Cannot |: /.test(error.message)) writeError("Set LAKH_DEBUG=1 to see where it happened.\n");
+  }
+  return usage ? EXIT.usage : EXIT.failed;
+}
+
+function causes(error: Error): string {
+  const { cause } = error;
+  return cause instanceof Error ? `caused by ${cause.stack ?? cause.message}\n${causes(cause)}` : "";
+}
+
+async function version(): Promise<string> {
+  return (await import("../deno.json", { with: { type: "json" } })).default.version;
+}
+
+function overview(): string {
+  return [
+    "lakh runs long-context transformer models from their Hugging Face checkpoints.",
+    "",
+    "Usage: lakh COMMAND [options]",
+    "",
+    "Commands:",
+    columns(Object.entries(COMMANDS).map(([name, { summary }]) => [`  ${name}`, summary])),
+    "",
+    "  lakh COMMAND --help shows its options and examples; lakh --version the version.",
+    "",
+    "Without --model a small storyteller answers, which is part of lakh: no file and no network is needed.",
+    "",
+    "Exit codes: 0 it went well, 1 it failed, 2 the command line is wrong, 130 interrupted.",
+    "Environment: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT for models by name; NO_COLOR for plain text;",
+    "LAKH_DEBUG=1 to see where an error happened.",
+    "",
+    "Examples:",
+    "  lakh chat",
+    '  lakh run "Once upon a time"',
+    "  lakh run --file great-gatsby.txt --model ./dir",
+    "  lakh inspect org/name",
+    "",
+  ].join("\n");
+}
