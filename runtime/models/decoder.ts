@@ -1,14 +1,12 @@
 /**
- * What decoder families share: the pass over the layers, cached self-attention, gated feed-forward.
+ * The pass of a decoder: embedding, layers over their caches, output layer.
  *
  * Everything else (order of norms, residuals, positions) is what makes a family, and stands in its own file.
  *
  * @module
  */
-import type { AttentionSpec } from "../device/attention_spec.ts";
-import type { Activation, Device, KvCache, Tensor } from "../device/device.ts";
-import type { Apply, Batch, Decoder, ModelFacts } from "./model.ts";
-import type { Rope } from "./rope.ts";
+import type { Device, KvCache, Tensor } from "../device/device.ts";
+import type { Apply, Batch, Decoder, Embedding, ModelFacts, Weights } from "./model.ts";
 
 /** x [rows, hiddenSize] → [rows, hiddenSize]; caches are of this layer, one a segment. */
 export type DecoderLayer = (x: Tensor, caches: readonly KvCache[], batch: Batch) => Tensor;
@@ -39,46 +37,13 @@ export function decoder(device: Device, { facts, embed, layers, output }: Decode
   };
 }
 
-/** Projections and positions of one attention layer. */
-export interface SelfAttentionParts {
-  readonly q: Apply;
-  readonly k: Apply;
-  readonly v: Apply;
-  readonly o: Apply;
-  readonly spec: AttentionSpec;
-  readonly rope?: Rope | undefined;
-}
-
-/** h [rows, hiddenSize] → [rows, hiddenSize]: attention over the cache, to which h's keys and values are added. */
-export function selfAttention(device: Device, { q, k, v, o, spec, rope }: SelfAttentionParts): DecoderLayer {
-  return (h, caches, batch) => {
-    const { segments } = batch;
-    let queries = q(h); // [rows, heads · headDim]
-    let keys = k(h); // [rows, kvHeads · headDim]
-    if (rope) {
-      const turn = rope.at(batch);
-      queries = device.rope(queries, segments, turn.queries);
-      keys = device.rope(keys, segments, turn.keys);
-    }
-    device.append(caches, keys, v(h), segments);
-    return o(device.attention(queries, segments, { caches }, spec));
-  };
-}
-
-/** down(activation(gate(h)) · up(h)), https://arxiv.org/abs/2002.05202 */
-export function gatedMlp(
-  device: Device,
-  { gate, up, down, activation }: {
-    readonly gate: Apply;
-    readonly up: Apply;
-    readonly down: Apply;
-    readonly activation: Activation;
-  },
+/** The output layer `lm_head`, or the embedding again where the two are tied. */
+export function outputLayer(
+  weights: Weights,
+  embed: Embedding,
+  shape: { readonly tied: boolean; readonly hiddenSize: number; readonly vocabulary: number },
 ): Apply {
-  return (h) => down(device.activate(gate(h), activation, up(h)));
-}
-
-/** "multi-head", "grouped-query" or "multi-query" */
-export function headSharing(heads: number, kvHeads: number): string {
-  return kvHeads === heads ? "multi-head" : kvHeads === 1 ? "multi-query" : "grouped-query";
+  if (!shape.tied) return weights.linear("lm_head", { in: shape.hiddenSize, out: shape.vocabulary });
+  weights.ignore("lm_head.weight"); // some checkpoints hold the copy
+  return embed.asLinear;
 }

@@ -6,71 +6,54 @@
  *
  * @module
  */
-import type { AttentionSpec } from "../device/attention_spec.ts";
 import type { Device } from "../device/device.ts";
 import { activationFromConfig } from "./activation.ts";
-import { decoder, type DecoderLayer, gatedMlp, headSharing, selfAttention } from "./decoder.ts";
+import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
+import { gatedMlp } from "./feed_forward.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { ropeFromConfig } from "./rope.ts";
+import { causal, selfAttention, separateProjections } from "./self_attention.ts";
+import { factsOf, sizesFromConfig } from "./sizes.ts";
 
 /** Llama 1 to 3.3, and what shares its layout: SmolLM, TinyLlama, Yi, … */
 export function llama(device: Device, weights: Weights, config: Config): Decoder {
-  const hiddenSize = config.int("hidden_size");
-  const intermediate = config.int("intermediate_size");
-  const vocabulary = config.int("vocab_size");
-  const heads = config.int("num_attention_heads");
-  const kvHeads = config.int("num_key_value_heads", heads);
-  const headDim = config.int("head_dim", hiddenSize / heads);
-  const eps = config.float("rms_norm_eps");
-  const activation = activationFromConfig(config, "hidden_act", "silu");
-  const attentionBias = config.flag("attention_bias", false);
-  const mlpBias = config.flag("mlp_bias", false);
-  const rope = ropeFromConfig(config, { heads, kvHeads, headDim });
-  const spec: AttentionSpec = { heads, kvHeads, mask: { causal: true } };
+  const sizes = sizesFromConfig(config);
+  const { hiddenSize, heads, kvHeads, vocabulary } = sizes;
+  const eps = config.float("rms_norm_eps", 1e-6);
+  const bias = config.flag("attention_bias", false);
+  const mlp = {
+    ...sizes,
+    activation: activationFromConfig(config, "hidden_act", "silu"),
+    bias: config.flag("mlp_bias", false),
+  };
+  const rope = ropeFromConfig(config, sizes);
+  const spec = { heads, kvHeads, mask: causal() };
 
   function layer(w: Weights): DecoderLayer {
     const attnNorm = w.rmsNorm("input_layernorm", hiddenSize, eps);
-    const attend = selfAttention(device, {
-      q: w.linear("self_attn.q_proj", { in: hiddenSize, out: heads * headDim, bias: attentionBias }),
-      k: w.linear("self_attn.k_proj", { in: hiddenSize, out: kvHeads * headDim, bias: attentionBias }),
-      v: w.linear("self_attn.v_proj", { in: hiddenSize, out: kvHeads * headDim, bias: attentionBias }),
-      o: w.linear("self_attn.o_proj", { in: heads * headDim, out: hiddenSize, bias: attentionBias }),
-      spec,
-      rope,
-    });
+    const projections = separateProjections(w.at("self_attn"), sizes, { qkvBias: bias, oBias: bias });
+    const attend = selfAttention(device, { ...projections, spec, rope });
     const mlpNorm = w.rmsNorm("post_attention_layernorm", hiddenSize, eps);
-    const mlp = gatedMlp(device, {
-      gate: w.linear("mlp.gate_proj", { in: hiddenSize, out: intermediate, bias: mlpBias }),
-      up: w.linear("mlp.up_proj", { in: hiddenSize, out: intermediate, bias: mlpBias }),
-      down: w.linear("mlp.down_proj", { in: intermediate, out: hiddenSize, bias: mlpBias }),
-      activation,
-    });
+    const feed = gatedMlp(device, w.at("mlp"), mlp);
+    w.ignore("self_attn.rotary_emb.inv_freq");
 
     return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch));
-      return device.add(x, mlp(mlpNorm(x)));
+      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
+      return device.add(x, feed(mlpNorm(x)));
     };
   }
 
   const embed = weights.embedding("model.embed_tokens", { vocabulary, hidden: hiddenSize });
-  const layers = weights.list("model.layers", config.int("num_hidden_layers"), layer);
+  const layers = weights.list("model.layers", sizes.layers, layer);
   const norm = weights.rmsNorm("model.norm", hiddenSize, eps);
-  const head = config.flag("tie_word_embeddings", false)
-    ? embed.asLinear
-    : weights.linear("lm_head", { in: hiddenSize, out: vocabulary });
+  const tied = config.flag("tie_word_embeddings", false);
+  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
 
   return decoder(device, {
-    facts: {
-      hiddenSize,
-      layers: layers.length,
-      heads,
-      kvHeads,
-      headDim,
-      vocabulary,
+    facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
-      contextIsHard: false,
-      attention: `${headSharing(heads, kvHeads)}, RoPE (${rope.type})`,
-    },
+      attention: `RoPE (${rope.type})`,
+    }),
     embed: ({ ids }) => embed(ids),
     layers,
     output: (x) => head(norm(x)),

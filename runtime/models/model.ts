@@ -38,6 +38,8 @@ export interface WeightOptions {
   readonly rows?: { readonly from: number; readonly to: number; readonly every?: number };
   /** Added to every element (Gemma stores RMSNorm weights minus one). */
   readonly plus?: number;
+  /** Stays f32 whatever format was chosen for matrices (T5's bias tables, routers). */
+  readonly exact?: boolean;
 }
 
 export type Apply = (x: Tensor) => Tensor;

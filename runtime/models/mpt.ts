@@ -9,8 +9,11 @@
 import type { AttentionSpec } from "../device/attention_spec.ts";
 import type { Device } from "../device/device.ts";
 import { mptSlopes } from "./alibi.ts";
-import { decoder, type DecoderLayer, headSharing, selfAttention } from "./decoder.ts";
+import { decoder, type DecoderLayer } from "./decoder.ts";
+import { plainMlp } from "./feed_forward.ts";
 import type { Apply, Config, Decoder, Weights } from "./model.ts";
+import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
+import { factsOf } from "./sizes.ts";
 
 /** MPT, MPT-StoryWriter, and lakh's storyteller. */
 export function mpt(device: Device, weights: Weights, config: Config): Decoder {
@@ -43,51 +46,46 @@ export function mpt(device: Device, weights: Weights, config: Config): Decoder {
     kvHeads,
     scale: attn.float("softmax_scale", headDim ** -0.5),
     bias: { kind: "alibi", slopes: mptSlopes(heads, attn.float("alibi_bias_max", 8)) },
-    mask: { causal: true },
+    mask: causal(),
   };
 
+  const sizes = { hiddenSize, layers: config.int("n_layers"), heads, kvHeads, headDim, vocabulary };
   const clipped = (project: Apply): Apply =>
     clip === Infinity ? project : (x) => device.clamp(project(x), -clip, clip);
 
   function layer(w: Weights): DecoderLayer {
     const attnNorm = w.layerNorm("norm_1", hiddenSize, eps, { bias });
-    // Wqkv holds queries, keys and values one below the other
-    const qkv = (from: number, rows: number) =>
-      clipped(w.linear("attn.Wqkv", { in: hiddenSize, out: rows, bias, rows: { from, to: from + rows } }));
+    const { q, k, v } = fusedProjections(w.at("attn"), sizes, { qkv: "Wqkv", layout: "stacked", bias });
     const attend = selfAttention(device, {
-      q: qkv(0, hiddenSize),
-      k: qkv(hiddenSize, kvHeads * headDim),
-      v: qkv(hiddenSize + kvHeads * headDim, kvHeads * headDim),
+      q: clipped(q),
+      k: clipped(k),
+      v: clipped(v),
       o: w.linear("attn.out_proj", { in: hiddenSize, out: hiddenSize, bias }),
       spec,
     });
     const mlpNorm = w.layerNorm("norm_2", hiddenSize, eps, { bias });
-    const up = w.linear("ffn.up_proj", { in: hiddenSize, out: intermediate, bias });
-    const down = w.linear("ffn.down_proj", { in: intermediate, out: hiddenSize, bias });
+    const feed = plainMlp(device, w.at("ffn"), {
+      up: "up_proj",
+      down: "down_proj",
+      hiddenSize,
+      intermediate,
+      activation: "gelu",
+      bias,
+    });
 
     return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch));
-      return device.add(x, down(device.activate(up(mlpNorm(x)), "gelu")));
+      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
+      return device.add(x, feed(mlpNorm(x)));
     };
   }
 
   const embed = weights.embedding("transformer.wte", { vocabulary, hidden: hiddenSize });
-  const layers = weights.list("transformer.blocks", config.int("n_layers"), layer);
+  const layers = weights.list("transformer.blocks", sizes.layers, layer);
   const norm = weights.layerNorm("transformer.norm_f", hiddenSize, eps, { bias });
   const logitScale = config.float("logit_scale", 1);
 
   return decoder(device, {
-    facts: {
-      hiddenSize,
-      layers: layers.length,
-      heads,
-      kvHeads,
-      headDim,
-      vocabulary,
-      contextLength: config.int("max_seq_len"),
-      contextIsHard: false,
-      attention: `${headSharing(heads, kvHeads)}, ALiBi`,
-    },
+    facts: factsOf(sizes, { contextLength: config.int("max_seq_len"), attention: "ALiBi" }),
     embed: ({ ids }) => embed(ids),
     layers,
     output(x) {

@@ -1,0 +1,33 @@
+/**
+ * Absolute positions: indices for a learned table, and the sinusoids of https://arxiv.org/abs/1706.03762.
+ *
+ * @module
+ */
+import type { Device, Segment, Tensor } from "../device/device.ts";
+
+/** The position of every packed row, plus `offset`. */
+export function positionIds(segments: readonly Segment[], offset = 0): Uint32Array {
+  const ids = new Uint32Array(segments.reduce((rows, { to }) => Math.max(rows, to), 0));
+  for (const { from, to, start } of segments) {
+    for (let row = from; row < to; row++) ids[row] = start + row - from + offset;
+  }
+  return ids;
+}
+
+/**
+ * [positions, size]: sin(position · f) in the first half of the features, cos in the second, with f falling from 1 to
+ * 1/10000, as tensor2tensor laid them out.
+ */
+export function sinusoids(device: Device, positions: Uint32Array, size: number): Tensor {
+  const half = Math.floor(size / 2);
+  const frequencies = Float32Array.from({ length: half }, (_, i) => 10_000 ** (-i / (half - 1)));
+  const table = new Float32Array(positions.length * size); // an odd last feature stays 0
+  positions.forEach((position, row) => {
+    frequencies.forEach((frequency, i) => {
+      const angle = Math.fround(position * frequency);
+      table[row * size + i] = Math.sin(angle);
+      table[row * size + half + i] = Math.cos(angle);
+    });
+  });
+  return device.constant([positions.length, size], table);
+}

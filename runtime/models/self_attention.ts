@@ -1,0 +1,97 @@
+/**
+ * Cached self-attention and the ways in which checkpoints store its projections.
+ *
+ * @module
+ */
+import type { AttentionMask, AttentionSpec } from "../device/attention_spec.ts";
+import type { Device, Tensor } from "../device/device.ts";
+import type { DecoderLayer } from "./decoder.ts";
+import type { Apply, Weights } from "./model.ts";
+import type { Rope } from "./rope.ts";
+import type { Sizes } from "./sizes.ts";
+
+/** h [rows, hiddenSize] → queries [rows, heads · headDim], keys and values [rows, kvHeads · headDim], and back. */
+export interface Projections {
+  readonly q: Apply;
+  readonly k: Apply;
+  readonly v: Apply;
+  readonly o: Apply;
+}
+
+/** Projections, positions and score rules of one attention layer. */
+export interface SelfAttentionParts extends Projections {
+  readonly spec: AttentionSpec;
+  /** Absent where positions come otherwise, or not at all. */
+  readonly rope?: Rope | undefined;
+  /** f32 [heads], see `AttentionSpec.sinkLogits`. */
+  readonly sinkLogits?: () => Tensor;
+}
+
+/** h [rows, hiddenSize] → [rows, hiddenSize]: attention over the cache, to which h's keys and values are added. */
+export function selfAttention(device: Device, parts: SelfAttentionParts): DecoderLayer {
+  const { q, k, v, o, rope, sinkLogits } = parts;
+  let spec = parts.spec;
+  return (h, caches, batch) => {
+    const { segments } = batch;
+    let queries = q(h); // [rows, heads · headDim]
+    let keys = k(h); // [rows, kvHeads · headDim]
+    if (rope) {
+      const turn = rope.at(batch);
+      queries = device.rope(queries, segments, turn.queries);
+      keys = device.rope(keys, segments, turn.keys);
+    }
+    device.append(caches, keys, v(h), segments);
+    if (sinkLogits && !spec.sinkLogits) spec = { ...spec, sinkLogits: sinkLogits() };
+    return o(device.attention(queries, segments, { caches }, spec));
+  };
+}
+
+/** Causal, and with a window each token sees itself and the `window` − 1 before it. */
+export function causal(window?: number): AttentionMask {
+  return window === undefined ? { causal: true } : { causal: true, window: { left: window - 1, right: 0 } };
+}
+
+/** `q_proj`, `k_proj`, `v_proj`, and `o_proj` or another name. */
+export function separateProjections(
+  w: Weights,
+  { hiddenSize, heads, kvHeads, headDim }: Sizes,
+  { qkvBias = false, oBias = false, oName = "o_proj" }: {
+    readonly qkvBias?: boolean;
+    readonly oBias?: boolean;
+    readonly oName?: string;
+  } = {},
+): Projections {
+  return {
+    q: w.linear("q_proj", { in: hiddenSize, out: heads * headDim, bias: qkvBias }),
+    k: w.linear("k_proj", { in: hiddenSize, out: kvHeads * headDim, bias: qkvBias }),
+    v: w.linear("v_proj", { in: hiddenSize, out: kvHeads * headDim, bias: qkvBias }),
+    o: w.linear(oName, { in: heads * headDim, out: hiddenSize, bias: oBias }),
+  };
+}
+
+/**
+ * Queries, keys and values of one fused matrix. Its rows are either all q, all k, all v ("stacked"), or for each kv head
+ * the q of its group, then its k, then its v ("grouped").
+ */
+export function fusedProjections(
+  w: Weights,
+  { hiddenSize, heads, kvHeads, headDim }: Sizes,
+  { qkv, layout, ...options }: {
+    readonly qkv: string;
+    readonly layout: "stacked" | "grouped";
+    readonly bias?: boolean;
+    readonly transpose?: boolean;
+  },
+): Omit<Projections, "o"> {
+  const groups = layout === "stacked" ? 1 : kvHeads;
+  const queries = heads * headDim / groups, keys = kvHeads * headDim / groups;
+  const every = queries + 2 * keys; // rows of a group
+  const part = (from: number, rows: number) =>
+    w.linear(qkv, {
+      in: hiddenSize,
+      out: rows * groups,
+      rows: { from, to: from + rows, every },
+      ...options,
+    });
+  return { q: part(0, queries), k: part(queries, keys), v: part(queries + keys, keys) };
+}

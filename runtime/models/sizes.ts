@@ -1,0 +1,59 @@
+/**
+ * Sizes of a decoder as configs name them.
+ *
+ * @module
+ */
+import type { Config, ModelFacts } from "./model.ts";
+
+/** What most layers need to know. */
+export interface Sizes {
+  readonly hiddenSize: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly vocabulary: number;
+}
+
+/** Reads the names that Llama brought and most families use now. */
+export function sizesFromConfig(config: Config): Sizes & { readonly intermediate: number } {
+  const hiddenSize = config.int("hidden_size");
+  const heads = config.int("num_attention_heads");
+  return {
+    hiddenSize,
+    layers: config.int("num_hidden_layers"),
+    heads,
+    kvHeads: config.int("num_key_value_heads", heads),
+    headDim: config.int("head_dim", hiddenSize / heads),
+    vocabulary: config.int("vocab_size"),
+    intermediate: config.int("intermediate_size"),
+  };
+}
+
+/** The integer under the first of several names: older configs have other ones. */
+export function intUnder(config: Config, ...keys: readonly string[]): number {
+  return config.int(keys.find((key) => config.has(key)) ?? keys[0]!);
+}
+
+/** Facts of a model; `attention` continues "grouped-query, …". */
+export function factsOf(
+  { hiddenSize, layers, heads, kvHeads, headDim, vocabulary }: Sizes,
+  { contextLength, contextIsHard = false, attention }: {
+    readonly contextLength: number | undefined;
+    readonly contextIsHard?: boolean;
+    readonly attention: string;
+  },
+): ModelFacts {
+  const sharing = kvHeads === heads ? "multi-head" : kvHeads === 1 ? "multi-query" : "grouped-query";
+  return {
+    hiddenSize,
+    layers,
+    heads,
+    kvHeads,
+    headDim,
+    vocabulary,
+    contextLength,
+    contextIsHard,
+    attention: `${sharing}, ${attention}`,
+  };
+}
