@@ -17,11 +17,25 @@ export interface Selection {
   readonly columns: number;
   /** Whether the result is its transpose. */
   readonly transpose: boolean;
-  /** Rows of the result: [from, to), every step-th. */
+  readonly pick: Pick;
+  readonly plus: number;
+}
+
+/** Rows [from, to) of each group of `every` rows; `every` divides the number of rows. */
+export interface Pick {
   readonly from: number;
   readonly to: number;
-  readonly step: number;
-  readonly plus: number;
+  readonly every: number;
+}
+
+/** Rows that a pick leaves of `rows`. */
+export function pickedRows(rows: number, { from, to, every }: Pick): number {
+  return rows / every * (to - from);
+}
+
+/** Bytes of a number as files hold it. */
+export function sourceBytes(dtype: SourceDType): number {
+  return dtype === "f32" ? 4 : 2;
 }
 
 /** Bytes that a rearranged strip may take; larger results read the file several times. */
@@ -31,55 +45,56 @@ const STRIP_BYTES = 64 << 20;
 const TILE_COLUMNS = 16;
 
 /**
- * Streams a selection. Throws an Error when a number is NaN or infinite. `onBytes` hears of bytes taken from the file.
+ * Streams a selection. Throws an Error when a number is NaN or infinite. `stripBytes` bounds the buffer in which rows
+ * are rearranged.
  */
 export function streamTensor(
   checkpoint: Checkpoint,
   selection: Selection,
-  options: { readonly onBytes?: (count: number) => void; readonly stripBytes?: number } = {},
+  { stripBytes = STRIP_BYTES }: { readonly stripBytes?: number } = {},
 ): TensorSource {
-  const { onBytes = () => {}, stripBytes = STRIP_BYTES } = options;
-  const pieces = selection.transpose
+  const { transpose, pick, rows, dtype, plus } = selection;
+  const pieces = transpose
     ? transposed(checkpoint, selection, stripBytes)
-    : selection.step > 1
-    ? everyStep(checkpoint, selection, stripBytes)
+    : pick.every < rows
+    ? pickedGroups(checkpoint, selection, stripBytes)
     : contiguous(checkpoint, selection);
-  const checked = finite(checkpoint, selection, { pieces, onBytes });
-  if (selection.plus === 0) return { dtype: selection.dtype, chunks: checked };
-  return { dtype: "f32", chunks: added(checked, selection) };
-}
-
-function elementBytes(dtype: SourceDType): number {
-  return dtype === "f32" ? 4 : 2;
+  const checked = finite(checkpoint, selection, pieces);
+  return plus === 0 ? { dtype, chunks: checked } : { dtype: "f32", chunks: added(checked, selection) };
 }
 
 function contiguous(checkpoint: Checkpoint, s: Selection): AsyncGenerator<Uint8Array> {
-  const rowBytes = s.columns * elementBytes(s.dtype);
-  return checkpoint.read(s.name, { from: s.offset + s.from * rowBytes, to: s.offset + s.to * rowBytes });
+  const rowBytes = s.columns * sourceBytes(s.dtype);
+  return checkpoint.read(s.name, {
+    from: s.offset + s.pick.from * rowBytes,
+    to: s.offset + s.pick.to * rowBytes,
+  });
 }
 
-/** Every step-th row: strips of whole rows, closed up in place. */
-async function* everyStep(
+/** Strips of whole groups, the picked rows of each closed up in place. */
+async function* pickedGroups(
   checkpoint: Checkpoint,
   s: Selection,
   stripBytes: number,
 ): AsyncGenerator<Uint8Array> {
-  const rowBytes = s.columns * elementBytes(s.dtype);
-  const stripRows = Math.max(1, Math.floor(stripBytes / rowBytes / s.step)) * s.step;
-  const strip = new Uint8Array(Math.min(stripRows, s.to - s.from) * rowBytes);
-  for (let row = s.from; row < s.to; row += stripRows) {
-    const rows = Math.min(stripRows, s.to - row);
-    const from = s.offset + row * rowBytes;
+  const { from, to, every } = s.pick;
+  const rowBytes = s.columns * sourceBytes(s.dtype);
+  const stripRows = Math.min(s.rows, Math.max(1, Math.floor(stripBytes / rowBytes / every)) * every);
+  const strip = new Uint8Array(stripRows * rowBytes);
+  for (let first = 0; first < s.rows; first += stripRows) {
+    const rows = Math.min(stripRows, s.rows - first);
+    const begin = s.offset + first * rowBytes;
     let filled = 0;
-    for await (const piece of checkpoint.read(s.name, { from, to: from + rows * rowBytes })) {
+    for await (const piece of checkpoint.read(s.name, { from: begin, to: begin + rows * rowBytes })) {
       strip.set(piece, filled);
       filled += piece.length;
     }
     let kept = 0;
-    for (let r = 0; r < rows; r += s.step, kept++) {
-      strip.copyWithin(kept * rowBytes, r * rowBytes, (r + 1) * rowBytes);
+    for (let group = 0; group < rows; group += every) {
+      strip.copyWithin(kept, (group + from) * rowBytes, (group + to) * rowBytes);
+      kept += (to - from) * rowBytes;
     }
-    yield strip.subarray(0, kept * rowBytes);
+    yield strip.subarray(0, kept);
   }
 }
 
@@ -89,28 +104,32 @@ async function* transposed(
   s: Selection,
   stripBytes: number,
 ): AsyncGenerator<Uint8Array> {
-  const bytes = elementBytes(s.dtype);
+  const { from, to, every } = s.pick;
+  const bytes = sourceBytes(s.dtype);
   const view = (b: Uint8Array) =>
     bytes === 4
       ? new Uint32Array(b.buffer, b.byteOffset, b.length / 4)
       : new Uint16Array(b.buffer, b.byteOffset, b.length / 2);
-  const resultRows = Math.ceil((s.to - s.from) / s.step);
-  const stripRows = Math.min(resultRows, Math.max(1, Math.floor(stripBytes / (s.rows * bytes))));
+  // The file's column that becomes row i of the result.
+  const columns = Uint32Array.from(
+    { length: pickedRows(s.columns, s.pick) },
+    (_, i) => Math.floor(i / (to - from)) * every + from + i % (to - from),
+  );
+  const stripRows = Math.min(columns.length, Math.max(1, Math.floor(stripBytes / (s.rows * bytes))));
   const strip = new Uint8Array(stripRows * s.rows * bytes);
   const out = view(strip); // [stripRows, s.rows]
 
-  for (let first = 0; first < resultRows; first += stripRows) {
-    const count = Math.min(stripRows, resultRows - first);
-    const low = s.from + first * s.step; // column of the file that is the strip's first row
-    // Columns [c0, c1) of `rows` file rows from `row` on, which begin at `at`, `pitch` apart.
-    const scatter = (piece: Uint16Array | Uint32Array, at: number, area: Area) => {
-      const begin = Math.max(0, Math.ceil((area.c0 - low) / s.step));
-      const end = Math.min(count, Math.ceil((area.c1 - low) / s.step));
+  for (let first = 0; first < columns.length; first += stripRows) {
+    const last = Math.min(columns.length, first + stripRows);
+    // `at` is where the first number of the area is in the piece; only a part of the last row may be there.
+    const scatter = (piece: Uint16Array | Uint32Array, at: number, { row, rows, c0, c1 }: Area) => {
+      const begin = lowerBound(columns, c0, { from: first, to: last });
+      const end = lowerBound(columns, c1, { from: begin, to: last });
       for (let tile = begin; tile < end; tile += TILE_COLUMNS) {
         const tileEnd = Math.min(end, tile + TILE_COLUMNS);
-        for (let r = 0; r < area.rows; r++) {
-          const source = at + r * s.columns + low - area.c0;
-          for (let i = tile; i < tileEnd; i++) out[i * s.rows + area.row + r] = piece[source + i * s.step]!;
+        for (let r = 0; r < rows; r++) {
+          const source = at + r * s.columns - c0, target = row + r - first * s.rows;
+          for (let i = tile; i < tileEnd; i++) out[i * s.rows + target] = piece[source + columns[i]!]!;
         }
       }
     };
@@ -128,10 +147,22 @@ async function* transposed(
       }
       element += piece.length;
     }
-    yield strip.subarray(0, count * s.rows * bytes);
+    yield strip.subarray(0, (last - first) * s.rows * bytes);
   }
 }
 
+/** Index in [from, to) of the first value that is not below `value`; `to` when there is none. */
+function lowerBound(sorted: Uint32Array, value: number, range: { from: number; to: number }): number {
+  let { from, to } = range;
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (sorted[middle]! < value) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
+/** Columns [c0, c1) of `rows` rows of the file from `row` on. */
 interface Area {
   readonly row: number;
   readonly rows: number;
@@ -166,26 +197,29 @@ export function allFinite(bytes: Uint8Array, dtype: SourceDType): boolean {
 async function* finite(
   checkpoint: Checkpoint,
   s: Selection,
-  from: { readonly pieces: AsyncIterable<Uint8Array>; readonly onBytes: (count: number) => void },
+  pieces: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array> {
-  for await (const piece of from.pieces) {
-    if (!allFinite(piece, s.dtype)) {
-      const file = checkpoint.tensors.get(s.name)!.file;
-      throw new Error(
-        `Cannot load "${checkpoint.label}/${file}": tensor "${s.name}" holds NaN or infinity: ` +
-          `the file is damaged or was made with an overflow, get it again`,
-      );
-    }
-    from.onBytes(piece.length);
+  for await (const piece of pieces) {
+    if (!allFinite(piece, s.dtype)) throw notFinite(checkpoint, s.name);
     yield piece;
   }
+}
+
+/** What is thrown when a tensor holds NaN or infinity. */
+export function notFinite(checkpoint: Checkpoint, name: string): Error {
+  return new Error(
+    `Cannot load "${checkpoint.label}/${
+      checkpoint.tensors.get(name)!.file
+    }": tensor "${name}" holds NaN or ` +
+      `infinity: the file is damaged or was made with an overflow, get it again`,
+  );
 }
 
 /** Widens to f32 and adds. */
 async function* added(pieces: AsyncIterable<Uint8Array>, s: Selection): AsyncGenerator<Uint8Array> {
   let buffer = new Float32Array(0);
   for await (const piece of pieces) {
-    const count = piece.length / elementBytes(s.dtype);
+    const count = piece.length / sourceBytes(s.dtype);
     if (buffer.length < count) buffer = new Float32Array(count);
     const out = buffer.subarray(0, count);
     if (s.dtype === "f32") out.set(new Float32Array(piece.buffer, piece.byteOffset, count));
