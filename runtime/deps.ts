@@ -13,4 +13,3 @@ export { Environment, Interpreter, parse, tokenize } from "npm:@huggingface/jinj
 export async function loadProgressBars(): Promise<typeof import("npm:cli-progress@3.12.0")> {
   return (await import("npm:cli-progress@3.12.0")).default;
 }
-export { closest, distance } from "npm:fastest-levenshtein@1.0.16";

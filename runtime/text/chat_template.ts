@@ -112,6 +112,19 @@ export class ChatTemplate {
   }
 }
 
+/**
+ * A conversation for a model without a template, which only knows how texts go on: all turns as one running text. A turn
+ * of the model follows the words that it went on from; the next words begin a new line.
+ */
+export function asOneText(messages: readonly Message[]): string {
+  let text = "";
+  for (const { role, content } of messages) {
+    if (role !== "assistant" && text !== "" && !text.endsWith("\n")) text += "\n";
+    text += content;
+  }
+  return text;
+}
+
 /** What templates may call, with transformers' names. */
 const globals = {
   true: true,
@@ -172,7 +185,9 @@ class LimitedInterpreter extends Interpreter {
     if (node?.type === "For") this.#iterables.add(iterableOf(node));
     const value = super.evaluate(node, environment);
     const length = lengthOf(value);
-    if (length > maximumLength) throw new Error(`a value of ${length} elements is more than ${maximumLength}`);
+    if (length > maximumLength) {
+      throw new Error(`a value of ${length} elements is more than ${maximumLength}`);
+    }
     // Elements that no loop visits are still copied and compared, some 64 times as fast.
     this.#spend(node && this.#iterables.has(node) ? length : length >> 6);
     return value;

@@ -23,7 +23,9 @@ export async function openTokenizer(files: Files): Promise<Tokenizer> {
   const definition = await readJsonFile(files, "tokenizer.json");
   if (!definition) {
     const names = await files.list();
-    const slow = names.find((name) => /^(tokenizer|spiece|sentencepiece\.bpe)\.model$|^vocab\.(json|txt)$/.test(name));
+    const slow = names.find((name) =>
+      /^(tokenizer|spiece|sentencepiece\.bpe)\.model$|^vocab\.(json|txt)$/.test(name)
+    );
     throw new Error(
       slow
         ? `Cannot read the tokenizer of ${files.label}: it has only "${slow}", and lakh reads "tokenizer.json": ` +
@@ -66,7 +68,9 @@ export class Tokenizer {
       this.#tokenizer = new HuggingFaceTokenizer(definition, config);
     } catch (error) {
       throw new Error(
-        `Cannot read "tokenizer.json" of ${label}: ${(error as Error).message}: it may be damaged, or of a kind ` +
+        `Cannot read "tokenizer.json" of ${label}: ${
+          (error as Error).message
+        }: it may be damaged, or of a kind ` +
           `that is not supported`,
       );
     }

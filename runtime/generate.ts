@@ -1,0 +1,168 @@
+/**
+ * Prefill, decode, stop rules: ids in, ids out. Knows no text.
+ *
+ * The prompt is read in chunks; what the sequence already holds of it is not read again. Then each step samples one id
+ * and reads it.
+ *
+ * @module
+ */
+import type { CacheDType, Device } from "./device/device.ts";
+import type { ModelFacts } from "./models/model.ts";
+import type { Sampler } from "./sampler.ts";
+import { cacheBytesPerToken, type Sequence } from "./sequence.ts";
+
+/** Why a generation ended. */
+export type StopReason =
+  /** The model ended it, or a stop string came. */
+  | "stop"
+  /** maxTokens are there, or the context is full. */
+  | "length"
+  /** The AbortSignal said so. */
+  | "cancelled";
+
+/** What {@linkcode generateIds} needs beside the prompt. */
+export interface GenerateIdsOptions {
+  readonly sampler: Sampler;
+  readonly maxTokens: number;
+  /** Ids that end the text; they are not given. */
+  readonly stopIds: ReadonlySet<number>;
+  readonly signal?: AbortSignal | undefined;
+  readonly onTokens?: ((done: number, total: number) => void) | undefined;
+}
+
+/** How a generation went. */
+export interface GenerateResult {
+  readonly reason: StopReason;
+  readonly promptTokens: number;
+  /** Tokens of the prompt that were in the cache already. */
+  readonly reusedTokens: number;
+  /** Tokens generated. */
+  readonly tokens: number;
+  readonly prefillSeconds: number;
+  readonly decodeSeconds: number;
+}
+
+/**
+ * Reads `prompt` (one or more ids) and yields the ids that follow. Returns how it went; a cancelled one returns too, and
+ * so does one that is told `next(true)`: stop here. What was read stays in `sequence`, so that a prompt that goes on
+ * from here is read from here.
+ */
+export async function* generateIds(
+  sequence: Sequence,
+  prompt: Uint32Array,
+  { sampler, maxTokens, stopIds, signal, onTokens }: GenerateIdsOptions,
+): AsyncGenerator<number, GenerateResult, boolean | undefined> {
+  // The last token is read again in any case: its logits are not kept.
+  const reusedTokens = Math.min(sequence.keepPrefix(prompt), prompt.length - 1);
+  sequence.truncate(reusedTokens);
+  let tokens = 0;
+  const started = performance.now();
+  let prefilled: number | undefined;
+  const result = (reason: StopReason): GenerateResult => {
+    const now = performance.now();
+    return {
+      reason,
+      promptTokens: prompt.length,
+      reusedTokens,
+      tokens,
+      prefillSeconds: ((prefilled ?? now) - started) / 1000,
+      decodeSeconds: (now - (prefilled ?? now)) / 1000,
+    };
+  };
+
+  if (signal?.aborted) return result("cancelled");
+  let logits: Float32Array;
+  try {
+    logits = await sequence.read(prompt.subarray(reusedTokens), { signal, onTokens });
+  } catch (error) {
+    if (signal?.aborted && error === signal.reason) return result("cancelled");
+    throw error;
+  }
+  prefilled = performance.now();
+  while (true) {
+    if (signal?.aborted) return result("cancelled");
+    if (tokens >= maxTokens) return result("length");
+    const id = sampler.next(logits);
+    if (stopIds.has(id)) return result("stop");
+    tokens++;
+    if (yield id) return result("stop");
+    // The last id needs no reading: nothing follows it.
+    if (tokens >= maxTokens) return result("length");
+    if (signal?.aborted) return result("cancelled");
+    logits = await sequence.read(Uint32Array.of(id));
+  }
+}
+
+/** What limits a text's length, and how much of it is asked for. */
+export interface Room {
+  readonly facts: ModelFacts;
+  readonly device: Device;
+  readonly cache: CacheDType;
+  /** Tokens of prompt and answer together at most; undefined for no limit but memory. */
+  readonly contextLength: number | undefined;
+  /** Tokens that the sequence holds already, whose memory is taken. */
+  readonly held: number;
+  /** Undefined for as many as there is room for, at most 512. */
+  readonly maxTokens: number | undefined;
+  /** Drop the oldest tokens of a prompt that is too long. */
+  readonly truncate: "start" | undefined;
+  /** Stays at the beginning of a prompt that is cut. */
+  readonly bosId: number | undefined;
+}
+
+/** Tokens of an answer when nobody says how many. */
+export const defaultMaxTokens = 512;
+
+/**
+ * The prompt to read and the tokens to generate. Throws a RangeError with sizes and remedies when they do not fit, unless
+ * `truncate` allows to cut the prompt.
+ */
+export function fit(prompt: Uint32Array, room: Room): { prompt: Uint32Array; maxTokens: number } {
+  const { facts, device, cache, contextLength = Infinity } = room;
+  if (prompt.length === 0) {
+    throw new RangeError("Cannot generate from 0 tokens: give a prompt of at least one token");
+  }
+  if (room.maxTokens !== undefined && !(Number.isInteger(room.maxTokens) && room.maxTokens >= 0)) {
+    throw new RangeError(
+      `Cannot generate ${room.maxTokens} tokens: maxTokens is a whole number of 0 or more`,
+    );
+  }
+  const perToken = cacheBytesPerToken(facts, cache);
+  const free = device.limits.memoryBytes - device.memoryInUse;
+  const inMemory = room.held + Math.max(0, Math.floor(free / perToken));
+  const limit = Math.min(contextLength, inMemory);
+  // Without a wish, an answer is as long as there is room for; with one, it must fit.
+  const wanted = room.maxTokens ?? Math.max(1, Math.min(defaultMaxTokens, limit - prompt.length));
+  if (prompt.length + wanted <= limit) return { prompt, maxTokens: wanted };
+
+  if (room.truncate === "start" && wanted < limit) {
+    const keepFirst = prompt[0] === room.bosId ? 1 : 0;
+    const rest = limit - wanted - keepFirst;
+    if (rest > 0) {
+      const cut = new Uint32Array(keepFirst + rest);
+      cut.set(prompt.subarray(0, keepFirst));
+      cut.set(prompt.subarray(prompt.length - rest), keepFirst);
+      return { prompt: cut, maxTokens: wanted };
+    }
+  }
+  const sizes = `the prompt has ${prompt.length} tokens and ${wanted} are to follow`;
+  const remedies =
+    `shorten the prompt, ask for fewer tokens, or allow to drop its beginning (truncate: "start")`;
+  if (inMemory < contextLength) {
+    const mebibytes = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`;
+    throw new RangeError(
+      `Cannot generate: ${sizes}, and memory has room for ${inMemory} (${perToken} bytes a token in ${cache}, ` +
+        `${mebibytes(free)} of ${
+          mebibytes(device.limits.memoryBytes)
+        } are free): ${remedies}, or take a smaller ` +
+        `cache (f16, q8) or smaller weights (q8, q4)`,
+    );
+  }
+  const trained = facts.contextLength;
+  throw new RangeError(
+    `Cannot generate: ${sizes}, and the context is ${contextLength} tokens: ${remedies}` +
+      (facts.contextIsHard
+        ? ""
+        : `, or raise contextLength${trained ? ` (the model was trained on up to ${trained} tokens)` : ""}`),
+  );
+}

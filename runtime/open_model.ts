@@ -1,0 +1,90 @@
+/**
+ * The composition root: find the files, open the device, load.
+ *
+ * @module
+ */
+import { embeddedContextLength, openEmbedded } from "./embedded.ts";
+import { openDevice } from "./device/open_device.ts";
+import type { LanguageModel } from "./language_model.ts";
+import type { Files } from "./load/files.ts";
+import { folderFiles, openFolder } from "./load/folder.ts";
+import { loadModel, type LoadModelOptions } from "./load_model.ts";
+
+/** Where and how a model runs. */
+export interface OpenOptions extends LoadModelOptions {
+  /** "auto" (default) takes a GPU where there is a real one, else WASM. */
+  readonly device?: "auto" | "wasm" | "webgpu";
+  /** Worker threads of the WASM device. Default: one per processor. */
+  readonly threads?: number;
+  /** Never use the network: what is not in the cache is an error. */
+  readonly offline?: boolean;
+}
+
+/**
+ * Opens a model: a folder in Hugging Face form, a name `org/name[@revision]` to download, files of your own, or, without
+ * a source, the embedded storyteller. Close it when done, or declare it with `using`.
+ *
+ * Throws an Error in words when files are missing, damaged or not supported, and a RangeError when memory does not
+ * suffice.
+ *
+ * @example The embedded model, which needs neither files nor a network
+ * ```ts
+ * using model = await openModel();
+ * for await (const piece of model.generate("Once upon a time")) console.log(piece.text);
+ * ```
+ * @example A folder, with all options
+ * ```ts
+ * const model = await openModel("./SmolLM2-135M-Instruct", {
+ *   device: "auto", weights: "q8", contextLength: 8192, onProgress: ({ done, total }) => console.log(done / total),
+ * });
+ * for await (const piece of model.chat([{ role: "user", content: "Hello!" }])) console.log(piece.text);
+ * model.close();
+ * ```
+ */
+export async function openModel(source?: string | Files, options: OpenOptions = {}): Promise<LanguageModel> {
+  const { device: where = "auto", threads } = options;
+  const files = await findFiles(source, options);
+  const embedded = source === undefined;
+  const device = await openDevice({ device: where, ...(threads !== undefined && { threads }) });
+  try {
+    return await loadModel(
+      files,
+      device,
+      embedded ? { contextLength: embeddedContextLength, ...options } : options,
+    );
+  } catch (error) {
+    await device[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** `org/name` or `org/name@revision`, as the hub has them. */
+const repository = /^[\w.-]+\/[\w.-]+(@[\w./-]+)?$/;
+
+/** The files of a source as `openModel` takes it. */
+export async function findFiles(
+  source: string | Files | undefined,
+  { offline, signal, onProgress }: Pick<OpenOptions, "offline" | "signal" | "onProgress"> = {},
+): Promise<Files> {
+  if (source === undefined) return await openEmbedded();
+  if (typeof source !== "string") return source;
+  // "models/mine" may be both: what is on the disk is meant.
+  const isName = repository.test(source) && !source.startsWith(".") && !(await exists(source));
+  if (!isName) return await openFolder(source);
+  // Only those who download load the client.
+  const { downloadModel } = await import("./load/hub.ts");
+  return await downloadModel(source, {
+    ...(offline !== undefined && { offline }),
+    ...(signal && { signal }),
+    ...(onProgress && { onProgress }),
+  });
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await folderFiles(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,142 @@
+/**
+ * One text in a decoder's cache: which ids it holds, and how more of them are read.
+ *
+ * @module
+ */
+import type { CacheDType, Device, KvCache } from "./device/device.ts";
+import type { Decoder, ModelFacts } from "./models/model.ts";
+
+/** Tokens of one pass: enough to fill the kernels, few enough to cancel soon and to keep activations small. */
+export const prefillChunk = 512;
+
+/** What a longer action may be told. */
+export interface ReadOptions {
+  /** Checked between chunks of 512 tokens. */
+  readonly signal?: AbortSignal | undefined;
+  /** Told after each chunk how many of `ids` are read. */
+  readonly onTokens?: ((done: number, total: number) => void) | undefined;
+}
+
+/** Ids that a decoder has read, with their keys and values. Runs one thing at a time. */
+export class Sequence {
+  readonly device: Device;
+  readonly decoder: Decoder;
+  readonly #dtype: CacheDType;
+  #caches: KvCache[] | undefined;
+  #ids: number[] = [];
+  #running: Promise<unknown> = Promise.resolve();
+
+  constructor(device: Device, decoder: Decoder, dtype: CacheDType) {
+    this.device = device;
+    this.decoder = decoder;
+    this.#dtype = dtype;
+  }
+
+  /** The ids held. */
+  get ids(): readonly number[] {
+    return this.#ids;
+  }
+
+  get length(): number {
+    return this.#ids.length;
+  }
+
+  /** Settles when no pass runs. */
+  get idle(): Promise<unknown> {
+    return this.#running;
+  }
+
+  /** Keeps the ids that `ids` begins with as well and forgets the rest. Returns how many are kept. */
+  keepPrefix(ids: ArrayLike<number>): number {
+    let common = 0;
+    while (common < ids.length && common < this.#ids.length && ids[common] === this.#ids[common]) common++;
+    this.truncate(common);
+    return common;
+  }
+
+  /** Forgets everything from position `length` on. */
+  truncate(length: number): void {
+    if (length >= this.#ids.length) return;
+    this.#ids.length = length;
+    for (const cache of this.#caches ?? []) cache.truncate(length);
+  }
+
+  /**
+   * Reads ids after those held, in chunks, and returns the logits [vocabulary] that follow the last one. When the signal
+   * stops it (its reason is thrown) or a chunk fails, the chunks before stay read.
+   */
+  async read(ids: Uint32Array, options: ReadOptions = {}): Promise<Float32Array> {
+    let logits: Float32Array | undefined;
+    for (let from = 0; from < ids.length; from += prefillChunk) {
+      options.signal?.throwIfAborted();
+      const chunk = ids.subarray(from, from + prefillChunk);
+      const last = from + chunk.length === ids.length;
+      // Logits that nobody wants are not computed: no row of all but the last chunk is.
+      logits = await this.pass(chunk, last ? Uint32Array.of(chunk.length - 1) : new Uint32Array(0));
+      options.onTokens?.(from + chunk.length, ids.length);
+    }
+    if (!logits) throw new RangeError("Cannot read 0 tokens: give at least one");
+    return logits;
+  }
+
+  /** One pass over ids after those held → logits [rows, vocabulary] of the given rows, none for an empty list. */
+  pass(ids: Uint32Array, rows: Uint32Array): Promise<Float32Array> {
+    const result = this.#pass(ids, rows);
+    this.#running = result.catch(() => {});
+    return result;
+  }
+
+  async #pass(ids: Uint32Array, rows: Uint32Array): Promise<Float32Array> {
+    checkIds(ids, this.decoder.facts);
+    const { device } = this;
+    const start = this.#ids.length;
+    const caches = this.#caches ??= this.decoder.createCaches(this.#dtype);
+    try {
+      const logits = await device.step(async () => {
+        const result = this.decoder.forward({
+          ids,
+          segments: [{ from: 0, to: ids.length, start }],
+          caches: caches.map((cache) => [cache]),
+          logitRows: device.constant([rows.length], rows),
+        });
+        if (rows.length > 0) return await device.read(result);
+        await device.flush();
+        return new Float32Array(0);
+      });
+      for (const id of ids) this.#ids.push(id);
+      return logits;
+    } catch (error) {
+      // Half a pass may be in the cache.
+      for (const cache of caches) cache.truncate(start);
+      throw error;
+    }
+  }
+
+  /** Gives the cache back. The sequence is empty afterwards and may be used again. */
+  free(): void {
+    for (const cache of this.#caches ?? []) cache.free();
+    this.#caches = undefined;
+    this.#ids = [];
+  }
+}
+
+/** Throws a RangeError for an id without a row in the embedding. */
+export function checkIds(ids: Uint32Array, { vocabulary }: ModelFacts): void {
+  for (let i = 0; i < ids.length; i++) {
+    if (ids[i]! >= vocabulary) {
+      throw new RangeError(
+        `Cannot read token ${i} with the id ${ids[i]}: the model's vocabulary has ids 0 to ${
+          vocabulary - 1
+        }: ` +
+          `the ids may come from another model's tokenizer`,
+      );
+    }
+  }
+}
+
+/** Bytes that one token takes in the caches of all layers. */
+export function cacheBytesPerToken(facts: ModelFacts, dtype: CacheDType): number {
+  // q8: blocks of 32 bytes with one f16 scale
+  const bytes = dtype === "f32" ? 4 : dtype === "f16" ? 2 : 34 / 32;
+  return 2 * facts.layers * facts.kvHeads * facts.headDim * bytes;
+}
