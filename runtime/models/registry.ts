@@ -3,14 +3,54 @@
  *
  * @module
  */
+import { bloom } from "./bloom.ts";
+import { falcon } from "./falcon.ts";
+import { gemma } from "./gemma.ts";
+import { gemma2 } from "./gemma2.ts";
+import { gemma3 } from "./gemma3.ts";
+import { gpt2 } from "./gpt2.ts";
+import { gptBigcode } from "./gpt_bigcode.ts";
+import { gptNeo } from "./gpt_neo.ts";
+import { gptNeox } from "./gpt_neox.ts";
+import { gptOss } from "./gpt_oss.ts";
 import { llama } from "./llama.ts";
+import { mistral } from "./mistral.ts";
+import { mixtral } from "./mixtral.ts";
 import type { Config, ModelDefinition } from "./model.ts";
 import { mpt } from "./mpt.ts";
 import { nearest } from "./nearest.ts";
+import { olmo2 } from "./olmo2.ts";
+import { opt } from "./opt.ts";
+import { phi3 } from "./phi3.ts";
+import { qwen2 } from "./qwen2.ts";
+import { qwen3 } from "./qwen3.ts";
+import { smollm3 } from "./smollm3.ts";
+import { starcoder2 } from "./starcoder2.ts";
+import { xglm } from "./xglm.ts";
 
 const MODELS = {
+  bloom,
+  falcon,
+  gemma,
+  gemma2,
+  gemma3_text: gemma3,
+  gpt2,
+  gpt_bigcode: gptBigcode,
+  gpt_neo: gptNeo,
+  gpt_neox: gptNeox,
+  gpt_oss: gptOss,
   llama,
+  mistral,
+  mixtral,
   mpt,
+  olmo2,
+  opt,
+  phi3,
+  qwen2,
+  qwen3,
+  smollm3,
+  starcoder2,
+  xglm,
 } satisfies Record<string, ModelDefinition>;
 
 /** Every `model_type` that loads, sorted. */

@@ -1,0 +1,41 @@
+/**
+ * Mixture of experts with gated feed-forward layers: each row goes through the few that its router chooses.
+ *
+ * Conditional computation (https://arxiv.org/abs/1701.06538): only the chosen experts' rows are computed.
+ *
+ * @module
+ */
+import type { Activation, Device } from "../device/device.ts";
+import type { Apply, Weights } from "./model.ts";
+
+/** Names and numbers of one layer's experts. */
+export interface ExpertsShape {
+  readonly router: string;
+  /** Names of expert `index`'s three matrices. */
+  readonly expert: (index: number) => { readonly gate: string; readonly up: string; readonly down: string };
+  readonly experts: number;
+  /** Experts a row goes through. */
+  readonly chosen: number;
+  /** Whether the chosen experts' weights add up to one. */
+  readonly softmaxOver: "chosen" | "all";
+  readonly hiddenSize: number;
+  readonly intermediate: number;
+  readonly activation: Activation;
+}
+
+/** Σ over the chosen of weight · down(activation(gate(h)) · up(h)) */
+export function gatedExperts(device: Device, w: Weights, shape: ExpertsShape): Apply {
+  const { experts, chosen, softmaxOver, hiddenSize, intermediate, activation } = shape;
+  const names = Array.from({ length: experts }, (_, index) => shape.expert(index));
+  const router = w.linear(shape.router, { in: hiddenSize, out: experts });
+  const inward = { experts, in: hiddenSize, out: intermediate };
+  const gate = w.experts(names.map((name) => name.gate), inward);
+  const up = w.experts(names.map((name) => name.up), inward);
+  const down = w.experts(names.map((name) => name.down), { experts, in: intermediate, out: hiddenSize });
+
+  return (h) => {
+    const choice = device.chooseExperts(router(h), chosen, softmaxOver);
+    const wide = device.activate(gate(h, choice), activation, up(h, choice)); // [rows · chosen, intermediate]
+    return device.combineExperts(down(wide, choice), choice);
+  };
+}

@@ -1,0 +1,59 @@
+/**
+ * Gemma: Llama with a gated GELU, scaled embeddings, and norms by (1 + weight); the 2B has one head of keys.
+ *
+ * - Paper: https://arxiv.org/abs/2403.08295
+ * - Reference: transformers, models/gemma/modeling_gemma.py
+ *
+ * @module
+ */
+import type { Device } from "../device/device.ts";
+import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
+import { gatedMlp } from "./feed_forward.ts";
+import type { Config, Decoder, Weights } from "./model.ts";
+import { ropeFromConfig } from "./rope.ts";
+import { causal, selfAttention, separateProjections } from "./self_attention.ts";
+import { factsOf, sizesFromConfig } from "./sizes.ts";
+
+/** Gemma 2B and 7B of the first generation. */
+export function gemma(device: Device, weights: Weights, config: Config): Decoder {
+  const sizes = sizesFromConfig(config);
+  const { hiddenSize, heads, kvHeads, vocabulary } = sizes;
+  const eps = config.float("rms_norm_eps", 1e-6);
+  const bias = config.flag("attention_bias", false);
+  // the older key's "gelu" was never meant: Gemma is trained with the tanh form
+  const key = config.has("hidden_activation") ? "hidden_activation" : "hidden_act";
+  config.only(key, "gelu_pytorch_tanh", "gelu");
+  const mlp = { ...sizes, activation: "gelu_tanh" as const };
+  const plus = 1; // norms are stored less one
+  const rope = ropeFromConfig(config, sizes);
+  const spec = { heads, kvHeads, mask: causal() };
+
+  function layer(w: Weights): DecoderLayer {
+    const attnNorm = w.rmsNorm("input_layernorm", hiddenSize, eps, { plus });
+    const projections = separateProjections(w.at("self_attn"), sizes, { qkvBias: bias, oBias: bias });
+    const attend = selfAttention(device, { ...projections, spec, rope });
+    const mlpNorm = w.rmsNorm("post_attention_layernorm", hiddenSize, eps, { plus });
+    const feed = gatedMlp(device, w.at("mlp"), mlp);
+
+    return (x, caches, batch) => {
+      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
+      return device.add(x, feed(mlpNorm(x)));
+    };
+  }
+
+  const embed = weights.embedding("model.embed_tokens", { vocabulary, hidden: hiddenSize });
+  const layers = weights.list("model.layers", sizes.layers, layer);
+  const norm = weights.rmsNorm("model.norm", hiddenSize, eps, { plus });
+  const tied = config.flag("tie_word_embeddings", true);
+  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
+
+  return decoder(device, {
+    facts: factsOf(sizes, {
+      contextLength: config.int("max_position_embeddings"),
+      attention: `RoPE (${rope.type})`,
+    }),
+    embed: ({ ids }) => device.scale(embed(ids), Math.sqrt(hiddenSize)),
+    layers,
+    output: (x) => head(norm(x)),
+  });
+}

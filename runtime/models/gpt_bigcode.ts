@@ -1,0 +1,73 @@
+/**
+ * GPT-BigCode: GPT-2 with multi-query attention, one head of keys and values for all.
+ *
+ * - Paper: https://arxiv.org/abs/2301.03988, multi-query attention: https://arxiv.org/abs/1911.02150
+ * - Reference: transformers, models/gpt_bigcode/modeling_gpt_bigcode.py
+ *
+ * @module
+ */
+import type { AttentionSpec } from "../device/attention_spec.ts";
+import type { Device } from "../device/device.ts";
+import { activationFromConfig } from "./activation.ts";
+import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
+import { plainMlp } from "./feed_forward.ts";
+import type { Config, Decoder, Weights } from "./model.ts";
+import { positionIds } from "./positions.ts";
+import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
+import { factsOf } from "./sizes.ts";
+
+/** SantaCoder and the first StarCoder. */
+export function gptBigcode(device: Device, weights: Weights, config: Config): Decoder {
+  const hiddenSize = config.int("n_embd");
+  const heads = config.int("n_head");
+  const headDim = hiddenSize / heads;
+  const vocabulary = config.int("vocab_size");
+  const kvHeads = config.flag("multi_query", true) ? 1 : heads;
+  const sizes = { hiddenSize, layers: config.int("n_layer"), heads, kvHeads, headDim, vocabulary };
+  const eps = config.float("layer_norm_epsilon", 1e-5);
+  config.only("add_cross_attention", false);
+  const mlp = {
+    up: "c_fc",
+    down: "c_proj",
+    hiddenSize,
+    intermediate: config.int("n_inner", 4 * hiddenSize),
+    activation: activationFromConfig(config, "activation_function", "gelu_pytorch_tanh"),
+    bias: true,
+  };
+  const scale = config.flag("scale_attn_weights", true) ? headDim ** -0.5 : 1;
+  const spec: AttentionSpec = { heads, kvHeads, scale, mask: causal() };
+
+  function layer(w: Weights): DecoderLayer {
+    const attnNorm = w.layerNorm("ln_1", hiddenSize, eps);
+    const qkv = fusedProjections(w.at("attn"), sizes, {
+      qkv: "c_attn",
+      layout: "grouped",
+      bias: true,
+    });
+    const o = w.linear("attn.c_proj", { in: hiddenSize, out: hiddenSize, bias: true });
+    const attend = selfAttention(device, { ...qkv, o, spec });
+    const mlpNorm = w.layerNorm("ln_2", hiddenSize, eps);
+    const feed = plainMlp(device, w.at("mlp"), mlp);
+    w.ignore("attn.bias", "attn.masked_bias"); // saved masks
+
+    return (x, caches, batch) => {
+      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
+      return device.add(x, feed(mlpNorm(x)));
+    };
+  }
+
+  const contextLength = config.int("n_positions");
+  const embed = weights.embedding("transformer.wte", { vocabulary, hidden: hiddenSize });
+  const place = weights.embedding("transformer.wpe", { vocabulary: contextLength, hidden: hiddenSize });
+  const layers = weights.list("transformer.h", sizes.layers, layer);
+  const norm = weights.layerNorm("transformer.ln_f", hiddenSize, eps);
+  const tied = config.flag("tie_word_embeddings", true);
+  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
+
+  return decoder(device, {
+    facts: factsOf(sizes, { contextLength, contextIsHard: true, attention: "learned positions" }),
+    embed: ({ ids, segments }) => device.add(embed(ids), place(positionIds(segments))),
+    layers,
+    output: (x) => head(norm(x)),
+  });
+}

@@ -1,0 +1,98 @@
+/**
+ * OPT: decoder with learned positions, ReLU and biases; the norms stand before each part, or (350M) after.
+ *
+ * - Paper: https://arxiv.org/abs/2205.01068
+ * - Reference: transformers, models/opt/modeling_opt.py
+ *
+ * @module
+ */
+import type { Device } from "../device/device.ts";
+import { activationFromConfig } from "./activation.ts";
+import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
+import { plainMlp } from "./feed_forward.ts";
+import type { Apply, Config, Decoder, Weights } from "./model.ts";
+import { positionIds } from "./positions.ts";
+import { causal, selfAttention, separateProjections } from "./self_attention.ts";
+import { factsOf } from "./sizes.ts";
+
+/** Rows of the position table that come before position 0. */
+const POSITION_OFFSET = 2;
+
+const same: Apply = (x) => x;
+
+/** OPT in all sizes, Galactica. */
+export function opt(device: Device, weights: Weights, config: Config): Decoder {
+  const hiddenSize = config.int("hidden_size");
+  const heads = config.int("num_attention_heads");
+  const vocabulary = config.int("vocab_size");
+  const layerCount = config.int("num_hidden_layers");
+  const sizes = {
+    hiddenSize,
+    layers: layerCount,
+    heads,
+    kvHeads: heads,
+    headDim: hiddenSize / heads,
+    vocabulary,
+  };
+  const eps = 1e-5;
+  const bias = config.flag("enable_bias", true);
+  const before = config.flag("do_layer_norm_before", true);
+  config.only("layer_norm_elementwise_affine", true);
+  const mlp = {
+    up: "fc1",
+    down: "fc2",
+    hiddenSize,
+    intermediate: config.int("ffn_dim"),
+    activation: activationFromConfig(config, "activation_function", "relu"),
+    bias,
+  };
+  const spec = { heads, kvHeads: heads, mask: causal() };
+
+  function layer(w: Weights): DecoderLayer {
+    const projections = separateProjections(w.at("self_attn"), sizes, {
+      qkvBias: bias,
+      oBias: bias,
+      oName: "out_proj",
+    });
+    const attend = selfAttention(device, { ...projections, spec });
+    const attnNorm = w.layerNorm("self_attn_layer_norm", hiddenSize, eps);
+    const feed = plainMlp(device, w, mlp);
+    const mlpNorm = w.layerNorm("final_layer_norm", hiddenSize, eps);
+
+    if (before) {
+      return (x, caches, batch) => {
+        x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
+        return device.add(x, feed(mlpNorm(x)));
+      };
+    }
+    return (x, caches, batch) => {
+      x = attnNorm(device.add(x, attend(x, caches, batch))); // [rows, hiddenSize]
+      return mlpNorm(device.add(x, feed(x)));
+    };
+  }
+
+  const w = weights.at("model.decoder");
+  const contextLength = config.int("max_position_embeddings");
+  const embedSize = config.int("word_embed_proj_dim", hiddenSize);
+  const projected = embedSize !== hiddenSize;
+  const embed = w.embedding("embed_tokens", { vocabulary, hidden: embedSize });
+  const place = w.embedding("embed_positions", {
+    vocabulary: contextLength + POSITION_OFFSET,
+    hidden: hiddenSize,
+  });
+  const inward = projected ? w.linear("project_in", { in: embedSize, out: hiddenSize }) : same;
+  const layers = w.list("layers", layerCount, layer);
+  const lastNorm = before && !config.flag("_remove_final_layer_norm", false);
+  const norm = lastNorm ? w.layerNorm("final_layer_norm", hiddenSize, eps) : same;
+  const outward = projected ? w.linear("project_out", { in: hiddenSize, out: embedSize }) : same;
+  const tied = config.flag("tie_word_embeddings", true);
+  const head = outputLayer(weights, embed, { tied, hiddenSize: embedSize, vocabulary });
+
+  return decoder(device, {
+    facts: factsOf(sizes, { contextLength, contextIsHard: true, attention: "learned positions" }),
+    embed: ({ ids, segments }) =>
+      device.add(inward(embed(ids)), place(positionIds(segments, POSITION_OFFSET))),
+    layers,
+    output: (x) => head(outward(norm(x))),
+  });
+}

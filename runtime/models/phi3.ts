@@ -1,0 +1,65 @@
+/**
+ * Phi-3: Llama with fused projections, and RoPE with a factor for each pair of features (LongRoPE).
+ *
+ * - Paper: https://arxiv.org/abs/2404.14219
+ * - Reference: transformers, models/phi3/modeling_phi3.py
+ *
+ * @module
+ */
+import type { Device } from "../device/device.ts";
+import { activationFromConfig } from "./activation.ts";
+import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
+import type { Config, Decoder, Weights } from "./model.ts";
+import { ropeFromConfig } from "./rope.ts";
+import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
+import { factsOf, sizesFromConfig } from "./sizes.ts";
+
+/** Phi-3, Phi-3.5 and Phi-4. */
+export function phi3(device: Device, weights: Weights, config: Config): Decoder {
+  const sizes = sizesFromConfig(config);
+  const { hiddenSize, intermediate, heads, kvHeads, headDim, vocabulary } = sizes;
+  const eps = config.float("rms_norm_eps", 1e-5);
+  const activation = activationFromConfig(config, "hidden_act", "silu");
+  config.only("attention_bias", false);
+  const rope = ropeFromConfig(config, sizes);
+  const window = config.has("sliding_window") ? config.int("sliding_window") : undefined;
+  const spec = { heads, kvHeads, mask: causal(window) };
+
+  function layer(w: Weights): DecoderLayer {
+    const attnNorm = w.rmsNorm("input_layernorm", hiddenSize, eps);
+    const qkv = fusedProjections(w.at("self_attn"), sizes, { qkv: "qkv_proj", layout: "stacked" });
+    const o = w.linear("self_attn.o_proj", { in: heads * headDim, out: hiddenSize });
+    const attend = selfAttention(device, { ...qkv, o, spec, rope });
+    const mlpNorm = w.rmsNorm("post_attention_layernorm", hiddenSize, eps);
+    const half = (from: number) =>
+      w.linear("mlp.gate_up_proj", {
+        in: hiddenSize,
+        out: intermediate,
+        rows: { from, to: from + intermediate },
+      });
+    const gate = half(0), up = half(intermediate);
+    const down = w.linear("mlp.down_proj", { in: intermediate, out: hiddenSize });
+
+    return (x, caches, batch) => {
+      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
+      const h = mlpNorm(x);
+      return device.add(x, down(device.activate(gate(h), activation, up(h))));
+    };
+  }
+
+  const embed = weights.embedding("model.embed_tokens", { vocabulary, hidden: hiddenSize });
+  const layers = weights.list("model.layers", sizes.layers, layer);
+  const norm = weights.rmsNorm("model.norm", hiddenSize, eps);
+  const tied = config.flag("tie_word_embeddings", false);
+  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
+
+  return decoder(device, {
+    facts: factsOf(sizes, {
+      contextLength: config.int("max_position_embeddings"),
+      attention: `RoPE (${rope.type})${window === undefined ? "" : `, window ${window}`}`,
+    }),
+    embed: ({ ids }) => embed(ids),
+    layers,
+    output: (x) => head(norm(x)),
+  });
+}

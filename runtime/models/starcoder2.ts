@@ -1,0 +1,63 @@
+/**
+ * StarCoder2: grouped queries in a window, LayerNorm, biases, and a plain feed-forward layer.
+ *
+ * - Paper: https://arxiv.org/abs/2402.19173
+ * - Reference: transformers, models/starcoder2/modeling_starcoder2.py
+ *
+ * @module
+ */
+import type { Device } from "../device/device.ts";
+import { activationFromConfig } from "./activation.ts";
+import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
+import { plainMlp } from "./feed_forward.ts";
+import type { Config, Decoder, Weights } from "./model.ts";
+import { ropeFromConfig } from "./rope.ts";
+import { causal, selfAttention, separateProjections } from "./self_attention.ts";
+import { factsOf, sizesFromConfig } from "./sizes.ts";
+
+/** StarCoder2 3B, 7B and 15B. */
+export function starcoder2(device: Device, weights: Weights, config: Config): Decoder {
+  const sizes = sizesFromConfig(config);
+  const { hiddenSize, heads, kvHeads, vocabulary } = sizes;
+  const eps = config.float("norm_epsilon", 1e-5);
+  const bias = config.flag("use_bias", true);
+  const mlp = {
+    ...sizes,
+    up: "c_fc",
+    down: "c_proj",
+    activation: activationFromConfig(config, "hidden_act", "gelu_pytorch_tanh"),
+    bias,
+  };
+  const rope = ropeFromConfig(config, sizes);
+  const window = config.has("sliding_window") ? config.int("sliding_window") : undefined;
+  const spec = { heads, kvHeads, mask: causal(window) };
+
+  function layer(w: Weights): DecoderLayer {
+    const attnNorm = w.layerNorm("input_layernorm", hiddenSize, eps);
+    const projections = separateProjections(w.at("self_attn"), sizes, { qkvBias: bias, oBias: bias });
+    const attend = selfAttention(device, { ...projections, spec, rope });
+    const mlpNorm = w.layerNorm("post_attention_layernorm", hiddenSize, eps);
+    const feed = plainMlp(device, w.at("mlp"), mlp);
+
+    return (x, caches, batch) => {
+      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
+      return device.add(x, feed(mlpNorm(x)));
+    };
+  }
+
+  const embed = weights.embedding("model.embed_tokens", { vocabulary, hidden: hiddenSize });
+  const layers = weights.list("model.layers", sizes.layers, layer);
+  const norm = weights.layerNorm("model.norm", hiddenSize, eps);
+  const tied = config.flag("tie_word_embeddings", true);
+  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
+
+  return decoder(device, {
+    facts: factsOf(sizes, {
+      contextLength: config.int("max_position_embeddings"),
+      attention: `RoPE (${rope.type})${window === undefined ? "" : `, window ${window}`}`,
+    }),
+    embed: ({ ids }) => embed(ids),
+    layers,
+    output: (x) => head(norm(x)),
+  });
+}
