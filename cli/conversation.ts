@@ -8,10 +8,10 @@
  */
 
 /** One turn, or the system message. */
-export interface Turn {
+export type Turn = {
   readonly role: "system" | "user" | "assistant";
   readonly content: string;
-}
+};
 
 /** What has been said so far. */
 export class Conversation {

@@ -1,0 +1,135 @@
+/**
+ * `lakh chat`: a conversation on a terminal or over a pipe. Answers go to stdout, everything else to stderr.
+ *
+ * @module
+ */
+import { openModel } from "../runtime/open_model.ts";
+import type { Done, LanguageModel } from "../runtime/language_model.ts";
+import { LEAVE, runChatCommand } from "./chat_commands.ts";
+import { command, EXIT } from "./command.ts";
+import { Conversation } from "./conversation.ts";
+import { formatBytes, formatCount } from "./format.ts";
+import { type LineReader, openLineReader } from "./line_reader.ts";
+import {
+  describeDone,
+  describeModel,
+  GENERATE_OPTIONS,
+  generateOptions,
+  MODEL_OPTIONS,
+  openOptions,
+} from "./model_options.ts";
+import { openProgressBar, type ProgressBar } from "./progress_bar.ts";
+import { dim, writeError, writeOut } from "./terminal.ts";
+
+export default command({
+  name: "chat",
+  summary: "Talks with a model.",
+  words: "",
+  about: [
+    "In the chat, /help lists what one can type beside messages. Without a terminal each line of stdin is a",
+    "message, answers go to stdout and everything else to stderr. A model without a chat template writes on from",
+    "what was said.",
+  ].join("\n"),
+  options: {
+    ...MODEL_OPTIONS,
+    ...GENERATE_OPTIONS,
+    system: { type: "text", value: "TEXT", help: "system message" },
+    load: { type: "text", value: "FILE", help: "go on with a conversation that /save has written" },
+  },
+  examples: [
+    ["lakh chat", "with the embedded storyteller"],
+    ["lakh chat --model ./dir --context 100k --cache q8", "a folder, room for a book"],
+    ["lakh chat --model org/name --system 'Answer in one sentence.'", "downloads it the first time"],
+    ["printf 'Hello\\nAnd then?\\n' | lakh chat", "two messages from a pipe"],
+  ],
+
+  async run(values) {
+    const conversation = new Conversation();
+    if (values.load !== undefined) await conversation.load(values.load);
+    if (values.system !== undefined) conversation.system = values.system;
+
+    using bar = openProgressBar();
+    await using model = await openModel(values.model, { ...openOptions(values), onProgress: bar.onProgress });
+    bar.clear();
+    writeError(`${describeModel(model)} · type /help\n`);
+
+    using reader = openLineReader();
+    const chat = new Chat(model, conversation, bar);
+    const options = generateOptions(values);
+    while (true) {
+      const message = await reader.next();
+      if (message === undefined) break;
+      if (message.trim() === "") continue;
+      const reply = await runChatCommand(message, chat);
+      if (reply === LEAVE) break;
+      if (reply !== undefined) writeError(`${reply}\n`);
+      else await chat.answer(message, { ...options, reader });
+    }
+    return reader.interrupted ? EXIT.interrupted : EXIT.ok;
+  },
+});
+
+/** A conversation with a model. */
+class Chat {
+  readonly conversation: Conversation;
+  readonly #model: LanguageModel;
+  readonly #bar: ProgressBar;
+  #last: Done | undefined;
+
+  constructor(model: LanguageModel, conversation: Conversation, bar: ProgressBar) {
+    this.#model = model;
+    this.conversation = conversation;
+    this.#bar = bar;
+  }
+
+  /** Streams the answer. Ctrl-C stops it; what was said until then stays in the conversation. */
+  async answer(
+    message: string,
+    { reader, ...options }: ReturnType<typeof generateOptions> & { readonly reader: LineReader },
+  ): Promise<void> {
+    const stopping = new AbortController();
+    reader.onInterrupt = () => stopping.abort();
+    this.conversation.add("user", message);
+    let text = "";
+    try {
+      const pieces = this.#model.chat(this.conversation.messages, {
+        ...options,
+        signal: stopping.signal,
+        onProgress: this.#bar.onProgress,
+      });
+      for await (const piece of pieces) {
+        this.#bar.clear();
+        text += piece.text;
+        writeOut(piece.text);
+        this.#last = piece.done ?? this.#last;
+      }
+      if (!text.endsWith("\n")) writeOut("\n");
+      if (stopping.signal.aborted) writeError(dim("(stopped)\n"));
+    } catch (error) {
+      // A prompt that is too long, say: the conversation can go on without it.
+      if (!(error instanceof RangeError)) throw error;
+      writeError(`${error.message}\n`);
+    } finally {
+      this.#bar.clear();
+      reader.onInterrupt = undefined;
+    }
+    if (text) this.conversation.add("assistant", text);
+    else this.conversation.takeBack();
+  }
+
+  stats(): string {
+    const { info, device } = this.#model;
+    const lines = [
+      describeModel(this.#model),
+      `conversation: ${this.conversation.length} question${this.conversation.length === 1 ? "" : "s"}`,
+    ];
+    if (this.#last) {
+      const { promptTokens, tokens } = this.#last;
+      const limit = info.contextLength === undefined ? "" : ` of ${formatCount(info.contextLength)}`;
+      lines.push(`last answer: ${describeDone(this.#last)}`);
+      lines.push(`context: ${formatCount(promptTokens + tokens)}${limit} tokens, ${info.cache} cache`);
+    }
+    lines.push(`memory: ${formatBytes(device.memoryInUse)} of weights and cache`);
+    return lines.join("\n");
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * `lakh inspect`: what is in a checkpoint and what it would take to run it.
+ *
+ * @module
+ */
+import type { CacheDType, WeightDType } from "../runtime/device/device.ts";
+import { inspectCheckpoint, type Inspection } from "../runtime/inspect.ts";
+import { findFiles } from "../runtime/open_model.ts";
+import { columns, command, EXIT, UsageError } from "./command.ts";
+import { formatBytes, formatCount, formatParameters } from "./format.ts";
+import { MODEL_OPTIONS } from "./model_options.ts";
+import { openProgressBar } from "./progress_bar.ts";
+import { writeOut } from "./terminal.ts";
+
+const LENGTHS = [4096, 32_768, 100_000] as const;
+const CACHES: readonly CacheDType[] = ["f32", "f16", "q8"];
+const WEIGHTS: readonly WeightDType[] = ["f32", "f16", "q8", "q4"];
+
+export default command({
+  name: "inspect",
+  summary:
+    "Tells what a checkpoint is and what it needs, from its config and headers: the weights are not loaded.",
+  words: "[DIR|NAME]",
+  about: "Without DIR it tells about the embedded storyteller. A model given by name is downloaded first.",
+  options: {
+    json: { type: "flag", help: "one JSON object" },
+    offline: MODEL_OPTIONS.offline,
+  },
+  examples: [
+    ["lakh inspect", "the embedded model"],
+    ["lakh inspect ./dir", "works for models that are larger than this machine"],
+    ["lakh inspect ./dir --json", "for scripts"],
+  ],
+
+  async run({ json, offline }, words) {
+    if (words.length > 1) {
+      throw new UsageError(`Cannot inspect: ${words.length} folders were given: give one`);
+    }
+    using bar = openProgressBar();
+    const inspection = await inspectCheckpoint(
+      await findFiles(words[0], { offline, onProgress: bar.onProgress }),
+    );
+    bar.clear();
+    writeOut(json ? JSON.stringify(asJson(inspection)) + "\n" : table(inspection));
+    return EXIT.ok;
+  },
+});
+
+/** Bytes of weights and cache together. */
+function memory(
+  inspection: Inspection,
+  { weights, cache, tokens }: { weights: WeightDType; cache: CacheDType; tokens: number },
+): number {
+  return Math.ceil(inspection.weightBytes[weights] + (inspection.cacheBytesPerToken?.[cache] ?? 0) * tokens);
+}
+
+function asJson(inspection: Inspection): Record<string, unknown> {
+  const {
+    name,
+    modelType,
+    kind,
+    facts,
+    parameters,
+    parts,
+    dtypes,
+    fileBytes,
+    weightBytes,
+    cacheBytesPerToken,
+  } = inspection;
+  return {
+    model: name,
+    model_type: modelType,
+    kind,
+    attention: facts.attention,
+    layers: facts.layers,
+    hidden_size: facts.hiddenSize,
+    heads: facts.heads,
+    kv_heads: facts.kvHeads,
+    head_dim: facts.headDim,
+    vocabulary: facts.vocabulary,
+    context_length: facts.contextLength ?? null,
+    context_is_hard: facts.contextIsHard,
+    parameters,
+    parameters_by_part: parts,
+    dtypes,
+    file_bytes: fileBytes,
+    weight_bytes: weightBytes,
+    kv_bytes_per_token: cacheBytesPerToken ?? null,
+    memory_bytes: LENGTHS.flatMap((tokens) =>
+      WEIGHTS.flatMap((weights) =>
+        CACHES.map((cache) => ({
+          tokens,
+          weights,
+          cache,
+          bytes: memory(inspection, { weights, cache, tokens }),
+        }))
+      )
+    ),
+  };
+}
+
+function table(inspection: Inspection): string {
+  const { facts, parameters, parts, dtypes, fileBytes, weightBytes, cacheBytesPerToken: perToken } =
+    inspection;
+  const share = (numbers: number) => `${(100 * numbers / parameters).toFixed(1)} %`;
+  const context = facts.contextLength === undefined
+    ? "no limit"
+    : `${formatCount(facts.contextLength)} tokens${facts.contextIsHard ? ", no more" : " in training"}`;
+  const rows: [string, string][] = [
+    ["model", inspection.name],
+    ["architecture", `${inspection.modelType}, ${inspection.kind}`],
+    [
+      "attention",
+      `${facts.attention}; ${facts.heads} heads, ${facts.kvHeads} for keys and values, of ${facts.headDim}`,
+    ],
+    ["layers", `${facts.layers} of width ${formatCount(facts.hiddenSize)}`],
+    ["vocabulary", formatCount(facts.vocabulary)],
+    ["context", context],
+    ["files", `${formatBytes(fileBytes)} (${Object.keys(dtypes).join(", ")})`],
+    ["parameters", `${formatParameters(parameters)} (${formatCount(parameters)})`],
+    ...Object.entries(parts).sort(([, a], [, b]) => b - a)
+      .map((
+        [part, numbers],
+      ): [string, string] => [`  ${part}`, `${formatParameters(numbers)}, ${share(numbers)}`]),
+    ["weights", WEIGHTS.map((dtype) => `${dtype} ${formatBytes(weightBytes[dtype])}`).join(" · ")],
+  ];
+  if (!perToken) return columns(rows) + "\n";
+  rows.push([
+    "keys and values",
+    CACHES.map((d) => `${d} ${formatBytes(perToken[d])}`).join(" · ") + " a token",
+  ]);
+
+  const heads = ["weights + cache", ...LENGTHS.map((n) => `${formatCount(n)} tokens`)];
+  const lines = [
+    heads,
+    ...WEIGHTS.filter((dtype) => dtype !== "f16").flatMap((weights) =>
+      CACHES.map((cache) => [
+        `${weights} + ${cache}`,
+        ...LENGTHS.map((tokens) => formatBytes(memory(inspection, { weights, cache, tokens }))),
+      ])
+    ),
+  ];
+  const grid = lines.map(([first, ...cells]) =>
+    first!.padEnd(17) + cells.map((cell) => cell.padStart(15)).join("")
+  );
+  return `${columns(rows)}\n\nMemory, without the working space of a step:\n${grid.join("\n")}\n`;
+}

@@ -1,0 +1,156 @@
+/**
+ * The options that commands with a model share, and what the library calls them.
+ *
+ * @module
+ */
+import type { Done, GenerateOptions, LanguageModel } from "../runtime/language_model.ts";
+import type { OpenOptions } from "../runtime/open_model.ts";
+import type { OptionTable, Values } from "./command.ts";
+import { formatBytes, formatCount, formatParameters, formatSpeed } from "./format.ts";
+
+/** Which model, and how it lies in memory. */
+export const MODEL_OPTIONS = {
+  model: {
+    type: "text",
+    short: "m",
+    value: "DIR|NAME",
+    help:
+      "a folder in Hugging Face form, or org/name[@revision] to download; default: the embedded storyteller",
+  },
+  device: {
+    type: "choice",
+    choices: ["auto", "wasm", "webgpu"],
+    help: "where it runs; auto takes a real GPU where there is one, else WASM",
+  },
+  weights: {
+    type: "choice",
+    choices: ["auto", "f32", "f16", "q8", "q4"],
+    help: "format of the weights in memory; auto (default) is f32 for small models and q8 for others",
+  },
+  context: {
+    type: "integer",
+    value: "TOKENS",
+    min: 1,
+    help:
+      "tokens of prompt and answer together at most, e.g. 4096 or 100k; default: what the model was trained on",
+  },
+  cache: {
+    type: "choice",
+    choices: ["f32", "f16", "q8"],
+    help: "format of keys and values in memory; default f32",
+  },
+  threads: { type: "integer", short: "t", value: "N", min: 1, max: 1024, help: "default: one per processor" },
+  offline: { type: "flag", help: "download nothing; use what is in the cache" },
+} as const satisfies OptionTable;
+
+/** How the answer is chosen. */
+export const GENERATE_OPTIONS = {
+  "max-tokens": {
+    type: "integer",
+    short: "n",
+    value: "N",
+    min: 0,
+    help: "tokens of the answer at most; default: what there is room for, at most 512",
+  },
+  temperature: {
+    type: "number",
+    value: "T",
+    min: 0,
+    max: 100,
+    help: "0 always takes the likeliest; default 0.8",
+  },
+  "top-k": { type: "integer", value: "K", min: 0, help: "only the k likeliest; 0 for all" },
+  "top-p": {
+    type: "number",
+    value: "P",
+    min: 0,
+    max: 1,
+    help: "only the likeliest that together have P; default 0.95",
+  },
+  "min-p": {
+    type: "number",
+    value: "P",
+    min: 0,
+    max: 1,
+    help: "only what has P of the likeliest one's probability",
+  },
+  "repetition-penalty": { type: "number", value: "X", min: 0.01, max: 100, help: "above 1: repeat less" },
+  "presence-penalty": {
+    type: "number",
+    value: "X",
+    min: -100,
+    max: 100,
+    help: "taken off the logits of ids that came",
+  },
+  "frequency-penalty": {
+    type: "number",
+    value: "X",
+    min: -100,
+    max: 100,
+    help: "the same, for each time they came",
+  },
+  seed: { type: "integer", value: "N", min: 0, help: "the same seed gives the same text" },
+  stop: { type: "text", value: "TEXT", many: true, help: "ends the answer; may be given several times" },
+  truncate: {
+    type: "flag",
+    help: "drop the beginning of a prompt that is too long; otherwise that is an error",
+  },
+} as const satisfies OptionTable;
+
+/** For `openModel`. */
+export function openOptions(values: Values<typeof MODEL_OPTIONS>): OpenOptions {
+  return given({
+    device: values.device,
+    weights: values.weights,
+    contextLength: values.context,
+    cache: values.cache,
+    threads: values.threads,
+    offline: values.offline || undefined,
+  });
+}
+
+/** For `generate` and `chat`. */
+export function generateOptions(values: Values<typeof GENERATE_OPTIONS>): GenerateOptions {
+  return given({
+    maxTokens: values["max-tokens"],
+    temperature: values.temperature,
+    topK: values["top-k"],
+    topP: values["top-p"],
+    minP: values["min-p"],
+    repetitionPenalty: values["repetition-penalty"],
+    presencePenalty: values["presence-penalty"],
+    frequencyPenalty: values["frequency-penalty"],
+    seed: values.seed,
+    stop: values.stop.length > 0 ? values.stop : undefined,
+    truncate: values.truncate ? "start" as const : undefined,
+  });
+}
+
+type Given<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+/** Without the keys whose value is undefined: for the library, absent and undefined differ. */
+function given<T extends object>(options: T): Given<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Given<T>;
+}
+
+/** One line: what runs, where, how. */
+export function describeModel({ info }: LanguageModel): string {
+  const { name, device, threads, weights, contextLength, parameters, bytes } = info;
+  const where = device === "wasm" ? `${device}, ${threads} thread${threads === 1 ? "" : "s"}` : device;
+  const context = contextLength === undefined ? "no limit" : `${formatCount(contextLength)} tokens`;
+  return `${name} (${formatParameters(parameters)}) · ${where} · ${weights} weights, ${
+    formatBytes(bytes)
+  } · context ${context}`;
+}
+
+/** One line: how an answer went. */
+export function describeDone(done: Done): string {
+  const { promptTokens, reusedTokens, tokens, prefillSeconds, decodeSeconds, seed, reason } = done;
+  const read = promptTokens - reusedTokens;
+  const why = { stop: "", length: " · stopped at the length limit", cancelled: " · cancelled" }[reason];
+  return `read ${formatCount(read)} tokens${
+    reusedTokens ? ` (and ${formatCount(reusedTokens)} known)` : ""
+  } at ` +
+    `${formatSpeed(read, prefillSeconds * 1000)} tokens/s · wrote ${formatCount(tokens)} at ` +
+    `${formatSpeed(tokens, decodeSeconds * 1000)} tokens/s · seed ${seed}${why}`;
+}

@@ -1,0 +1,108 @@
+/**
+ * `lakh run`: one prompt, one text on stdout.
+ *
+ * @module
+ */
+import { openModel } from "../runtime/open_model.ts";
+import type { Done } from "../runtime/language_model.ts";
+import { command, EXIT, UsageError } from "./command.ts";
+import {
+  describeDone,
+  describeModel,
+  GENERATE_OPTIONS,
+  generateOptions,
+  MODEL_OPTIONS,
+  openOptions,
+} from "./model_options.ts";
+import { openProgressBar } from "./progress_bar.ts";
+import { dim, onInterrupt, writeError, writeOut } from "./terminal.ts";
+
+export default command({
+  name: "run",
+  summary: "Continues a prompt, or answers it, on stdout.",
+  words: "[PROMPT]",
+  about: [
+    "A model with a chat template answers the prompt; any other, and any with --raw, writes on from it.",
+    "With --file the text of the file stands before the prompt. Statistics go to stderr.",
+  ].join("\n"),
+  options: {
+    ...MODEL_OPTIONS,
+    ...GENERATE_OPTIONS,
+    prompt: { type: "text", short: "p", value: "TEXT", help: "the prompt, or - to read it from stdin" },
+    file: { type: "text", short: "f", value: "FILE", help: "a text to read before the prompt" },
+    system: { type: "text", value: "TEXT", help: "system message, for models with a chat template" },
+    raw: { type: "flag", help: "no chat template: the prompt goes to the model as it is" },
+    json: { type: "flag", help: "no stream: one JSON object at the end" },
+    quiet: { type: "flag", short: "q", help: "no statistics" },
+  },
+  examples: [
+    [
+      'lakh run "Once upon a time" --max-tokens 100 --seed 7',
+      "a story by the embedded model, the same each time",
+    ],
+    ['lakh run --model ./dir --file great-gatsby.txt "Who is Daisy?"', "a question about a book"],
+    [
+      "cat notes.txt | lakh run --model org/name --prompt - --json",
+      "for scripts: the prompt from stdin, JSON out",
+    ],
+  ],
+
+  async run(values, words) {
+    if (words.length > 1) {
+      throw new UsageError(`Cannot run: ${words.length} prompts were given: put the prompt in quotes`);
+    }
+    if (words.length > 0 && values.prompt !== undefined) {
+      throw new UsageError("Cannot run: the prompt was given twice: leave out --prompt");
+    }
+    const asked = values.prompt === "-" ? await readStdin() : values.prompt ?? words[0];
+    const book = values.file === undefined ? undefined : await readText(values.file);
+    if (asked === undefined && book === undefined) {
+      throw new UsageError('Cannot run: there is no prompt: type lakh run "Once upon a time"');
+    }
+
+    using bar = openProgressBar();
+    const stopping = new AbortController();
+    const { signal } = stopping;
+    using _interrupt = onInterrupt(() => stopping.abort(new DOMException("interrupted", "AbortError")));
+    const { onProgress } = bar;
+    await using model = await openModel(values.model, { ...openOptions(values), onProgress, signal });
+    bar.clear();
+
+    const chats = model.info.chat === "template" && !values.raw;
+    if (values.system !== undefined && !chats) {
+      throw new UsageError("Cannot use --system: without a chat template there is no system message");
+    }
+    // A base model goes on where the text ends: a blank line there would change what follows.
+    const prompt = [book, asked].filter((part) => part !== undefined).join(chats ? "\n\n" : "");
+    const system = values.system === undefined ? [] : [{ role: "system", content: values.system }];
+    const options = { ...generateOptions(values), signal, onProgress };
+    const pieces = chats
+      ? model.chat([...system, { role: "user", content: prompt }], options)
+      : model.generate(prompt, options);
+
+    let text = "", done: Done | undefined;
+    for await (const piece of pieces) {
+      bar.clear();
+      text += piece.text;
+      if (!values.json) writeOut(piece.text);
+      done = piece.done ?? done;
+    }
+    if (values.json) writeOut(JSON.stringify({ text, ...done, model: model.info }) + "\n");
+    else if (!text.endsWith("\n")) writeOut("\n");
+    if (!values.quiet && done) writeError(dim(`${describeModel(model)}\n${describeDone(done)}\n`));
+    return done?.reason === "cancelled" ? EXIT.interrupted : EXIT.ok;
+  },
+});
+
+async function readStdin(): Promise<string> {
+  return (await new Response(Deno.stdin.readable).text()).replace(/\r?\n$/, "");
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    const why = error instanceof Deno.errors.NotFound ? "there is no such file" : (error as Error).message;
+    throw new Error(`Cannot read "${path}": ${why}`, { cause: error });
+  }
+}

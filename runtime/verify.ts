@@ -1,0 +1,280 @@
+/**
+ * Compares a loaded model with the outputs that its checkpoint brings along in reference.safetensors.
+ *
+ * Tensors there: `input_ids` i64 [1, tokens]; for decoders `logits` f32 [1, tokens, vocabulary] and `greedy` i64
+ * [1, n], the likeliest continuation of the first `prompt_len` ids (in reference.json); for encoders `hidden` f32
+ * [1, tokens, hidden]; for encoder-decoders `decoder_input_ids`, with `logits` and `greedy` of the decoder.
+ *
+ * @module
+ */
+import type { CacheDType, Device, KvCache, WeightDType } from "./device/device.ts";
+import { parseJsonObject, readConfig } from "./load/config.ts";
+import type { Files } from "./load/files.ts";
+import { type HostTensor, openCheckpoint, readTensors } from "./load/safetensors.ts";
+import { createWeights, type LoadOptions, type LoadReport } from "./load/weights.ts";
+import type { Decoder, Encoder, Model, Seq2Seq } from "./models/model.ts";
+import { findModel } from "./models/registry.ts";
+import { prefillChunk, Sequence } from "./sequence.ts";
+
+const FILE = "reference.safetensors";
+
+/**
+ * Largest |difference| that passes, in parts of the largest |reference|. f32: sums in another order, over a few
+ * layers. The others: rounding to 11, 8, about 7 and about 3 bits, which adds up to a few times its own size.
+ */
+export const TOLERANCES: Readonly<Record<WeightDType, number>> = {
+  f32: 2e-4,
+  f16: 5e-3,
+  bf16: 3e-2,
+  q8: 3e-2,
+  q4: 0.5,
+};
+
+/** What a model should give. */
+export interface Reference {
+  readonly ids: Uint32Array;
+  /** Logits row by row, or hidden states. */
+  readonly output: Float32Array;
+  readonly kind: Model["kind"];
+  /** For encoder-decoders: what the decoder reads. */
+  readonly decoderIds: Uint32Array | undefined;
+  readonly greedy: Uint32Array | undefined;
+  /** `greedy` continues this many ids of `ids`. */
+  readonly promptLength: number;
+}
+
+/** How near a model came. */
+export interface Agreement {
+  readonly maxAbsError: number;
+  readonly maxAbsReference: number;
+  /** Undefined when the reference has no continuation. */
+  readonly greedyEqual: boolean | undefined;
+}
+
+/** Reads `reference.safetensors` and `reference.json`. Throws an Error that names what is missing. */
+export async function readReference(files: Files): Promise<Reference> {
+  const path = `${files.label}/${FILE}`;
+  if (!(await files.list()).includes(FILE)) {
+    throw new Error(
+      `Cannot verify "${files.label}": there is no ${FILE} in it, so there is nothing to compare with`,
+    );
+  }
+  const tensors = await readTensors(files, FILE);
+  const need = (name: string): HostTensor => {
+    const tensor = tensors[name];
+    if (!tensor) throw new Error(`Cannot verify "${path}": tensor "${name}" is missing`);
+    return tensor;
+  };
+  const ids = (tensor: HostTensor) => Uint32Array.from(tensor.data as ArrayLike<number | bigint>, Number);
+  const text = await files.text("reference.json");
+  const json = text === undefined ? {} : parseJsonObject(`${files.label}/reference.json`, text);
+
+  const kind = tensors.hidden ? "encoder" : tensors.decoder_input_ids ? "seq2seq" : "decoder";
+  const output = need(kind === "encoder" ? "hidden" : "logits").data;
+  if (!(output instanceof Float32Array)) throw new Error(`Cannot verify "${path}": its outputs are not F32`);
+  const promptLength = json.prompt_len;
+  if (kind === "decoder" && tensors.greedy && typeof promptLength !== "number") {
+    throw new Error(
+      `Cannot verify "${files.label}": reference.json does not say prompt_len, which "greedy" continues`,
+    );
+  }
+  return {
+    kind,
+    ids: ids(need("input_ids")),
+    output,
+    decoderIds: tensors.decoder_input_ids && ids(tensors.decoder_input_ids),
+    greedy: tensors.greedy && ids(tensors.greedy),
+    promptLength: typeof promptLength === "number" ? promptLength : 0,
+  };
+}
+
+/**
+ * Loads the checkpoint onto a device that is open, compares, and gives its memory back. Throws as loading does, and an
+ * Error when there is nothing to compare with.
+ *
+ * @example
+ * ```ts
+ * await using device = await openDevice({ device: "wasm" });
+ * const { maxAbsError, greedyEqual } = await verifyCheckpoint(await openFolder("./dir"), device, { weights: "f32" });
+ * ```
+ */
+export async function verifyCheckpoint(
+  files: Files,
+  device: Device,
+  { cache = "f32", ...options }: LoadOptions & { readonly cache?: CacheDType } = {},
+): Promise<Agreement & Pick<LoadReport, "weights">> {
+  const reference = await readReference(files);
+  const config = await readConfig(files);
+  const define = findModel(config);
+  using checkpoint = await openCheckpoint(files);
+  const weights = createWeights(checkpoint, device);
+  const model = define(device, weights, config);
+  const report = await weights.load(options);
+  try {
+    return { ...await verifyModel(model, reference, { device, cache }), weights: report.weights };
+  } finally {
+    weights.free();
+  }
+}
+
+/**
+ * Runs the model on the reference's ids and compares. The continuation is decoded step by step from the cache.
+ * Throws an Error when the model gives outputs of another shape, or what is not a number.
+ */
+export async function verifyModel(
+  model: Model,
+  reference: Reference,
+  { device, cache }: { readonly device: Device; readonly cache: CacheDType },
+): Promise<Agreement> {
+  if (model.kind !== reference.kind) {
+    throw new Error(
+      `Cannot verify: the model is of kind "${model.kind}", ${FILE} is of kind "${reference.kind}"`,
+    );
+  }
+  if (model.kind === "encoder") {
+    return { ...distance(await encode(model, reference, device), reference), greedyEqual: undefined };
+  }
+  const { output, greedy } = model.kind === "decoder"
+    ? await runDecoder(model, reference, { device, cache })
+    : await runSeq2Seq(model, reference, { device, cache });
+  return { ...distance(output, reference), greedyEqual: greedy && equal(greedy, reference.greedy!) };
+}
+
+interface Outputs {
+  readonly output: Float32Array;
+  readonly greedy: readonly number[] | undefined;
+}
+
+interface Where {
+  readonly device: Device;
+  readonly cache: CacheDType;
+}
+
+function encode(model: Encoder, { ids }: Reference, device: Device): Promise<Float32Array> {
+  const segments = [{ from: 0, to: ids.length, start: 0 }];
+  return device.step(() => device.read(model.encode({ ids, segments })));
+}
+
+async function runDecoder(model: Decoder, reference: Reference, { device, cache }: Where): Promise<Outputs> {
+  const sequence = new Sequence(device, model, cache);
+  try {
+    const { ids, greedy, promptLength, output: { length } } = reference;
+    const output = new Float32Array(length);
+    let filled = 0;
+    for (let from = 0; from < ids.length; from += prefillChunk) {
+      const chunk = ids.subarray(from, from + prefillChunk);
+      const logits = await sequence.pass(chunk, Uint32Array.from(chunk, (_, i) => i));
+      checkRoom(filled + logits.length, length);
+      output.set(logits, filled);
+      filled += logits.length;
+    }
+    checkRoom(filled, length, "exactly");
+    sequence.truncate(0);
+    if (!greedy) return { output, greedy: undefined };
+    const prompt = ids.subarray(0, promptLength);
+    return {
+      output,
+      greedy: await continueGreedily(
+        greedy.length,
+        (i, id) => sequence.read(i === 0 ? prompt : Uint32Array.of(id)),
+      ),
+    };
+  } finally {
+    sequence.free();
+  }
+}
+
+async function runSeq2Seq(model: Seq2Seq, reference: Reference, { device, cache }: Where): Promise<Outputs> {
+  const { ids, decoderIds, greedy } = reference;
+  const opened: KvCache[] = [];
+  const keep = (caches: KvCache[]) => {
+    opened.push(...caches);
+    return caches;
+  };
+  try {
+    const memory = await device.step(async () => {
+      const hidden = model.encode({ ids, segments: [{ from: 0, to: ids.length, start: 0 }] });
+      const caches = keep(model.createMemory(hidden, cache));
+      await device.flush();
+      return caches.map((layer) => [layer]);
+    });
+    const pass = (
+      caches: readonly KvCache[],
+      ids: Uint32Array,
+      { start, rows }: { start: number; rows: Uint32Array },
+    ) =>
+      device.step(() =>
+        device.read(model.forward({
+          ids,
+          segments: [{ from: 0, to: ids.length, start }],
+          caches: caches.map((layer) => [layer]),
+          logitRows: device.constant([rows.length], rows),
+          memory,
+        }))
+      );
+
+    const full = keep(model.createCaches(cache));
+    const output = await pass(full, decoderIds!, {
+      start: 0,
+      rows: Uint32Array.from(decoderIds!, (_, i) => i),
+    });
+    checkRoom(output.length, reference.output.length, "exactly");
+    if (!greedy) return { output, greedy: undefined };
+    const stepwise = keep(model.createCaches(cache));
+    return {
+      output,
+      greedy: await continueGreedily(
+        greedy.length,
+        (i, id) =>
+          pass(stepwise, Uint32Array.of(i === 0 ? model.decoderStart : id), {
+            start: i,
+            rows: Uint32Array.of(0),
+          }),
+      ),
+    };
+  } finally {
+    for (const cache of opened) cache.free();
+  }
+}
+
+/** `count` ids, each the likeliest after the ones before it. `next` gives the logits after reading id number i. */
+async function continueGreedily(
+  count: number,
+  next: (i: number, id: number) => Promise<Float32Array>,
+): Promise<number[]> {
+  const ids: number[] = [];
+  for (let i = 0; i < count; i++) ids.push(likeliest(await next(i, ids.at(-1) ?? -1)));
+  return ids;
+}
+
+function likeliest(logits: Float32Array): number {
+  let best = 0;
+  for (let id = 1; id < logits.length; id++) if (logits[id]! > logits[best]!) best = id;
+  return best;
+}
+
+function distance(
+  output: Float32Array,
+  { output: expected }: Reference,
+): { maxAbsError: number; maxAbsReference: number } {
+  checkRoom(output.length, expected.length, "exactly");
+  let maxAbsError = 0, maxAbsReference = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const error = Math.abs(output[i]! - expected[i]!);
+    if (!Number.isFinite(error)) {
+      throw new Error(`Cannot verify: output ${i} is ${output[i]}, ${expected[i]} was expected`);
+    }
+    maxAbsError = Math.max(maxAbsError, error);
+    maxAbsReference = Math.max(maxAbsReference, Math.abs(expected[i]!));
+  }
+  return { maxAbsError, maxAbsReference };
+}
+
+function checkRoom(found: number, expected: number, how: "exactly" | "at most" = "at most"): void {
+  if (how === "exactly" ? found === expected : found <= expected) return;
+  throw new Error(`Cannot verify: the model gives ${found} numbers, ${FILE} has ${expected}`);
+}
+
+function equal(a: readonly number[], b: Uint32Array): boolean {
+  return a.length === b.length && a.every((id, i) => id === b[i]);
+}
