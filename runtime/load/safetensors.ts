@@ -7,7 +7,7 @@
  */
 import { parseJsonObject } from "./config.ts";
 import type { Files, RandomAccessFile } from "./files.ts";
-import { headerLength, parseHeader, type TensorInfo } from "./safetensors_header.ts";
+import { headerLength, parseHeader, short, type TensorInfo } from "./safetensors_header.ts";
 
 export type { TensorInfo } from "./safetensors_header.ts";
 
@@ -203,7 +203,7 @@ async function readIndex(files: Files): Promise<Map<string, string>> {
   for (const [name, shard] of Object.entries(map)) {
     if (typeof shard !== "string" || !/^[^/\\]+\.safetensors$/.test(shard)) {
       throw new Error(
-        `Cannot load "${path}": weight_map gives ${JSON.stringify(shard)} for "${name}", ` +
+        `Cannot load "${path}": weight_map gives ${short(JSON.stringify(shard))} for "${short(name)}", ` +
           `expected the name of a .safetensors file`,
       );
     }

@@ -201,6 +201,6 @@ function repeatedKey(text: string): string | undefined {
 }
 
 /** Names from a file may be as long as the header; messages should not. */
-function short(name: string): string {
+export function short(name: string): string {
   return name.length > 200 ? `${name.slice(0, 200)}…` : name;
 }
