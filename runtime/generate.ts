@@ -38,7 +38,9 @@ export interface GenerateResult {
   readonly reusedTokens: number;
   /** Tokens generated. */
   readonly tokens: number;
+  /** Reading the prompt. */
   readonly prefillSeconds: number;
+  /** Everything after, without the time in which the reader of the pieces does something else. */
   readonly decodeSeconds: number;
 }
 
@@ -55,42 +57,34 @@ export async function* generateIds(
   // The last token is read again in any case: its logits are not kept.
   const reusedTokens = Math.min(sequence.keepPrefix(prompt), prompt.length - 1);
   sequence.truncate(reusedTokens);
-  let tokens = 0;
-  const started = performance.now();
-  let prefilled: number | undefined;
+  let tokens = 0, last = 0, prefillSeconds = 0, decodeSeconds = 0;
   const result = (reason: StopReason): GenerateResult => {
-    const now = performance.now();
-    return {
-      reason,
-      promptTokens: prompt.length,
-      reusedTokens,
-      tokens,
-      prefillSeconds: ((prefilled ?? now) - started) / 1000,
-      decodeSeconds: (now - (prefilled ?? now)) / 1000,
-    };
+    return { reason, promptTokens: prompt.length, reusedTokens, tokens, prefillSeconds, decodeSeconds };
   };
 
   if (signal?.aborted) return result("cancelled");
   let logits: Float32Array;
+  let started = performance.now();
   try {
     logits = await sequence.read(prompt.subarray(reusedTokens), { signal, onTokens });
   } catch (error) {
     if (signal?.aborted && error === signal.reason) return result("cancelled");
     throw error;
+  } finally {
+    prefillSeconds = (performance.now() - started) / 1000;
   }
-  prefilled = performance.now();
-  while (true) {
+  while (tokens < maxTokens) {
     if (signal?.aborted) return result("cancelled");
-    if (tokens >= maxTokens) return result("length");
-    const id = sampler.next(logits);
-    if (stopIds.has(id)) return result("stop");
+    started = performance.now();
+    // The id that comes last is not read: nothing follows it.
+    if (tokens > 0) logits = await sequence.read(Uint32Array.of(last));
+    last = sampler.next(logits);
+    decodeSeconds += (performance.now() - started) / 1000;
+    if (stopIds.has(last)) return result("stop");
     tokens++;
-    if (yield id) return result("stop");
-    // The last id needs no reading: nothing follows it.
-    if (tokens >= maxTokens) return result("length");
-    if (signal?.aborted) return result("cancelled");
-    logits = await sequence.read(Uint32Array.of(id));
+    if (yield last) return result("stop");
   }
+  return result("length");
 }
 
 /** What limits a text's length, and how much of it is asked for. */

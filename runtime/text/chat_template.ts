@@ -29,10 +29,12 @@ export interface RenderOptions {
   readonly variables?: Readonly<Record<string, unknown>>;
 }
 
-/** Nodes and loop rounds that a rendering may take. A turn costs about a hundred; this many take some seconds. */
-const maximumWork = 10_000_000;
-/** Characters and elements that one value may have: more than any context, less than what hurts. */
-const maximumLength = 32 * 1024 * 1024;
+/** Nodes and loop rounds that a rendering may take. A turn costs about a hundred; this many take about two seconds. */
+const maximumWork = 3_000_000;
+/** Characters that a text may have: more than any context, less than what hurts. */
+const maximumText = 32 * 1024 * 1024;
+/** Elements that a list or mapping may have. */
+const maximumList = 1024 * 1024;
 const maximumRange = 100_000;
 /** Characters of a template; the longest known are below 100 thousand. */
 const maximumTemplate = 1024 * 1024;
@@ -185,9 +187,8 @@ class LimitedInterpreter extends Interpreter {
     if (node?.type === "For") this.#iterables.add(iterableOf(node));
     const value = super.evaluate(node, environment);
     const length = lengthOf(value);
-    if (length > maximumLength) {
-      throw new Error(`a value of ${length} elements is more than ${maximumLength}`);
-    }
+    const maximum = typeof value.value === "string" ? maximumText : maximumList;
+    if (length > maximum) throw new Error(`a value of ${length} elements is more than ${maximum}`);
     // Elements that no loop visits are still copied and compared, some 64 times as fast.
     this.#spend(node && this.#iterables.has(node) ? length : length >> 6);
     return value;
