@@ -50,6 +50,9 @@ export class Sequence {
   keepPrefix(ids: ArrayLike<number>): number {
     let common = 0;
     while (common < ids.length && common < this.#ids.length && ids[common] === this.#ids[common]) common++;
+    // Keys beyond rereadBeyond fit no shorter text.
+    const { rereadBeyond = Infinity } = this.decoder.facts;
+    if (common <= rereadBeyond && this.length > rereadBeyond) common = 0;
     this.truncate(common);
     return common;
   }
@@ -67,26 +70,36 @@ export class Sequence {
    */
   async read(ids: Uint32Array, options: ReadOptions = {}): Promise<Float32Array> {
     let logits: Float32Array | undefined;
+    const { rereadBeyond = Infinity } = this.decoder.facts;
+    const total = this.length + ids.length;
+    if (this.length > 0 && this.length <= rereadBeyond && total > rereadBeyond) {
+      ids = Uint32Array.from([...this.#ids, ...ids]);
+      this.truncate(0);
+    }
     for (let from = 0; from < ids.length; from += prefillChunk) {
       options.signal?.throwIfAborted();
       const chunk = ids.subarray(from, from + prefillChunk);
       const last = from + chunk.length === ids.length;
       // Logits that nobody wants are not computed: no row of all but the last chunk is.
-      logits = await this.pass(chunk, last ? Uint32Array.of(chunk.length - 1) : new Uint32Array(0));
+      const rows = last ? Uint32Array.of(chunk.length - 1) : new Uint32Array(0);
+      logits = await this.pass(chunk, rows, total);
       options.onTokens?.(from + chunk.length, ids.length);
     }
     if (!logits) throw new RangeError("Cannot read 0 tokens: give at least one");
     return logits;
   }
 
-  /** One pass over ids after those held → logits [rows, vocabulary] of the given rows, none for an empty list. */
-  pass(ids: Uint32Array, rows: Uint32Array): Promise<Float32Array> {
-    const result = this.#pass(ids, rows);
+  /**
+   * One pass over ids after those held → logits [rows, vocabulary] of the given rows, none for an empty list. When the
+   * ids are a chunk of a longer prompt, `promptLength` is where that ends.
+   */
+  pass(ids: Uint32Array, rows: Uint32Array, promptLength?: number): Promise<Float32Array> {
+    const result = this.#pass(ids, rows, promptLength ?? this.length + ids.length);
     this.#running = result.catch(() => {});
     return result;
   }
 
-  async #pass(ids: Uint32Array, rows: Uint32Array): Promise<Float32Array> {
+  async #pass(ids: Uint32Array, rows: Uint32Array, promptLength: number): Promise<Float32Array> {
     checkIds(ids, this.decoder.facts);
     const { device } = this;
     const start = this.#ids.length;
@@ -98,6 +111,7 @@ export class Sequence {
           segments: [{ from: 0, to: ids.length, start }],
           caches: caches.map((cache) => [cache]),
           logitRows: device.constant([rows.length], rows),
+          promptLength,
         });
         if (rows.length > 0) return await device.read(result);
         await device.flush();

@@ -49,8 +49,7 @@ export function falcon(device: Device, weights: Weights, config: Config): Decode
   };
   const alibi = config.flag("alibi", false);
   const rope = alibi ? undefined : ropeFromConfig(config, sizes);
-  // Falcon scales scores after adding the bias, so the slopes are scaled too
-  const slopes = bloomSlopes(heads).map((slope) => slope / Math.sqrt(headDim));
+  const slopes = bloomSlopes(heads).map((slope) => slope * slopeScale(config, headDim));
   const spec: AttentionSpec = {
     heads,
     kvHeads,
@@ -87,10 +86,22 @@ export function falcon(device: Device, weights: Weights, config: Config): Decode
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings", 2048),
+      rereadBeyond: rope?.rereadBeyond,
       attention: rope ? `RoPE (${rope.type})` : "ALiBi",
     }),
     embed: ({ ids }) => embed(ids),
     layers,
     output: (x) => head(norm(x)),
   });
+}
+
+/**
+ * Falcon scales scores after it adds the bias, so slopes are scaled by 1/√headDim as well. Since 4.45 transformers adds
+ * the bias twice in its plain ("eager") attention, and what it saves itself is verified against that; the checkpoints
+ * that Falcon's authors trained and published are older and want it once.
+ */
+function slopeScale(config: Config, headDim: number): number {
+  const [major = 0, minor = 0] = config.text("transformers_version", "0").split(".").map(Number);
+  const twice = major > 4 || (major === 4 && minor >= 45);
+  return (twice ? 2 : 1) / Math.sqrt(headDim);
 }

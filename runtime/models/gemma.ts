@@ -50,6 +50,7 @@ export function gemma(device: Device, weights: Weights, config: Config): Decoder
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type})`,
     }),
     embed: ({ ids }) => device.scale(embed(ids), Math.sqrt(hiddenSize)),

@@ -62,6 +62,7 @@ export function gemma2(device: Device, weights: Weights, config: Config): Decode
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type}), ${windows.some((w) => w) ? "windows, " : ""}soft caps`,
     }),
     embed: ({ ids }) => device.scale(embed(ids), Math.sqrt(hiddenSize)),

@@ -65,6 +65,7 @@ export function gptNeox(device: Device, weights: Weights, config: Config): Decod
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type})`,
     }),
     embed: ({ ids }) => embed(ids),

@@ -82,6 +82,7 @@ export function gptOss(device: Device, weights: Weights, config: Config): Decode
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type}), sink logits, windows`,
     }),
     embed: ({ ids }) => embed(ids),

@@ -46,6 +46,7 @@ export function mistral(device: Device, weights: Weights, config: Config): Decod
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type})${window === undefined ? "" : `, window ${window}`}`,
     }),
     embed: ({ ids }) => embed(ids),

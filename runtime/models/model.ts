@@ -117,6 +117,11 @@ export interface ModelFacts {
   readonly contextLength: number | undefined;
   /** True when positions beyond `contextLength` cannot be computed (learned tables) rather than being merely untrained. */
   readonly contextIsHard: boolean;
+  /**
+   * A sequence that grows past this many tokens has to be read again from its start, because all its frequencies change
+   * (LongRoPE's short and long factors). Undefined in most models.
+   */
+  readonly rereadBeyond?: number | undefined;
   /** In words, for people: "grouped-query, RoPE (llama3)", "ALiBi", … */
   readonly attention: string;
 }

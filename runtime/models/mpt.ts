@@ -40,12 +40,16 @@ export function mpt(device: Device, weights: Weights, config: Config): Decoder {
   const type = attn.text("attn_type", "multihead_attention");
   const shared = type === "multiquery_attention" ? 1 : attn.int("kv_n_heads", heads);
   const kvHeads = type === "multihead_attention" ? heads : shared;
+  // MosaicML's code (MPTForCausalLM, as published) honours alibi_bias_max; transformers' own (MptForCausalLM) takes 8,
+  // and so was trained what it saves
+  const portedByTransformers = config.texts("architectures", []).includes("MptForCausalLM");
+  const biasMax = portedByTransformers ? 8 : attn.float("alibi_bias_max", 8);
   const clip = attn.has("clip_qkv") ? attn.float("clip_qkv") : Infinity;
   const spec: AttentionSpec = {
     heads,
     kvHeads,
     scale: attn.float("softmax_scale", headDim ** -0.5),
-    bias: { kind: "alibi", slopes: mptSlopes(heads, attn.float("alibi_bias_max", 8)) },
+    bias: { kind: "alibi", slopes: mptSlopes(heads, biasMax) },
     mask: causal(),
   };
 

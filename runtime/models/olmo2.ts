@@ -49,6 +49,7 @@ export function olmo2(device: Device, weights: Weights, config: Config): Decoder
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type})`,
     }),
     embed: ({ ids }) => embed(ids),

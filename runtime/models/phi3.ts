@@ -56,6 +56,7 @@ export function phi3(device: Device, weights: Weights, config: Config): Decoder 
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type})${window === undefined ? "" : `, window ${window}`}`,
     }),
     embed: ({ ids }) => embed(ids),

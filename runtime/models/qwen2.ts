@@ -50,6 +50,7 @@ export function qwen2(device: Device, weights: Weights, config: Config): Decoder
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type})${windows.some((w) => w) ? ", windows" : ""}`,
     }),
     embed: ({ ids }) => embed(ids),

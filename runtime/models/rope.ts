@@ -7,13 +7,15 @@
  *
  * @module
  */
-import type { RopeSpec } from "../device/device.ts";
+import type { KvCache, RopeSpec } from "../device/device.ts";
 import type { Batch, Config } from "./model.ts";
 
 /** The rotations of one model. */
 export interface Rope {
   /** The kind of scaling, for people: "default", "llama3", … */
   readonly type: string;
+  /** See `ModelFacts.rereadBeyond`. */
+  readonly rereadBeyond: number | undefined;
   /** What queries and keys of one pass are turned by. The same objects as long as the frequencies stay. */
   at(batch: Batch): { readonly queries: RopeSpec; readonly keys: RopeSpec };
 }
@@ -56,6 +58,9 @@ interface Base {
 interface Scaling {
   regime(length: number): number;
   frequencies(length: number): Frequencies;
+  readonly rereadBeyond?: number;
+  /** From this length on a sequence keeps the frequencies of its longest state, as in transformers. */
+  readonly growsFrom?: number;
 }
 
 const SCALINGS = {
@@ -95,6 +100,20 @@ export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
   }
   const scaling = SCALINGS[type as keyof typeof SCALINGS]({ theta, dim, config, params });
 
+  const grown = new WeakMap<KvCache, number>(); // by the sequence's first cache
+  /** Tokens of the longest sequence in a batch once its prompt is read. */
+  function sequenceLength({ segments, caches, promptLength = 0 }: Batch): number {
+    return segments.reduce((most, { from, to, start }, i) => {
+      let length = Math.max(start + to - from, promptLength);
+      const cache = caches[0]?.[i];
+      if (scaling.growsFrom !== undefined && cache) {
+        if (length >= scaling.growsFrom) length = Math.max(length, grown.get(cache) ?? 0);
+        grown.set(cache, length);
+      }
+      return Math.max(most, length);
+    }, 0);
+  }
+
   const made = (length: number) => {
     const { inverse, scale } = scaling.frequencies(length);
     const common = { dim, layout, inverseFrequencies: inverse, scale };
@@ -104,6 +123,7 @@ export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
   let last = made(1);
   return {
     type,
+    rereadBeyond: scaling.rereadBeyond,
     at(batch) {
       const length = sequenceLength(batch);
       if (scaling.regime(length) !== regime) {
@@ -113,11 +133,6 @@ export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
       return last;
     },
   };
-}
-
-/** Tokens of the longest sequence in a batch once its prompt is read. */
-function sequenceLength({ segments, promptLength = 0 }: Batch): number {
-  return segments.reduce((most, { from, to, start }) => Math.max(most, start + to - from), promptLength);
 }
 
 function parameters(config: Config, layerType: string | undefined): Config {
@@ -148,6 +163,7 @@ function dynamic({ theta, dim, config, params }: Base): Scaling {
   const regime = (length: number) => Math.max(length, trained);
   return {
     regime,
+    growsFrom: trained,
     frequencies(length) {
       const stretch = factor * regime(length) / trained - (factor - 1);
       return { inverse: Float32Array.from(plain(theta * stretch ** (dim / (dim - 2)), dim)), scale: 1 };
@@ -208,7 +224,7 @@ function longrope({ theta, dim, config, params }: Base): Scaling {
     return { inverse: Float32Array.from(inverse), scale };
   });
   const regime = (length: number) => length > trained ? 1 : 0;
-  return { regime, frequencies: (length) => frequencies[regime(length)]! };
+  return { regime, frequencies: (length) => frequencies[regime(length)]!, rereadBeyond: trained };
 }
 
 /** Long wavelengths are interpolated, short ones kept, a ramp over the wavelength lies between. */

@@ -38,9 +38,10 @@ export function intUnder(config: Config, ...keys: readonly string[]): number {
 /** Facts of a model; `attention` continues "grouped-query, …". */
 export function factsOf(
   { hiddenSize, layers, heads, kvHeads, headDim, vocabulary }: Sizes,
-  { contextLength, contextIsHard = false, attention }: {
+  { contextLength, contextIsHard = false, rereadBeyond, attention }: {
     readonly contextLength: number | undefined;
     readonly contextIsHard?: boolean;
+    readonly rereadBeyond?: number | undefined;
     readonly attention: string;
   },
 ): ModelFacts {
@@ -54,6 +55,7 @@ export function factsOf(
     vocabulary,
     contextLength,
     contextIsHard,
+    rereadBeyond,
     attention: `${sharing}, ${attention}`,
   };
 }

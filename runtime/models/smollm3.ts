@@ -62,6 +62,7 @@ export function smollm3(device: Device, weights: Weights, config: Config): Decod
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type}) in ${turns.filter(Boolean).length} of ${sizes.layers} layers`,
     }),
     embed: ({ ids }) => embed(ids),

@@ -54,6 +54,7 @@ export function starcoder2(device: Device, weights: Weights, config: Config): De
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type})${window === undefined ? "" : `, window ${window}`}`,
     }),
     embed: ({ ids }) => embed(ids),

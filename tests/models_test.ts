@@ -1,0 +1,151 @@
+/**
+ * Every decoder fixture gives what transformers gives: logits of one pass, and the continuation decoded from the cache.
+ *
+ * The fixtures' reference.safetensors are the judge; ReferenceDevice shows that a definition is right where a device may
+ * still be wrong.
+ */
+import assert from "node:assert/strict";
+import type { Device, KvCache, Segment } from "../runtime/device/device.ts";
+import { parseConfig, readConfig } from "../runtime/load/config.ts";
+import { openFolder } from "../runtime/load/folder.ts";
+import { openCheckpoint } from "../runtime/load/safetensors.ts";
+import { createWeights } from "../runtime/load/weights.ts";
+import type { Config, Decoder } from "../runtime/models/model.ts";
+import { findModel, modelTypes } from "../runtime/models/registry.ts";
+import { readReference, TOLERANCES, verifyModel } from "../runtime/verify.ts";
+import { fixtureNames, fixturePath } from "./fixtures.ts";
+import { ReferenceDevice } from "./reference/device.ts";
+
+const decoders = fixtureNames.filter((name) => {
+  const text = Deno.readTextFileSync(`${fixturePath(name)}/reference.json`);
+  return JSON.parse(text).kind === "decoder";
+});
+
+for (const name of decoders) {
+  Deno.test(`${name}: logits and cached greedy decode are transformers'`, async () => {
+    await using device = new ReferenceDevice();
+    await checkFixture(name, device);
+  });
+}
+
+for (const name of ["llama", "mistral", "mpt"].filter((name) => decoders.includes(name))) {
+  Deno.test(`${name}: sequences packed into one pass do not see each other`, async () => {
+    await using device = new ReferenceDevice();
+    const model = await loadDecoder(name, device);
+    const { ids } = await readReference(await openFolder(fixturePath(name)));
+    const parts = [ids.subarray(0, 7), ids.subarray(30, 50), ids.subarray(60, 61)];
+    const alone: number[] = [];
+    for (const part of parts) alone.push(...await lastLogits(device, model, [part]));
+    assert.deepEqual(Array.from(await lastLogits(device, model, parts)), alone);
+  });
+}
+
+if (decoders.includes("phi3")) {
+  Deno.test("phi3: a prompt in chunks gives what it gives in one pass, on both sides of the switch", async () => {
+    await using device = new ReferenceDevice();
+    const model = await loadDecoder("phi3", device);
+    const { ids } = await readReference(await openFolder(fixturePath("phi3")));
+    for (const length of [60, 100]) {
+      const whole = await lastLogits(device, model, [ids.subarray(0, length)]);
+      const caches = model.createCaches("f32");
+      await lastLogits(device, model, [ids.subarray(0, 40)], { caches, promptLength: length });
+      const chunked = await lastLogits(device, model, [ids.subarray(40, length)], { caches, start: 40 });
+      assert.deepEqual(chunked, whole);
+    }
+  });
+}
+
+Deno.test("findModel() names the nearest model_type and all supported ones", () => {
+  const error = captured(() => findModel(configOf({ model_type: "lama" })));
+  assert.match(error.message, /Cannot load model_type "lama": the nearest that loads is "llama"/);
+  for (const type of modelTypes) assert.ok(error.message.includes(type), type);
+});
+
+Deno.test("findModel() does not find what every object has", () => {
+  assert.throws(() => findModel(configOf({ model_type: "constructor" })), /Cannot load model_type/);
+});
+
+Deno.test("definitions refuse config keys that would change the mathematics", async () => {
+  const cases = [
+    ["mpt", { attn_config: { alibi: true, qk_ln: true } }, "qk_ln"],
+    ["mpt", { attn_config: { alibi: true, prefix_lm: true } }, "prefix_lm"],
+    ["mpt", { attn_config: { alibi: false } }, "alibi"],
+    ["mpt", { norm_type: "rmsnorm" }, "norm_type"],
+    ["llama", { hidden_act: "mish" }, "hidden_act"],
+    ["llama", { rope_scaling: { rope_type: "spiral", factor: 2 } }, "spiral"],
+    ["llama", { rope_scaling: { rope_type: "linear" } }, "factor"],
+  ] as const;
+  for (const [name, change, named] of cases) {
+    const files = await openFolder(fixturePath(name));
+    using checkpoint = await openCheckpoint(files);
+    const config = configOf({ ...JSON.parse((await files.text("config.json"))!), ...change });
+    await using device = new ReferenceDevice();
+    const error = captured(() => findModel(config)(device, createWeights(checkpoint, device), config));
+    assert.ok(error.message.includes(named), `${name} ${JSON.stringify(change)}: ${error.message}`);
+  }
+});
+
+/** Logits after the last id of each sequence, in one pass. */
+function lastLogits(
+  device: Device,
+  model: Decoder,
+  parts: readonly Uint32Array[],
+  { caches, start = 0, promptLength }: {
+    readonly caches?: readonly KvCache[];
+    readonly start?: number;
+    readonly promptLength?: number;
+  } = {},
+): Promise<Float32Array> {
+  const segments: Segment[] = [];
+  for (const { length } of parts) {
+    const from = segments.at(-1)?.to ?? 0;
+    segments.push({ from, to: from + length, start });
+  }
+  const own = parts.map(() => caches ?? model.createCaches("f32"));
+  return device.step(() =>
+    device.read(model.forward({
+      ids: Uint32Array.from(parts.flatMap((part) => [...part])),
+      segments,
+      caches: own[0]!.map((_, layer) => own.map((ofSequence) => ofSequence[layer]!)),
+      logitRows: device.constant([parts.length], Uint32Array.from(segments, ({ to }) => to - 1)),
+      ...(promptLength === undefined ? {} : { promptLength }),
+    }))
+  );
+}
+
+function configOf(values: Readonly<Record<string, unknown>>): Config {
+  return parseConfig("config.json", JSON.stringify(values));
+}
+
+function captured(body: () => unknown): Error {
+  try {
+    body();
+  } catch (error) {
+    assert.ok(error instanceof Error);
+    return error;
+  }
+  throw new assert.AssertionError({ message: "nothing was thrown" });
+}
+
+async function loadDecoder(name: string, device: Device): Promise<Decoder> {
+  const files = await openFolder(fixturePath(name));
+  using checkpoint = await openCheckpoint(files);
+  const config = await readConfig(files);
+  const weights = createWeights(checkpoint, device);
+  const model = findModel(config)(device, weights, config);
+  assert.equal(model.kind, "decoder");
+  await weights.load({ weights: "f32" });
+  return model as Decoder;
+}
+
+async function checkFixture(name: string, device: Device): Promise<void> {
+  const model = await loadDecoder(name, device);
+  const reference = await readReference(await openFolder(fixturePath(name)));
+  const { maxAbsError, maxAbsReference, greedyEqual } = await verifyModel(model, reference, {
+    device,
+    cache: "f32",
+  });
+  const relative = maxAbsError / maxAbsReference;
+  assert.ok(relative <= TOLERANCES.f32, `max |Δ| is ${relative.toExponential(2)} of max |reference|`);
+  assert.equal(greedyEqual, true, "the greedy continuation differs");
+}
