@@ -7,17 +7,18 @@
  * @module
  */
 import type { Device } from "../device/device.ts";
-import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
+import type { DecoderLayer } from "./decoder.ts";
 import { gatedMlp } from "./feed_forward.ts";
+import { llamaFrame } from "./llama_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { factsOf, sizesFromConfig } from "./sizes.ts";
+import { sizesFromConfig } from "./sizes.ts";
 
 /** Gemma 2B and 7B of the first generation. */
 export function gemma(device: Device, weights: Weights, config: Config): Decoder {
   const sizes = sizesFromConfig(config);
-  const { hiddenSize, heads, kvHeads, vocabulary } = sizes;
+  const { hiddenSize, heads, kvHeads } = sizes;
   const eps = config.float("rms_norm_eps", 1e-6);
   const bias = config.flag("attention_bias", false);
   // the older key's "gelu" was never meant: Gemma is trained with the tanh form
@@ -41,20 +42,12 @@ export function gemma(device: Device, weights: Weights, config: Config): Decoder
     };
   }
 
-  const embed = weights.embedding("model.embed_tokens", { vocabulary, hidden: hiddenSize });
-  const layers = weights.list("model.layers", sizes.layers, layer);
-  const norm = weights.rmsNorm("model.norm", hiddenSize, eps, { plus });
-  const tied = config.flag("tie_word_embeddings", true);
-  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
-
-  return decoder(device, {
-    facts: factsOf(sizes, {
-      contextLength: config.int("max_position_embeddings"),
-      rereadBeyond: rope.rereadBeyond,
-      attention: `RoPE (${rope.type})`,
-    }),
-    embed: ({ ids }) => device.scale(embed(ids), Math.sqrt(hiddenSize)),
-    layers,
-    output: (x) => head(norm(x)),
+  return llamaFrame(device, weights, config, {
+    sizes,
+    layer,
+    norm: weights.rmsNorm("model.norm", hiddenSize, eps, { plus }),
+    rope,
+    tied: true,
+    afterEmbedding: (x) => device.scale(x, Math.sqrt(hiddenSize)),
   });
 }

@@ -10,19 +10,20 @@
 import type { AttentionSpec } from "../device/attention_spec.ts";
 import type { Device } from "../device/device.ts";
 import { activationFromConfig } from "./activation.ts";
-import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
+import type { DecoderLayer } from "./decoder.ts";
 import { gatedMlp } from "./feed_forward.ts";
 import { softly } from "./gemma2.ts";
 import { windowsFromConfig } from "./layer_types.ts";
+import { llamaFrame } from "./llama_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { factsOf, sizesFromConfig } from "./sizes.ts";
+import { sizesFromConfig } from "./sizes.ts";
 
 /** Gemma 3 1B and 270M, and larger ones saved without their eyes. */
 export function gemma3(device: Device, weights: Weights, config: Config): Decoder {
   const sizes = sizesFromConfig(config);
-  const { hiddenSize, heads, kvHeads, headDim, vocabulary } = sizes;
+  const { hiddenSize, heads, kvHeads, headDim } = sizes;
   const eps = config.float("rms_norm_eps", 1e-6);
   const plus = 1; // norms are stored less one
   const bias = config.flag("attention_bias", false);
@@ -70,23 +71,16 @@ export function gemma3(device: Device, weights: Weights, config: Config): Decode
       return device.add(x, afterMlp(feed(beforeMlp(x))));
     };
   }
-
-  const embed = weights.embedding("model.embed_tokens", { vocabulary, hidden: hiddenSize });
-  const layers = weights.list("model.layers", sizes.layers, layer);
-  const norm = weights.rmsNorm("model.norm", hiddenSize, eps, { plus });
-  const tied = config.flag("tie_word_embeddings", true);
-  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
   const cap = config.has("final_logit_softcapping") ? config.float("final_logit_softcapping") : undefined;
 
-  return decoder(device, {
-    facts: factsOf(sizes, {
-      contextLength: config.int("max_position_embeddings"),
-      attention: `RoPE (${globalRope.type}), ${
-        windows.filter(Boolean).length
-      } of ${sizes.layers} layers with a window`,
-    }),
-    embed: ({ ids }) => device.scale(embed(ids), Math.sqrt(hiddenSize)),
-    layers,
-    output: (x) => softly(device, head(norm(x)), cap),
+  return llamaFrame(device, weights, config, {
+    sizes,
+    layer,
+    norm: weights.rmsNorm("model.norm", hiddenSize, eps, { plus }),
+    rope: globalRope,
+    attention: `${windows.filter(Boolean).length} of ${sizes.layers} layers with a window`,
+    tied: true,
+    afterEmbedding: (x) => device.scale(x, Math.sqrt(hiddenSize)),
+    afterLogits: (x) => softly(device, x, cap),
   });
 }

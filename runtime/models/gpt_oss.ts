@@ -7,17 +7,18 @@
  * @module
  */
 import type { Device } from "../device/device.ts";
-import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
+import type { DecoderLayer } from "./decoder.ts";
 import { windowsFromConfig } from "./layer_types.ts";
+import { llamaFrame } from "./llama_frame.ts";
 import type { Apply, Config, Decoder, Weights } from "./model.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { factsOf, intUnder, sizesFromConfig } from "./sizes.ts";
+import { intUnder, sizesFromConfig } from "./sizes.ts";
 
 /** GPT-OSS 20B and 120B, with experts in MXFP4 as published or in plain numbers. */
 export function gptOss(device: Device, weights: Weights, config: Config): Decoder {
   const sizes = sizesFromConfig(config);
-  const { hiddenSize, intermediate, heads, kvHeads, vocabulary } = sizes;
+  const { hiddenSize, intermediate, heads, kvHeads } = sizes;
   const eps = config.float("rms_norm_eps", 1e-5);
   const bias = config.flag("attention_bias", true);
   config.only("hidden_act", "silu"); // the gate is x · σ(1.702 x), whatever this says
@@ -73,20 +74,11 @@ export function gptOss(device: Device, weights: Weights, config: Config): Decode
     };
   }
 
-  const embed = weights.embedding("model.embed_tokens", { vocabulary, hidden: hiddenSize });
-  const layers = weights.list("model.layers", sizes.layers, layer);
-  const norm = weights.rmsNorm("model.norm", hiddenSize, eps);
-  const tied = config.flag("tie_word_embeddings", false);
-  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
-
-  return decoder(device, {
-    facts: factsOf(sizes, {
-      contextLength: config.int("max_position_embeddings"),
-      rereadBeyond: rope.rereadBeyond,
-      attention: `RoPE (${rope.type}), sink logits, windows`,
-    }),
-    embed: ({ ids }) => embed(ids),
-    layers,
-    output: (x) => head(norm(x)),
+  return llamaFrame(device, weights, config, {
+    sizes,
+    layer,
+    norm: weights.rmsNorm("model.norm", hiddenSize, eps),
+    rope,
+    attention: "sink logits, windows",
   });
 }

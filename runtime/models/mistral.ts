@@ -8,17 +8,18 @@
  */
 import type { Device } from "../device/device.ts";
 import { activationFromConfig } from "./activation.ts";
-import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
+import type { DecoderLayer } from "./decoder.ts";
 import { gatedMlp } from "./feed_forward.ts";
+import { llamaFrame } from "./llama_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { factsOf, sizesFromConfig } from "./sizes.ts";
+import { sizesFromConfig } from "./sizes.ts";
 
 /** Mistral 7B and its descendants; later versions have no window. */
 export function mistral(device: Device, weights: Weights, config: Config): Decoder {
   const sizes = sizesFromConfig(config);
-  const { hiddenSize, heads, kvHeads, vocabulary } = sizes;
+  const { hiddenSize, heads, kvHeads } = sizes;
   const eps = config.float("rms_norm_eps", 1e-6);
   const mlp = { ...sizes, activation: activationFromConfig(config, "hidden_act", "silu") };
   const rope = ropeFromConfig(config, sizes);
@@ -37,20 +38,11 @@ export function mistral(device: Device, weights: Weights, config: Config): Decod
     };
   }
 
-  const embed = weights.embedding("model.embed_tokens", { vocabulary, hidden: hiddenSize });
-  const layers = weights.list("model.layers", sizes.layers, layer);
-  const norm = weights.rmsNorm("model.norm", hiddenSize, eps);
-  const tied = config.flag("tie_word_embeddings", false);
-  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
-
-  return decoder(device, {
-    facts: factsOf(sizes, {
-      contextLength: config.int("max_position_embeddings"),
-      rereadBeyond: rope.rereadBeyond,
-      attention: `RoPE (${rope.type})${window === undefined ? "" : `, window ${window}`}`,
-    }),
-    embed: ({ ids }) => embed(ids),
-    layers,
-    output: (x) => head(norm(x)),
+  return llamaFrame(device, weights, config, {
+    sizes,
+    layer,
+    norm: weights.rmsNorm("model.norm", hiddenSize, eps),
+    rope,
+    attention: window === undefined ? undefined : `window ${window}`,
   });
 }

@@ -1,0 +1,97 @@
+/**
+ * What BERT and its relatives share: embeddings that are summed and normalized, and post-norm layers. They differ in
+ * their attention.
+ *
+ * @module
+ */
+import type { Activation, Device, Tensor } from "../device/device.ts";
+import { activationFromConfig } from "./activation.ts";
+import type { EncoderLayer } from "./encoder.ts";
+import type { Apply, Config, EncoderInput, Weights } from "./model.ts";
+import { type Sizes, sizesFromConfig } from "./sizes.ts";
+
+/** Sizes of an encoder as BERT's config names them. */
+export interface BertSizes extends Sizes {
+  readonly intermediate: number;
+  readonly activation: Activation;
+  readonly eps: number;
+  readonly tokenTypes: number;
+  /** Rows of the table of positions. */
+  readonly positions: number;
+}
+
+/** Reads the sizes, and refuses what none of these encoders does. */
+export function bertSizes(config: Config): BertSizes {
+  config.only("is_decoder", false);
+  config.only("add_cross_attention", false);
+  config.only("position_embedding_type", "absolute");
+  return {
+    ...sizesFromConfig(config),
+    activation: activationFromConfig(config, "hidden_act", "gelu"),
+    eps: config.float("layer_norm_eps", 1e-12),
+    tokenTypes: config.int("type_vocab_size", 2),
+    positions: config.int("max_position_embeddings", 512),
+  };
+}
+
+/** Layers on top of the encoder that checkpoints for other tasks hold. */
+export function ignoreHeads(weights: Weights): void {
+  weights.ignore("pooler", "cls", "lm_head", "classifier", "qa_outputs", "qa_classifier");
+  weights.ignore("embeddings.position_ids", "embeddings.token_type_ids");
+}
+
+/** LayerNorm(word · scale + token type + position); every token has type 0. */
+export function bertEmbeddings(
+  device: Device,
+  w: Weights,
+  { sizes: { vocabulary, hiddenSize, tokenTypes, positions, eps }, positionsOf, scale = 1 }: {
+    readonly sizes: BertSizes;
+    readonly positionsOf: (input: EncoderInput) => Uint32Array;
+    readonly scale?: number;
+  },
+): (input: EncoderInput) => Tensor {
+  const word = w.embedding("word_embeddings", { vocabulary, hidden: hiddenSize });
+  const place = w.embedding("position_embeddings", { vocabulary: positions, hidden: hiddenSize });
+  const type = w.embedding("token_type_embeddings", { vocabulary: tokenTypes, hidden: hiddenSize });
+  const norm = w.layerNorm("LayerNorm", hiddenSize, eps);
+  return (input) => {
+    let x = word(input.ids);
+    if (scale !== 1) x = device.scale(x, scale);
+    x = device.add(x, type(new Uint32Array(input.ids.length)));
+    return norm(device.add(x, place(positionsOf(input))));
+  };
+}
+
+/** `query`, `key` and `value` [hiddenSize, hiddenSize] of a layer's `attention.self`; `suffix` ends their names. */
+export function bertProjections(
+  w: Weights,
+  hiddenSize: number,
+  { suffix = "", bias = true }: { readonly suffix?: string; readonly bias?: boolean } = {},
+): { readonly q: Apply; readonly k: Apply; readonly v: Apply } {
+  const shape = { in: hiddenSize, out: hiddenSize, bias };
+  return {
+    q: w.linear(`query${suffix}`, shape),
+    k: w.linear(`key${suffix}`, shape),
+    v: w.linear(`value${suffix}`, shape),
+  };
+}
+
+/** x = LayerNorm(x + attention(x)); x = LayerNorm(x + feedForward(x)). `attend` ends before the output projection. */
+export function bertLayer<C>(
+  device: Device,
+  w: Weights,
+  { sizes: { hiddenSize, intermediate, activation, eps }, attend }: {
+    readonly sizes: BertSizes;
+    readonly attend: EncoderLayer<C>;
+  },
+): EncoderLayer<C> {
+  const o = w.linear("attention.output.dense", { in: hiddenSize, out: hiddenSize, bias: true });
+  const attentionNorm = w.layerNorm("attention.output.LayerNorm", hiddenSize, eps);
+  const up = w.linear("intermediate.dense", { in: hiddenSize, out: intermediate, bias: true });
+  const down = w.linear("output.dense", { in: intermediate, out: hiddenSize, bias: true });
+  const feedNorm = w.layerNorm("output.LayerNorm", hiddenSize, eps);
+  return (x, context) => {
+    x = attentionNorm(device.add(x, o(attend(x, context)))); // [rows, hiddenSize]
+    return feedNorm(device.add(x, down(device.activate(up(x), activation))));
+  };
+}

@@ -1,0 +1,104 @@
+/**
+ * What encoders share: the pass over the layers, and attention whose mask depends on the length of a sequence.
+ *
+ * @module
+ */
+import type { AttentionSpec } from "../device/attention_spec.ts";
+import type { Device, KeySource, Segment, Tensor } from "../device/device.ts";
+import type { Apply, EncoderInput } from "./model.ts";
+
+/** The parts of an encoder between ids and hidden states. `C` is what all layers of one pass look at. */
+export interface EncoderParts<C> {
+  /** Done once a pass: masks by length, say. */
+  readonly prepare: (input: EncoderInput) => C;
+  /** → [ids, hiddenSize] */
+  readonly embed: (input: EncoderInput) => Tensor;
+  readonly layers: readonly EncoderLayer<C>[];
+  /** The last norm, where there is one. */
+  readonly output?: Apply;
+}
+
+/** x [rows, hiddenSize] → [rows, hiddenSize] */
+export type EncoderLayer<C> = (x: Tensor, context: C) => Tensor;
+
+/** Strings the parts together. */
+export function encoder<C>(
+  device: Device,
+  { prepare, embed, layers, output }: EncoderParts<C>,
+): (input: EncoderInput) => Tensor {
+  return (input) => {
+    const context = prepare(input);
+    let x = device.scope(() => embed(input));
+    for (const layer of layers) x = device.scope(() => layer(x, context));
+    return output ? output(x) : x;
+  };
+}
+
+/** Sequences whose attention has the same spec. */
+export interface AttentionGroup {
+  readonly spec: AttentionSpec;
+  /** Which of the segments. */
+  readonly members: readonly number[];
+  /** Position of their first query; 0 unless keys stand before it. */
+  readonly start?: number;
+}
+
+/** Groups sequences by what `keyOf` says of them; `groupOf` is asked once a group. */
+export function groupSequences<K>(
+  segments: readonly Segment[],
+  { keyOf, groupOf }: {
+    readonly keyOf: (segment: Segment, index: number) => K;
+    readonly groupOf: (key: K) => Omit<AttentionGroup, "members">;
+  },
+): AttentionGroup[] {
+  const groups = Map.groupBy(segments.keys(), (index) => keyOf(segments[index]!, index));
+  return [...groups].map(([key, members]) => ({ ...groupOf(key), members }));
+}
+
+/** Tokens of a sequence, the usual `keyOf`. */
+export function lengthOf({ from, to }: Segment): number {
+  return to - from;
+}
+
+/** Attention of packed queries [rows, heads · headDim]; `over` gives the keys of some of the sequences. */
+export function groupedAttention(
+  device: Device,
+  queries: Tensor,
+  { segments, groups, over }: {
+    readonly segments: readonly Segment[];
+    readonly groups: readonly AttentionGroup[];
+    readonly over: (members: readonly number[]) => KeySource;
+  },
+): Tensor {
+  const [first] = groups;
+  if (groups.length === 1) {
+    const at = segments.map((segment) => ({ ...segment, start: first!.start ?? 0 }));
+    return device.attention(queries, at, over(first!.members), first!.spec);
+  }
+  // Each group by itself, its rows put back where they were.
+  let result = device.scale(queries, 0);
+  for (const { spec, members, start = 0 } of groups) {
+    const rows: number[] = [];
+    const at = members.map((index): Segment => {
+      const { from, to } = segments[index]!, first = rows.length;
+      for (let row = from; row < to; row++) rows.push(row);
+      return { from: first, to: rows.length, start };
+    });
+    const chosen = device.constant([rows.length], Uint32Array.from(rows));
+    const ones = device.constant([rows.length, 1], new Float32Array(rows.length).fill(1));
+    const part = device.attention(device.gather(queries, chosen), at, over(members), spec);
+    result = device.scatterAdd(result, chosen, ones, part);
+  }
+  return result;
+}
+
+/** Keys and values of packed rows, as `over` of `groupedAttention`. */
+export function packedKeys(
+  { keys, values, segments }: {
+    readonly keys: Tensor;
+    readonly values: Tensor;
+    readonly segments: readonly Segment[];
+  },
+): (members: readonly number[]) => KeySource {
+  return (members) => ({ keys, values, at: members.map((index) => ({ ...segments[index]!, start: 0 })) });
+}
