@@ -43,7 +43,7 @@ export async function evaluateIds(
       signal?.throwIfAborted();
       const to = Math.min(from + prefillChunk, text.length - 1);
       const rows = Uint32Array.from({ length: to - from }, (_, i) => i);
-      const logits = await sequence.pass(text.subarray(from, to), rows);
+      const logits = await sequence.pass(text.subarray(from, to), rows, text.length - 1);
       const vocabulary = logits.length / rows.length;
       for (const row of rows) {
         nats += crossEntropy(

@@ -184,7 +184,8 @@ export class LanguageModel implements Disposable, AsyncDisposable {
       for (let from = 0; from < ids.length; from += prefillChunk) {
         signal.throwIfAborted();
         const chunk = ids.subarray(from, from + prefillChunk);
-        logits.set(await sequence.pass(chunk, Uint32Array.from(chunk, (_, i) => i)), from * vocabulary);
+        const rows = Uint32Array.from(chunk, (_, i) => i);
+        logits.set(await sequence.pass(chunk, rows, ids.length), from * vocabulary);
       }
     });
     return { logits, shape: [ids.length, vocabulary] };
