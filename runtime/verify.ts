@@ -39,6 +39,8 @@ export interface Reference {
   /** For encoder-decoders: what the decoder reads. */
   readonly decoderIds: Uint32Array | undefined;
   readonly greedy: Uint32Array | undefined;
+  /** Of `ids`: tokens with global attention, for the encoders that have it. */
+  readonly globalRows: readonly number[];
   /** `greedy` continues this many ids of `ids`. */
   readonly promptLength: number;
 }
@@ -84,6 +86,7 @@ export async function readReference(files: Files): Promise<Reference> {
     output,
     decoderIds: tensors.decoder_input_ids && ids(tensors.decoder_input_ids),
     greedy: tensors.greedy && ids(tensors.greedy),
+    globalRows: Array.isArray(json.global_attention) ? json.global_attention.map(Number) : [],
     promptLength: typeof promptLength === "number" ? promptLength : 0,
   };
 }
@@ -150,9 +153,9 @@ interface Where {
   readonly cache: CacheDType;
 }
 
-function encode(model: Encoder, { ids }: Reference, device: Device): Promise<Float32Array> {
+function encode(model: Encoder, { ids, globalRows }: Reference, device: Device): Promise<Float32Array> {
   const segments = [{ from: 0, to: ids.length, start: 0 }];
-  return device.step(() => device.read(model.encode({ ids, segments })));
+  return device.step(() => device.read(model.encode({ ids, segments, globalRows })));
 }
 
 async function runDecoder(model: Decoder, reference: Reference, { device, cache }: Where): Promise<Outputs> {

@@ -18,7 +18,9 @@ interface Context extends EncoderInput {
   /** By layer, because windows may differ. */
   readonly groups: readonly (readonly AttentionGroup[])[];
   /** The global rows of all sequences, and which of them belong to which sequence. */
-  readonly global: { readonly rows: Tensor; readonly ones: Tensor; readonly segments: readonly Segment[] } | undefined;
+  readonly global:
+    | { readonly rows: Tensor; readonly ones: Tensor; readonly segments: readonly Segment[] }
+    | undefined;
 }
 
 /** longformer-base-4096 and -large-4096. */
@@ -43,7 +45,11 @@ export function longformer(device: Device, weights: Weights, config: Config): En
         const local = groupedAttention(device, q(h), { segments, groups: groups[index]!, over });
         if (!global) return local;
         const { rows, ones, segments: at } = global;
-        const keys = { keys: all.k(h), values: all.v(h), at: segments.filter((_, i) => at[i]!.to > at[i]!.from) };
+        const keys = {
+          keys: all.k(h),
+          values: all.v(h),
+          at: segments.filter((_, i) => at[i]!.to > at[i]!.from),
+        };
         const own = device.attention(
           all.q(device.gather(h, rows)),
           at.filter(({ from, to }) => to > from),
@@ -70,7 +76,9 @@ export function longformer(device: Device, weights: Weights, config: Config): En
       groups: windows.map((side) =>
         groupSequences(segments, {
           keyOf: (_, i) => lists[i]!.join(),
-          groupOf: (key) => ({ spec: { ...dense, mask: maskOf(side, key === "" ? [] : key.split(",").map(Number)) } }),
+          groupOf: (key) => ({
+            spec: { ...dense, mask: maskOf(side, key === "" ? [] : key.split(",").map(Number)) },
+          }),
         })
       ),
       global: rows.length === 0 ? undefined : {
@@ -94,11 +102,11 @@ export function longformer(device: Device, weights: Weights, config: Config): En
 
 /** Tokens seen on each side, by layer. */
 function windowsOf(config: Config, layers: number): number[] {
-  const both = config.isList("attention_window")
-    ? config.numbers("attention_window")
-    : new Array<number>(layers).fill(config.int("attention_window", 512));
+  const both = config.numbers("attention_window");
   if (both.length !== layers || both.some((tokens) => tokens <= 0 || tokens % 2 !== 0)) {
-    throw new RangeError(`Cannot use attention_window [${both}]: ${layers} even numbers expected, one a layer`);
+    throw new RangeError(
+      `Cannot use attention_window [${both}]: ${layers} even numbers expected, one a layer`,
+    );
   }
   return both.map((tokens) => tokens / 2);
 }
@@ -106,6 +114,8 @@ function windowsOf(config: Config, layers: number): number[] {
 /** First tokens are cheaper as kept keys: the tiles between them and the window need no look at single tokens. */
 function maskOf(side: number, global: readonly number[]): AttentionMask {
   const window = { left: side, right: side };
-  if (global.every((position, i) => position === i)) return { causal: false, window, keepFirst: global.length };
+  if (global.every((position, i) => position === i)) {
+    return { causal: false, window, keepFirst: global.length };
+  }
   return { causal: false, window, blocks: { size: 1, local: 0, global, random: [] } };
 }

@@ -136,12 +136,20 @@ export interface Decoder {
   forward(batch: Batch): Tensor;
 }
 
+/** One pass of an encoder: packed tokens of one or more whole sequences. */
+export interface EncoderInput {
+  readonly ids: Uint32Array;
+  readonly segments: readonly Segment[];
+  /** Rows that see and are seen by all of their sequence, in models that have such (Longformer). Default none. */
+  readonly globalRows?: readonly number[];
+}
+
 /** An encoder: ids in, hidden states out. */
 export interface Encoder {
   readonly kind: "encoder";
   readonly facts: ModelFacts;
   /** → [ids, hidden] */
-  encode(input: { readonly ids: Uint32Array; readonly segments: readonly Segment[] }): Tensor;
+  encode(input: EncoderInput): Tensor;
 }
 
 /** Encoder and decoder with cross-attention. */
@@ -151,7 +159,7 @@ export interface Seq2Seq {
   /** The id that decoding starts with. */
   readonly decoderStart: number;
   /** → [ids, hidden] */
-  encode(input: { readonly ids: Uint32Array; readonly segments: readonly Segment[] }): Tensor;
+  encode(input: EncoderInput): Tensor;
   /** Self-attention caches, one a decoder layer. */
   createCaches(dtype: CacheDType): KvCache[];
   /** Cross-attention caches filled from an encoder's result, one a decoder layer. Records; inside a step. */

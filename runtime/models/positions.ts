@@ -4,6 +4,7 @@
  * @module
  */
 import type { Device, Segment, Tensor } from "../device/device.ts";
+import type { EncoderInput } from "./model.ts";
 
 /** The position of every packed row, plus `offset`. */
 export function positionIds(segments: readonly Segment[], offset = 0): Uint32Array {
@@ -12,6 +13,16 @@ export function positionIds(segments: readonly Segment[], offset = 0): Uint32Arr
     for (let row = from; row < to; row++) ids[row] = start + row - from + offset;
   }
   return ids;
+}
+
+/** RoBERTa's: tokens count from `padding` + 1, padding itself is skipped and has position `padding`. */
+export function positionsWithoutPadding({ ids, segments }: EncoderInput, padding: number): Uint32Array {
+  const positions = new Uint32Array(ids.length);
+  for (const { from, to } of segments) {
+    let next = padding + 1;
+    for (let row = from; row < to; row++) positions[row] = ids[row] === padding ? padding : next++;
+  }
+  return positions;
 }
 
 /**

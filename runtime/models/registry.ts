@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { bert, roberta } from "./bert.ts";
+import { bigBird } from "./big_bird.ts";
 import { bloom } from "./bloom.ts";
 import { falcon } from "./falcon.ts";
 import { gemma } from "./gemma.ts";
@@ -16,6 +18,7 @@ import { gptOss } from "./gpt_oss.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import { mixtral } from "./mixtral.ts";
+import { longformer } from "./longformer.ts";
 import type { Config, ModelDefinition } from "./model.ts";
 import { mpt } from "./mpt.ts";
 import { nearest } from "./nearest.ts";
@@ -29,7 +32,10 @@ import { starcoder2 } from "./starcoder2.ts";
 import { xglm } from "./xglm.ts";
 
 const MODELS = {
+  bert,
+  big_bird: bigBird,
   bloom,
+  camembert: roberta,
   falcon,
   gemma,
   gemma2,
@@ -40,6 +46,7 @@ const MODELS = {
   gpt_neox: gptNeox,
   gpt_oss: gptOss,
   llama,
+  longformer,
   mistral,
   mixtral,
   mpt,
@@ -48,9 +55,11 @@ const MODELS = {
   phi3,
   qwen2,
   qwen3,
+  roberta,
   smollm3,
   starcoder2,
   xglm,
+  "xlm-roberta": roberta,
 } satisfies Record<string, ModelDefinition>;
 
 /** Every `model_type` that loads, sorted. */

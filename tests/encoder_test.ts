@@ -1,0 +1,64 @@
+/** Encoders against what transformers computes for the same checkpoints, in f64 and on every device. */
+import assert from "node:assert/strict";
+import type { Device } from "../runtime/device/device.ts";
+import { openFolder } from "../runtime/load/folder.ts";
+import { TOLERANCES, verifyCheckpoint } from "../runtime/verify.ts";
+import { fixtureNames, fixturePath } from "./fixtures.ts";
+import { loadFixture } from "./load_fixture.ts";
+import { ReferenceDevice } from "./reference/device.ts";
+import { testDevices } from "./test_devices.ts";
+
+const ENCODERS = ["bert", "bigbird", "bigbird-full", "longformer"].filter((name) =>
+  fixtureNames.includes(name)
+);
+
+async function check(name: string, device: Device): Promise<void> {
+  const { maxAbsError, maxAbsReference } = await verifyCheckpoint(
+    await openFolder(fixturePath(name)),
+    device,
+    {
+      weights: "f32",
+    },
+  );
+  const share = maxAbsError / maxAbsReference;
+  assert.ok(share <= TOLERANCES.f32, `${name} on ${device.name} is off by ${share} of the largest number`);
+}
+
+for (const name of ENCODERS) {
+  Deno.test(`${name} gives transformers' hidden states in f64`, () => check(name, new ReferenceDevice()));
+  for (const { name: deviceName, missing, open } of testDevices) {
+    Deno.test({
+      name: `${name} gives transformers' hidden states on ${deviceName}`,
+      ignore: missing !== undefined,
+      sanitizeOps: false,
+      sanitizeResources: false,
+      fn: async () => await check(name, await open()),
+    });
+  }
+
+  Deno.test(`${name} encodes several sequences in one pass as one by one`, async () => {
+    const { device, model } = await loadFixture(name, "encoder");
+    // Long enough for sparse attention, short enough for dense, equal lengths, one token.
+    const lengths = [100, 17, 100, 1];
+    let row = 0;
+    const segments = lengths.map((length) => ({ from: row, to: row += length, start: 0 }));
+    const ids = Uint32Array.from({ length: row }, (_, i) => 5 + (i * i + 3 * i) % 300);
+    const globalRows = name === "longformer" ? [0, 40, 100, 150, 217] : [];
+    const encode = (input: Parameters<typeof model.encode>[0]) =>
+      device.step(() => device.read(model.encode(input)));
+    const together = await encode({ ids, segments, globalRows });
+    const { hiddenSize } = model.facts;
+    for (const { from, to } of segments) {
+      const alone = await encode({
+        ids: ids.slice(from, to),
+        segments: [{ from: 0, to: to - from, start: 0 }],
+        globalRows: globalRows.filter((row) => from <= row && row < to).map((row) => row - from),
+      });
+      alone.forEach((v, i) => {
+        const difference = Math.abs(v - together[from * hiddenSize + i]!);
+        // The same sums in f64, written to f32 in between at most once.
+        assert.ok(difference < 1e-6, `row ${from + Math.floor(i / hiddenSize)} is off by ${difference}`);
+      });
+    }
+  });
+}
