@@ -12,8 +12,14 @@ import { memoryFiles } from "./load/memory_files.ts";
  */
 export const embeddedContextLength = 131_072;
 
-/** Its files. Loaded on demand, so that a program that imports lakh from a URL downloads them only when it uses them. */
+/**
+ * Its files, imported on demand. Deno fetches modules ahead that an import names by one literal; of a sum of literals it
+ * waits until the import runs, so that who imports lakh from a URL downloads the 9 MB only when they are used. `deno
+ * bundle` and `deno compile` add the literals up and put the module in.
+ */
 export async function openEmbedded(): Promise<Files> {
-  const { files } = await import("../models/storyteller/files.ts");
+  const { files }: typeof import("../models/storyteller/files.ts") = await import(
+    "../models/storyteller/" + "files.ts"
+  );
   return memoryFiles("storyteller", files);
 }
