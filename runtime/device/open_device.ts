@@ -1,0 +1,39 @@
+/**
+ * Chooses and opens a device.
+ *
+ * @module
+ */
+import type { Device } from "./device.ts";
+import { openWasmDevice } from "./wasm/device.ts";
+
+export type DeviceChoice = "auto" | "wasm" | "webgpu";
+
+export interface DeviceOptions {
+  /** Default "auto". */
+  readonly device?: DeviceChoice | undefined;
+  /** Worker threads of the wasm device; default: all the machine's. */
+  readonly threads?: number | undefined;
+  /** Bytes that weights and caches are going to need: more than 4 GiB takes the build with 64-bit addresses. */
+  readonly memoryBytes?: number | undefined;
+}
+
+/** What a 32-bit memory holds besides weights and caches: activations, tables, stacks. */
+const SPARE_BYTES = 300e6;
+
+/** Opens the device that is asked for; "auto" takes a real GPU where there is one, else WASM. */
+export async function openDevice(
+  { device = "auto", threads, memoryBytes = 0 }: DeviceOptions = {},
+): Promise<Device> {
+  const bits = memoryBytes + SPARE_BYTES > 2 ** 32 ? 64 : 32;
+  switch (device) {
+    case "auto":
+    case "wasm":
+      return await openWasmDevice({ threads, bits });
+    case "webgpu":
+      throw new Error('Cannot open the device "webgpu": it is not supported yet: use "wasm"');
+    default:
+      throw new RangeError(
+        `Cannot open the device "${device satisfies never}": it is not one of auto, wasm, webgpu`,
+      );
+  }
+}

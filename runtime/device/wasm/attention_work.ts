@@ -1,0 +1,116 @@
+/**
+ * What the attention kernels are to do, as work items: who reads which key tiles, and how partial results join.
+ *
+ * Many queries: an item is one head and up to 64 tokens. Few queries (decode): an item is all heads of a kv head, so
+ * that a page is read once for them; long caches are split over items, whose results are merged by log-sum-exp.
+ * Layouts are those of wasm/src/attention_spec.rs.
+ *
+ * @module
+ */
+import { planKeyTiles } from "../attention_plan.ts";
+import type { AttentionMask } from "../attention_spec.ts";
+import { PAGE_TOKENS } from "./kv_cache.ts";
+
+/** Rows of an item at most, and tokens of a query tile. */
+const TILE_ROWS = 64;
+/** Rows that the decode kernel takes. */
+const DECODE_ROWS = 4;
+/** Key tiles that a split has at least: less would not be worth the merge. */
+const LEAST_SPLIT = 4;
+/** Items a thread, so that an unlucky one can be made up for. */
+const ITEMS_A_THREAD = 4;
+const WHOLE = 0xffffffff;
+
+/** Queries of one sequence and the keys they look at. */
+export interface QuerySpan {
+  /** Packed row of the first query, queries, and the position of the first. */
+  readonly row: number;
+  readonly tokens: number;
+  readonly position: number;
+  readonly keys: number;
+  /** Packed row of the first key (only where key positions are looked up). */
+  readonly keyRow: number;
+}
+
+export interface AttentionWork {
+  /** u32 [items][11] for the tile kernel and for the decode kernel. */
+  readonly tileItems: readonly number[];
+  readonly decodeItems: readonly number[];
+  /** u32: tile << 1 | partial. */
+  readonly tiles: readonly number[];
+  /** u32 [units][5] for the merge, and rows of partial results. */
+  readonly merges: readonly number[];
+  readonly partialRows: number;
+}
+export const ITEM_WORDS = 11;
+export const MERGE_WORDS = 5;
+
+/** Plans one attention call. */
+export function planAttention(
+  spans: readonly QuerySpan[],
+  { mask, heads, kvHeads, threads }: {
+    readonly mask: AttentionMask;
+    readonly heads: number;
+    readonly kvHeads: number;
+    readonly threads: number;
+  },
+): AttentionWork {
+  const group = heads / kvHeads;
+  const byHead = mask.blocks !== undefined; // random blocks differ by head
+  const tileItems: number[] = [], decodeItems: number[] = [], tiles: number[] = [], merges: number[] = [];
+  let partialRows = 0;
+
+  spans.forEach((span, segment) => {
+    if (span.tokens === 0) return;
+    const shared = !byHead && span.tokens * group <= TILE_ROWS; // all heads of a kv head in one item
+    const step = shared ? span.tokens : TILE_ROWS;
+    const together = shared ? group : 1;
+    for (let from = 0; from < span.tokens; from += step) {
+      const tokens = Math.min(step, span.tokens - from);
+      const rows = tokens * together;
+      const plans = new Map<number, { first: number; count: number }>();
+      const planFor = (head: number) => {
+        const key = byHead ? head : 0;
+        let plan = plans.get(key);
+        if (!plan) {
+          const q0 = span.position + from;
+          const list = planKeyTiles(mask, key, q0, q0 + tokens, span.keys, PAGE_TOKENS);
+          plan = { first: tiles.length, count: list.length };
+          for (const { tile, partial } of list) tiles.push(tile * 2 + (partial ? 1 : 0));
+          plans.set(key, plan);
+        }
+        return plan;
+      };
+      const items = rows <= DECODE_ROWS ? decodeItems : tileItems;
+      for (let head = 0; head < heads; head += together) {
+        const { first, count } = planFor(head);
+        const wanted = shared ? Math.ceil(ITEMS_A_THREAD * threads / (kvHeads * spans.length)) : 1;
+        const splits = threads > 1 || count > 64
+          ? Math.max(1, Math.min(wanted, Math.floor(count / LEAST_SPLIT)))
+          : 1;
+        for (let s = 0; s < splits; s++) {
+          const start = Math.floor(count * s / splits), end = Math.floor(count * (s + 1) / splits);
+          items.push(
+            ...[span.row + from, tokens, span.position + from, head, together, segment],
+            ...[first + start, end - start, span.keys, span.keyRow],
+            splits === 1 ? WHOLE : partialRows + s * rows,
+          );
+        }
+        if (splits === 1) continue;
+        for (let r = 0; r < rows; r++) {
+          merges.push(
+            ...[
+              span.row + from + Math.floor(r / together),
+              head + r % together,
+              partialRows + r,
+              splits,
+              rows,
+            ],
+          );
+        }
+        partialRows += splits * rows;
+      }
+    }
+  });
+  return { tileItems, decodeItems, tiles, merges, partialRows };
+}

@@ -1,0 +1,38 @@
+//! Writes keys and values of new tokens into their pages: keys as [TILE / 4][d][4], values as [TILE][d], per kv head.
+//!
+//! Arguments: keys f32 [rows, kvHeads · d], values, first row, rows, page table f64 [pages], first position, kvHeads, d,
+//! format.
+use crate::attention_spec::TILE;
+use crate::simd::*;
+use crate::work::Work;
+
+pub unsafe fn run(w: &Work) {
+    let (keys, values, first, rows) = (w.pointer::<f32>(0), w.pointer::<f32>(1), w.int(2), w.int(3));
+    let (table, start, kv_heads, d) = (w.pointer::<f64>(4), w.int(5), w.int(6), w.int(7));
+    let format = Format::of(w.int(8));
+    w.each(rows * kv_heads, |item| {
+        let (i, head) = (item / kv_heads, item % kv_heads);
+        let (page, slot) = ((start + i) / TILE, (start + i) % TILE);
+        let base = *table.add(page) as usize;
+        let source = ((first + i) * kv_heads + head) * d;
+        let key = head * TILE * d + (slot / 4 * d) * 4 + slot % 4; // then steps of 4
+        let value = (kv_heads + head) * TILE * d + slot * d;
+        for j in 0..d {
+            let (k, v) = (*keys.add(source + j), *values.add(source + j));
+            match format {
+                Format::F32 => {
+                    *(base as *mut f32).add(key + j * 4) = k;
+                    *(base as *mut f32).add(value + j) = v;
+                }
+                _ => {
+                    *(base as *mut u16).add(key + j * 4) = half(k);
+                    *(base as *mut u16).add(value + j) = half(v);
+                }
+            }
+        }
+    });
+}
+
+fn half(x: f32) -> u16 {
+    i32x4_extract_lane::<0>(narrow_f16(f32x4_splat(x))) as u16
+}

@@ -1,0 +1,102 @@
+//! y = x · Wᵀ + bias for many rows, q8 weights, activations in seven bits (`pack_q8`).
+//!
+//! Per block of 32 inputs a tile of 4 rows × 8 outputs takes 8 · 8 relaxed dots into i32 sums that start at
+//! −64 · Σw (the activations' zero point), then one multiply-add by scale · scale into f32 sums. The Σw of a panel are
+//! found once per item and kept in scratch: 1/256 of the work. An item is 4 panels × 256 rows; a group of rows is
+//! 144 bytes a block and streams from the second-level cache while the panel stays in the first.
+//!
+//! Arguments: packed x, rows, K, weights, N, bias or 0, y f32 [rows, N].
+use crate::linear_float::put;
+use crate::pack_q8::GROUP_BYTES;
+use crate::simd::*;
+use crate::upload::Q8_BYTES;
+use crate::work::Work;
+
+const PANELS: usize = 4;
+const GROUPS: usize = 64;
+
+pub unsafe fn run(w: &Work) {
+    let (x, rows, k) = (w.pointer::<u8>(0), w.int(1), w.int(2));
+    let (weights, n, bias, y) = (w.pointer::<u8>(3), w.int(4), w.pointer::<f32>(5), w.pointer::<f32>(6));
+    let offsets = w.scratch::<i32>(); // [K / 32][8]
+    let (blocks, panels, groups) = (k / 32, n.div_ceil(8), rows.div_ceil(4));
+    let across = panels.div_ceil(PANELS);
+    w.each(across * groups.div_ceil(GROUPS), |item| {
+        let (p0, g0) = (item % across * PANELS, item / across * GROUPS);
+        for panel in p0..panels.min(p0 + PANELS) {
+            let panel_weights = weights.add(panel * blocks * Q8_BYTES);
+            for b in 0..blocks {
+                let block = panel_weights.add(b * Q8_BYTES);
+                let mut sums = [i32x4_splat(0); 2];
+                for quad in 0..8 {
+                    let ones = i8x16_splat(1);
+                    sums[0] = i32x4_relaxed_dot_i8x16_i7x16_add(load(block.add(quad * 32)), ones, sums[0]);
+                    sums[1] = i32x4_relaxed_dot_i8x16_i7x16_add(load(block.add(quad * 32 + 16)), ones, sums[1]);
+                }
+                store(offsets.add(b * 8), i32x4_neg(i32x4_shl(sums[0], 6)));
+                store(offsets.add(b * 8 + 4), i32x4_neg(i32x4_shl(sums[1], 6)));
+            }
+            for group in g0..groups.min(g0 + GROUPS) {
+                let tile = tile(blocks, x.add(group * blocks * GROUP_BYTES), panel_weights, offsets);
+                for (r, pair) in tile.iter().enumerate().take(rows - (group * 4).min(rows)) {
+                    let out = y.add((group * 4 + r) * n + panel * 8);
+                    put(out, *pair, 8.min(n - panel * 8), None, bias, panel * 8);
+                }
+            }
+        }
+    });
+}
+
+#[inline(always)]
+unsafe fn tile(blocks: usize, a: *const u8, b: *const u8, offsets: *const i32) -> [[v128; 2]; 4] {
+    let mut out = [[f32x4_splat(0.0); 2]; 4];
+    let (mut a, mut b, mut offsets) = (a, b, offsets);
+    for _ in 0..blocks {
+        let start = [load(offsets), load(offsets.add(4))];
+        let mut acc = [start; 4];
+        macro_rules! quad {
+            ($q:expr) => {
+                let rows = load(a.add($q * 16));
+                let (b0, b1) = (load(b.add($q * 32)), load(b.add($q * 32 + 16)));
+                quad!(rows, b0, b1, 0);
+                quad!(rows, b0, b1, 1);
+                quad!(rows, b0, b1, 2);
+                quad!(rows, b0, b1, 3);
+            };
+            ($rows:ident, $b0:ident, $b1:ident, $r:literal) => {
+                let s = lane::<$r>($rows);
+                acc[$r][0] = i32x4_relaxed_dot_i8x16_i7x16_add($b0, s, acc[$r][0]);
+                acc[$r][1] = i32x4_relaxed_dot_i8x16_i7x16_add($b1, s, acc[$r][1]);
+            };
+        }
+        quad!(0);
+        quad!(1);
+        quad!(2);
+        quad!(3);
+        quad!(4);
+        quad!(5);
+        quad!(6);
+        quad!(7);
+        scale_tile(&mut out, acc, load(a.add(128)), load_scales(b.add(256)));
+        a = a.add(GROUP_BYTES);
+        b = b.add(Q8_BYTES);
+        offsets = offsets.add(8);
+    }
+    out
+}
+
+/// out += acc · row scale · column scale
+#[inline(always)]
+pub fn scale_tile(out: &mut [[v128; 2]; 4], acc: [[v128; 2]; 4], rows: v128, columns: [v128; 2]) {
+    macro_rules! row {
+        ($r:literal) => {
+            let s = lane::<$r>(rows);
+            out[$r][0] = madd(f32x4_convert_i32x4(acc[$r][0]), f32x4_mul(s, columns[0]), out[$r][0]);
+            out[$r][1] = madd(f32x4_convert_i32x4(acc[$r][1]), f32x4_mul(s, columns[1]), out[$r][1]);
+        };
+    }
+    row!(0);
+    row!(1);
+    row!(2);
+    row!(3);
+}

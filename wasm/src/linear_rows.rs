@@ -1,0 +1,125 @@
+//! y = x · Wᵀ + bias for few rows (decode), any weight format: one pass over the weights at the speed of memory.
+//!
+//! A row's result does not depend on how many rows come with it, so speculative steps give what single steps give.
+//! An item is a run of panels of about 32 KB of weights; they stay in the first-level cache for the next row.
+//! Bytes moved: the weights once. Quantized weights are widened to 16 bits and meet 15-bit activations (`pack_rows`).
+//!
+//! Arguments: x (f32 [rows, K], or packed by `pack_rows`), rows, K, weights, format, N, bias or 0, y f32 [rows, N],
+//! panels an item.
+use crate::linear_float::put;
+use crate::pack_rows::BLOCK_BYTES;
+use crate::simd::*;
+use crate::upload::{Q4_BYTES, Q8_BYTES};
+use crate::work::Work;
+
+pub unsafe fn run(w: &Work) {
+    let (x, rows, k) = (w.pointer::<u8>(0), w.int(1), w.int(2));
+    let (weights, format, n) = (w.pointer::<u8>(3), Format::of(w.int(4)), w.int(5));
+    let (bias, y, run) = (w.pointer::<f32>(6), w.pointer::<f32>(7), w.int(8));
+    let panels = n.div_ceil(8);
+    w.each(panels.div_ceil(run), |item| {
+        for panel in item * run..panels.min((item + 1) * run) {
+            for row in 0..rows {
+                let tile = row_times_panel(format, k, x, row, weights, panel);
+                put(y.add(row * n + panel * 8), tile, 8.min(n - panel * 8), None, bias, panel * 8);
+            }
+        }
+    });
+}
+
+/// One row of x (f32, or packed by `pack_rows` for quantized weights) times one panel: eight outputs.
+#[inline(always)]
+pub unsafe fn row_times_panel(format: Format, k: usize, x: *const u8, row: usize, weights: *const u8, panel: usize) -> [v128; 2] {
+    let blocks = k / 32;
+    let floats = (x as *const f32).add(row * k);
+    let packed = x.add(row * blocks * BLOCK_BYTES);
+    match format {
+        Format::F32 => float::<0>(k, floats, weights.add(panel * k * 32)),
+        Format::F16 => float::<1>(k, floats, weights.add(panel * k * 16)),
+        Format::Bf16 => float::<2>(k, floats, weights.add(panel * k * 16)),
+        Format::Q8 => q8(blocks, packed, weights.add(panel * blocks * Q8_BYTES)),
+        Format::Q4 => q4(blocks, packed, weights.add(panel * blocks * Q4_BYTES)),
+    }
+}
+
+/// Four steps of k have sums of their own, so that multiply-adds need not wait for each other.
+#[inline(always)]
+unsafe fn float<const FORMAT: usize>(k: usize, x: *const f32, b: *const u8) -> [v128; 2] {
+    let format = [Format::F32, Format::F16, Format::Bf16][FORMAT];
+    let mut acc = [[f32x4_splat(0.0); 2]; 4];
+    let mut i = 0;
+    while i + 4 <= k {
+        let xs = load(x.add(i));
+        let splats = [lane::<0>(xs), lane::<1>(xs), lane::<2>(xs), lane::<3>(xs)];
+        for j in 0..4 {
+            let [low, high] = load8(format, b, (i + j) * 8);
+            acc[j] = [madd(splats[j], low, acc[j][0]), madd(splats[j], high, acc[j][1])];
+        }
+        i += 4;
+    }
+    while i < k {
+        let [low, high] = load8(format, b, i * 8);
+        let s = f32x4_splat(*x.add(i));
+        acc[0] = [madd(s, low, acc[0][0]), madd(s, high, acc[0][1])];
+        i += 1;
+    }
+    core::array::from_fn(|h| f32x4_add(f32x4_add(acc[0][h], acc[1][h]), f32x4_add(acc[2][h], acc[3][h])))
+}
+
+/// Two i32 sums per output, for four outputs in two vectors → one sum each.
+#[inline(always)]
+fn pairs(a: v128, b: v128) -> v128 {
+    i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(a, b), i32x4_shuffle::<1, 3, 5, 7>(a, b))
+}
+
+#[inline(always)]
+unsafe fn q8(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
+    let mut out = [f32x4_splat(0.0); 2];
+    let (mut x, mut b) = (x, b);
+    for _ in 0..blocks {
+        let mut acc = [i32x4_splat(0); 4]; // outputs 01, 23, 45, 67
+        for quad in 0..8 {
+            let four = v128_load64_splat(x.add(quad * 8) as *const u64);
+            let (w0, w1) = (load(b.add(quad * 32)), load(b.add(quad * 32 + 16)));
+            acc[0] = i32x4_add(acc[0], i32x4_dot_i16x8(i16x8_extend_low_i8x16(w0), four));
+            acc[1] = i32x4_add(acc[1], i32x4_dot_i16x8(i16x8_extend_high_i8x16(w0), four));
+            acc[2] = i32x4_add(acc[2], i32x4_dot_i16x8(i16x8_extend_low_i8x16(w1), four));
+            acc[3] = i32x4_add(acc[3], i32x4_dot_i16x8(i16x8_extend_high_i8x16(w1), four));
+        }
+        let s = v128_load32_splat(x.add(64) as *const u32);
+        let [c0, c1] = load_scales(b.add(256));
+        out[0] = madd(f32x4_convert_i32x4(pairs(acc[0], acc[1])), f32x4_mul(s, c0), out[0]);
+        out[1] = madd(f32x4_convert_i32x4(pairs(acc[2], acc[3])), f32x4_mul(s, c1), out[1]);
+        x = x.add(BLOCK_BYTES);
+        b = b.add(Q8_BYTES);
+    }
+    out
+}
+
+#[inline(always)]
+unsafe fn q4(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
+    let mut out = [f32x4_splat(0.0); 2];
+    let (mut x, mut b) = (x, b);
+    for _ in 0..blocks {
+        let mut acc = [i32x4_splat(0); 4];
+        for quad in 0..8 {
+            let four = v128_load64_splat(x.add(quad * 8) as *const u64);
+            let nibbles = load(b.add(quad * 16));
+            let (w0, w1) = (v128_and(nibbles, u8x16_splat(15)), v128_and(u16x8_shr(nibbles, 4), u8x16_splat(15)));
+            acc[0] = i32x4_add(acc[0], i32x4_dot_i16x8(i16x8_extend_low_i8x16(w0), four));
+            acc[1] = i32x4_add(acc[1], i32x4_dot_i16x8(i16x8_extend_high_i8x16(w0), four));
+            acc[2] = i32x4_add(acc[2], i32x4_dot_i16x8(i16x8_extend_low_i8x16(w1), four));
+            acc[3] = i32x4_add(acc[3], i32x4_dot_i16x8(i16x8_extend_high_i8x16(w1), four));
+        }
+        let s = v128_load32_splat(x.add(64) as *const u32);
+        let offset = i32x4_shl(v128_load32_splat(x.add(68) as *const u32), 3); // 8 · Σx
+        let [c0, c1] = load_scales(b.add(128));
+        let low = f32x4_convert_i32x4(i32x4_sub(pairs(acc[0], acc[1]), offset));
+        let high = f32x4_convert_i32x4(i32x4_sub(pairs(acc[2], acc[3]), offset));
+        out[0] = madd(low, f32x4_mul(s, c0), out[0]);
+        out[1] = madd(high, f32x4_mul(s, c1), out[1]);
+        x = x.add(BLOCK_BYTES);
+        b = b.add(Q4_BYTES);
+    }
+    out
+}

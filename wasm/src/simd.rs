@@ -1,0 +1,144 @@
+//! Short names for 128-bit vectors of four f32, and the few functions that kernels share.
+#[cfg(target_arch = "wasm32")]
+pub use core::arch::wasm32 as arch;
+#[cfg(target_arch = "wasm64")]
+pub use core::arch::wasm64 as arch;
+pub use arch::*;
+
+#[inline(always)]
+pub unsafe fn load<T>(p: *const T) -> v128 {
+    v128_load(p as *const v128)
+}
+#[inline(always)]
+pub unsafe fn store<T>(p: *mut T, v: v128) {
+    v128_store(p as *mut v128, v)
+}
+/// a · b + c
+#[inline(always)]
+pub fn madd(a: v128, b: v128, c: v128) -> v128 {
+    f32x4_relaxed_madd(a, b, c)
+}
+/// Lane `L` in all four lanes.
+#[inline(always)]
+pub fn lane<const L: usize>(v: v128) -> v128 {
+    match L {
+        0 => i32x4_shuffle::<0, 0, 0, 0>(v, v),
+        1 => i32x4_shuffle::<1, 1, 1, 1>(v, v),
+        2 => i32x4_shuffle::<2, 2, 2, 2>(v, v),
+        _ => i32x4_shuffle::<3, 3, 3, 3>(v, v),
+    }
+}
+/// Sum of the four lanes.
+#[inline(always)]
+pub fn sum(v: v128) -> f32 {
+    let pair = f32x4_add(v, i32x4_shuffle::<2, 3, 0, 1>(v, v));
+    f32x4_extract_lane::<0>(pair) + f32x4_extract_lane::<1>(pair)
+}
+/// Largest of the four lanes.
+#[inline(always)]
+pub fn maximum(v: v128) -> f32 {
+    let pair = f32x4_pmax(v, i32x4_shuffle::<2, 3, 0, 1>(v, v));
+    f32x4_extract_lane::<0>(pair).max(f32x4_extract_lane::<1>(pair))
+}
+/// Columns become rows.
+#[inline(always)]
+pub fn transpose(r: [v128; 4]) -> [v128; 4] {
+    let a = i32x4_shuffle::<0, 4, 1, 5>(r[0], r[1]);
+    let b = i32x4_shuffle::<2, 6, 3, 7>(r[0], r[1]);
+    let c = i32x4_shuffle::<0, 4, 1, 5>(r[2], r[3]);
+    let d = i32x4_shuffle::<2, 6, 3, 7>(r[2], r[3]);
+    [
+        i32x4_shuffle::<0, 1, 4, 5>(a, c),
+        i32x4_shuffle::<2, 3, 6, 7>(a, c),
+        i32x4_shuffle::<0, 1, 4, 5>(b, d),
+        i32x4_shuffle::<2, 3, 6, 7>(b, d),
+    ]
+}
+
+/// e^x within 2 ulp; 0 below −87.3 (also for −∞), x above 88 counts as 88.
+/// x = n·ln 2 + r, |r| ≤ ln 2 / 2; e^r by its Taylor series to r⁶ in Horner form; 2^n by the exponent bits.
+#[inline(always)]
+pub fn exp(x: v128) -> v128 {
+    let low = f32x4_splat(-87.3);
+    let live = f32x4_gt(x, low);
+    let x = f32x4_pmin(f32x4_splat(88.0), f32x4_pmax(low, x));
+    let n = f32x4_nearest(f32x4_mul(x, f32x4_splat(core::f32::consts::LOG2_E)));
+    let r = madd(n, f32x4_splat(-0.693_359_4), x); // ln 2 in two parts, the first exact in few bits
+    let r = madd(n, f32x4_splat(2.121_944_4e-4), r);
+    let mut p = f32x4_splat(1.0 / 720.0);
+    p = madd(p, r, f32x4_splat(1.0 / 120.0));
+    p = madd(p, r, f32x4_splat(1.0 / 24.0));
+    p = madd(p, r, f32x4_splat(1.0 / 6.0));
+    p = madd(p, r, f32x4_splat(0.5));
+    p = madd(p, r, f32x4_splat(1.0));
+    p = madd(p, r, f32x4_splat(1.0));
+    let two_n = i32x4_shl(i32x4_add(i32x4_trunc_sat_f32x4(n), i32x4_splat(127)), 23);
+    v128_and(f32x4_mul(p, two_n), live)
+}
+
+/// Number formats of weights and caches; the codes that the recorder writes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Format {
+    F32,
+    F16,
+    Bf16,
+    Q8,
+    Q4,
+}
+impl Format {
+    pub fn of(code: usize) -> Format {
+        [Format::F32, Format::F16, Format::Bf16, Format::Q8, Format::Q4][code]
+    }
+}
+
+/// Four f16 in the low halves of u32 lanes → f32. Subnormals exact; ∞ and NaN become large numbers.
+#[inline(always)]
+pub fn widen_f16(h: v128) -> v128 {
+    let sign = i32x4_shl(v128_and(h, i32x4_splat(0x8000)), 16);
+    let rest = i32x4_shl(v128_and(h, i32x4_splat(0x7fff)), 13);
+    v128_or(sign, f32x4_mul(rest, f32x4_splat(f32::from_bits(0x7780_0000)))) // 2^112
+}
+/// f32 → f16 in the low halves of u32 lanes, to nearest even; what is beyond 65504 becomes 65504.
+#[inline(always)]
+pub fn narrow_f16(x: v128) -> v128 {
+    let sign = v128_and(u32x4_shr(x, 16), i32x4_splat(0x8000));
+    let x = f32x4_pmin(f32x4_splat(65504.0), f32x4_abs(x));
+    // Adding a power of two of the right size rounds to f16's subnormal grid; normals round on bits.
+    let tiny = i32x4_sub(f32x4_add(x, f32x4_splat(0.5)), f32x4_splat(0.5));
+    let odd = v128_and(u32x4_shr(x, 13), i32x4_splat(1));
+    let normal = u32x4_shr(i32x4_add(i32x4_add(x, i32x4_splat(0xfff - (112 << 23))), odd), 13);
+    let is_tiny = f32x4_lt(x, f32x4_splat(f32::from_bits(0x3880_0000))); // 2^-14
+    v128_or(sign, v128_bitselect(tiny, normal, is_tiny))
+}
+/// Eight consecutive numbers of a 16- or 32-bit format from element `i` of `p` on.
+#[inline(always)]
+pub unsafe fn load8(format: Format, p: *const u8, i: usize) -> [v128; 2] {
+    match format {
+        Format::F32 => {
+            let p = (p as *const f32).add(i);
+            [load(p), load(p.add(4))]
+        }
+        Format::F16 => {
+            let h = load((p as *const u16).add(i));
+            [widen_f16(u32x4_extend_low_u16x8(h)), widen_f16(u32x4_extend_high_u16x8(h))]
+        }
+        _ => {
+            let h = load((p as *const u16).add(i));
+            [i32x4_shl(u32x4_extend_low_u16x8(h), 16), i32x4_shl(u32x4_extend_high_u16x8(h), 16)]
+        }
+    }
+}
+/// One number of a 16- or 32-bit format.
+#[inline(always)]
+pub unsafe fn load1(format: Format, p: *const u8, i: usize) -> f32 {
+    match format {
+        Format::F32 => *(p as *const f32).add(i),
+        Format::F16 => f32x4_extract_lane::<0>(widen_f16(i32x4_splat(*(p as *const u16).add(i) as i32))),
+        _ => f32::from_bits((*(p as *const u16).add(i) as u32) << 16),
+    }
+}
+/// Eight bf16 scales of one block of a panel → f32.
+#[inline(always)]
+pub unsafe fn load_scales(p: *const u8) -> [v128; 2] {
+    load8(Format::Bf16, p, 0)
+}
