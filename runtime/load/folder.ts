@@ -35,7 +35,7 @@ export async function folderFiles(path: string): Promise<Files> {
   try {
     info = await Deno.stat(path);
   } catch (error) {
-    throw unreadable(path, error, "there is no such folder: check the path");
+    throw unreadable(path, error, "there is no such folder: check the path; a model of the hub is org/name");
   }
   if (!info.isDirectory) {
     throw new Error(`Cannot open "${path}": it is a file: give the folder that holds config.json`);

@@ -1,0 +1,223 @@
+/**
+ * Models by name, from the Hugging Face hub through its documented HTTP API, into the cache that Python shares.
+ *
+ * @module
+ */
+import type { OnProgress } from "../progress.ts";
+import type { Files } from "./files.ts";
+import { openFolder } from "./folder.ts";
+import {
+  environment,
+  findToken,
+  hubCacheFolder,
+  isCommit,
+  ModelCache,
+  type ModelName,
+  parseModelName,
+  shardsOf,
+} from "./hub_cache.ts";
+import { downloadFile, type HubFile } from "./hub_file.ts";
+import { type Connection, get, PATIENT, persist, type Retry, Transient } from "./hub_http.ts";
+
+export { isModelName } from "./hub_cache.ts";
+
+const DEFAULT_ENDPOINT = "https://huggingface.co";
+const SINGLE = "model.safetensors";
+const INDEX = "model.safetensors.index.json";
+
+/** What a model needs besides its weights, if the repository has it. */
+const SMALL_FILES = [
+  "config.json",
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "modules.json",
+  "sentence_bert_config.json",
+  "1_Pooling/config.json",
+];
+
+/** Where a model comes from and goes to. */
+export interface DownloadOptions {
+  /** Use no network: what is not in the cache is an error. Default: HF_HUB_OFFLINE. */
+  readonly offline?: boolean;
+  /** Default: HF_TOKEN, or the one that `hf auth login` left. */
+  readonly token?: string;
+  /** Default: HF_ENDPOINT, or the hub itself. */
+  readonly endpoint?: string;
+  /** Default: HF_HUB_CACHE, or where Python's huggingface_hub keeps it. */
+  readonly cacheDir?: string;
+  /** Bytes of all files together. */
+  readonly onProgress?: OnProgress;
+  /** Stops the download, which a later call resumes. */
+  readonly signal?: AbortSignal;
+  /** Hears, in words, that a cached copy is used because the hub cannot be reached. Default: console.warn. */
+  readonly onWarning?: (message: string) => void;
+  readonly retry?: Retry;
+}
+
+/**
+ * Finds a model `org/name[@revision]` in the cache or downloads what is missing, and gives its files. Throws an Error
+ * in words when there is no such model, when access to it is restricted, when the network or the disk fails.
+ *
+ * @example
+ * ```ts
+ * const files = await downloadModel("HuggingFaceTB/SmolLM2-135M-Instruct", {
+ *   onProgress: ({ done, total }) => console.log(`${(100 * done / total).toFixed()} %`),
+ * });
+ * ```
+ */
+export async function downloadModel(name: string, options: DownloadOptions = {}): Promise<Files> {
+  const model = parseModelName(name);
+  const cache = new ModelCache(options.cacheDir ?? hubCacheFolder(), model.repository);
+  const offline = options.offline ?? isTrue(environment("HF_HUB_OFFLINE"));
+  const folder = offline
+    ? await cachedFolder(name, model, cache)
+    : await refresh(name, { model, cache, options });
+  return { ...await openFolder(folder), label: name };
+}
+
+async function cachedFolder(name: string, model: ModelName, cache: ModelCache): Promise<string> {
+  const commit = await cache.commit(model.revision);
+  const found = commit === undefined ? undefined : await cache.complete(commit);
+  if (found && "folder" in found) return found.folder;
+  const what = found
+    ? `its copy in "${cache.folder}" lacks ${found.missing}`
+    : `it is not in "${cache.folder}"`;
+  throw new Error(`Cannot load "${name}" offline: ${what}: download it once without --offline`);
+}
+
+/** The folder of the revision as the hub has it now. */
+async function refresh(
+  name: string,
+  { model, cache, options }: { model: ModelName; cache: ModelCache; options: DownloadOptions },
+): Promise<string> {
+  if (isCommit(model.revision)) {
+    const found = await cache.complete(model.revision);
+    if ("folder" in found) return found.folder; // a commit never changes
+  }
+  const { retry = PATIENT, onProgress, onWarning = (text) => console.warn(text) } = options;
+  const connection: Connection = {
+    endpoint: checkEndpoint(options.endpoint ?? environment("HF_ENDPOINT") ?? DEFAULT_ENDPOINT),
+    model: name,
+    token: checkToken(options.token ?? await findToken()),
+    retry,
+    signal: options.signal,
+  };
+
+  let commit: string, listed: readonly HubFile[];
+  try {
+    ({ commit, files: listed } = await listModel(connection, model));
+  } catch (error) {
+    // Whoever has the model should be able to use it on a train.
+    if (!(error instanceof Error && error.cause instanceof Transient)) throw error;
+    const known = await cache.commit(model.revision);
+    const found = known === undefined ? undefined : await cache.complete(known);
+    if (!found || !("folder" in found)) throw error;
+    onWarning(`${error.cause.message}: using the copy of "${name}" in the cache`);
+    return found.folder;
+  }
+
+  const byPath = new Map(listed.map((file) => [file.path, file]));
+  const pick = (names: readonly string[]) => names.flatMap((path) => byPath.get(path) ?? []);
+  if (!byPath.has("config.json")) throw unusable(name, listed, "config.json");
+  if (!byPath.has(SINGLE) && !byPath.has(INDEX)) throw unusable(name, listed, SINGLE);
+
+  const single = byPath.has(SINGLE);
+  const fetchAll = async (files: readonly HubFile[], onBytes: (count: number) => void) => {
+    for (const file of files) await downloadFile(connection, file, { cache, commit, onBytes });
+  };
+  const small = pick([...SMALL_FILES, ...(single ? [] : [INDEX])]);
+  let weights = pick([SINGLE]);
+  let done = 0;
+  if (!single) {
+    // The index first: it tells the shards, and so the total. Its bytes are counted below, where it is found cached.
+    await fetchAll(pick([INDEX]), () => {});
+    const shards = shardsOf(await Deno.readTextFile(`${cache.snapshot(commit)}/${INDEX}`));
+    const missing = shards.find((shard) => !byPath.has(shard));
+    if (missing !== undefined) throw unusable(name, listed, missing);
+    weights = pick(shards);
+  }
+  const all = [...small, ...weights];
+  const total = all.reduce((sum, file) => sum + file.size, 0);
+  await fetchAll(
+    all,
+    (count) => onProgress?.({ phase: "download", done: done += count, total, unit: "bytes" }),
+  );
+  // Last, so that an interrupted download leaves the revision with the copy that is complete.
+  await cache.setCommit(model.revision, commit);
+  return cache.snapshot(commit);
+}
+
+/** The commit of a revision and its files. */
+async function listModel(
+  connection: Connection,
+  { repository, revision }: ModelName,
+): Promise<{ commit: string; files: readonly HubFile[] }> {
+  const path = `/api/models/${repository}/revision/${encodeURIComponent(revision)}?blobs=true`;
+  const answer = await persist(
+    connection,
+    () => get(connection, { path }, async (response) => await response.text()),
+  );
+  try {
+    const { sha, siblings } = JSON.parse(answer) as { sha: unknown; siblings: readonly Sibling[] };
+    if (typeof sha !== "string" || !isCommit(sha)) throw new TypeError(`sha is ${JSON.stringify(sha)}`);
+    return { commit: sha, files: siblings.map(hubFile) };
+  } catch (error) {
+    throw new Error(
+      `Cannot download "${connection.model}": ${connection.endpoint} does not answer as the hub does ` +
+        `(${(error as Error).message.slice(0, 200)}): check HF_ENDPOINT`,
+      { cause: error },
+    );
+  }
+}
+
+interface Sibling {
+  readonly rfilename: string;
+  readonly size?: number;
+  readonly blobId?: string;
+  readonly lfs?: { readonly sha256: string; readonly size: number } | null;
+}
+
+function hubFile({ rfilename: path, size, blobId, lfs }: Sibling): HubFile {
+  const file = { path, size: lfs?.size ?? size, id: lfs?.sha256 ?? blobId };
+  const valid = typeof path === "string" && Number.isSafeInteger(file.size) &&
+    /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(file.id ?? "") && !path.startsWith("/") &&
+    !path.split("/").includes("..");
+  if (!valid) throw new TypeError(`a file is listed as ${JSON.stringify(file)}`);
+  return file as HubFile;
+}
+
+function unusable(name: string, listed: readonly HubFile[], missing: string): Error {
+  const others = listed.map(({ path }) => path).filter((path) =>
+    /\.(bin|pt|pth|gguf|onnx|h5|msgpack)$/.test(path)
+  );
+  const held = others.length > 0 ? `, only ${others.slice(0, 3).join(", ")}` : "";
+  return new Error(
+    `Cannot download "${name}": the repository has no ${missing}${held}: choose a repository with safetensors weights, ` +
+      `or convert it with transformers: save_pretrained(…, safe_serialization=True)`,
+  );
+}
+
+function checkToken(token: string | undefined): string | undefined {
+  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
+    throw new Error(
+      "Cannot use the token: it holds spaces or other characters that no token has: check HF_TOKEN",
+    );
+  }
+  return token;
+}
+
+function checkEndpoint(endpoint: string): string {
+  if (!/^https?:$/.test(URL.parse(endpoint)?.protocol ?? "")) {
+    throw new Error(`Cannot use the endpoint "${endpoint}": it is no http address: check HF_ENDPOINT`);
+  }
+  return endpoint.replace(/\/+$/, "");
+}
+
+function isTrue(value: string | undefined): boolean {
+  return ["1", "true", "yes", "on"].includes(value?.toLowerCase() ?? "");
+}

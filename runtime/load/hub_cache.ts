@@ -1,0 +1,169 @@
+/**
+ * The cache folder that Python's huggingface_hub keeps, so that files fetched by either are found by both:
+ *
+ * ```text
+ * models--org--name/refs/main                 the commit that a revision meant when it was last looked up
+ * models--org--name/blobs/<sha256 or sha1>     contents; `.incomplete` while they arrive
+ * models--org--name/snapshots/<commit>/<file>  links to blobs
+ * .locks/models--org--name/<blob>.lock         locked (flock) by the process that downloads it
+ * ```
+ *
+ * @module
+ */
+
+/** A model on the hub. */
+export interface ModelName {
+  /** org/name */
+  readonly repository: string;
+  /** Branch, tag or commit. */
+  readonly revision: string;
+}
+
+const NAME = /^([A-Za-z0-9][\w.-]*\/[A-Za-z0-9_][\w.-]*)(?:@([\w][\w./-]*))?$/;
+
+/** Whether a text has the form org/name or org/name@revision. */
+export function isModelName(text: string): boolean {
+  return NAME.test(text) && !text.includes("..");
+}
+
+/** Takes org/name[@revision] apart; an Error when it is something else. */
+export function parseModelName(text: string): ModelName {
+  const [, repository, revision = "main"] = isModelName(text) ? NAME.exec(text)! : [];
+  if (repository === undefined) {
+    throw new Error(
+      `Cannot find the model "${text}": it is neither a folder nor a name like org/name@revision`,
+    );
+  }
+  return { repository, revision };
+}
+
+/** An environment variable; undefined when it is unset, empty, or may not be read. */
+export function environment(name: string): string | undefined {
+  try {
+    return Deno.env.get(name)?.trim() || undefined;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) return undefined;
+    throw error;
+  }
+}
+
+/** HF_HOME, or where huggingface_hub has it by default. */
+export function huggingFaceHome(): string {
+  const given = environment("HF_HOME");
+  if (given) return given;
+  const xdg = environment("XDG_CACHE_HOME");
+  if (xdg) return `${xdg}/huggingface`;
+  const home = environment("HOME") ?? environment("USERPROFILE");
+  if (!home) {
+    throw new Error(
+      "Cannot find the cache folder for models: HOME is not set: set HF_HOME to a folder to use",
+    );
+  }
+  return `${home}/.cache/huggingface`;
+}
+
+/** HF_HUB_CACHE, or `hub` in HF_HOME. */
+export function hubCacheFolder(): string {
+  return environment("HF_HUB_CACHE") ?? environment("HUGGINGFACE_HUB_CACHE") ?? `${huggingFaceHome()}/hub`;
+}
+
+/** HF_TOKEN, or the one that `hf auth login` left. */
+export async function findToken(): Promise<string | undefined> {
+  const given = environment("HF_TOKEN") ?? environment("HUGGING_FACE_HUB_TOKEN");
+  if (given) return given;
+  try {
+    const path = environment("HF_TOKEN_PATH") ?? `${huggingFaceHome()}/token`;
+    return (await Deno.readTextFile(path)).trim() || undefined;
+  } catch {
+    return undefined; // most people have none, and need none
+  }
+}
+
+/** A commit is named by 40 hexadecimal digits and never changes. */
+export function isCommit(revision: string): boolean {
+  return /^[0-9a-f]{40}$/.test(revision);
+}
+
+/** The part of a cache that belongs to one model. */
+export class ModelCache {
+  readonly folder: string;
+  readonly #locks: string;
+
+  constructor(cacheDir: string, repository: string) {
+    const name = `models--${repository.replaceAll("/", "--")}`;
+    this.folder = `${cacheDir}/${name}`;
+    this.#locks = `${cacheDir}/.locks/${name}`;
+  }
+
+  snapshot(commit: string): string {
+    return `${this.folder}/snapshots/${commit}`;
+  }
+
+  blob(id: string): string {
+    return `${this.folder}/blobs/${id}`;
+  }
+
+  lock(id: string): string {
+    return `${this.#locks}/${id}.lock`;
+  }
+
+  /** The commit that a revision meant when it was last looked up. */
+  async commit(revision: string): Promise<string | undefined> {
+    if (isCommit(revision)) return revision;
+    const text = await readText(`${this.folder}/refs/${revision}`);
+    return text !== undefined && isCommit(text.trim()) ? text.trim() : undefined;
+  }
+
+  async setCommit(revision: string, commit: string): Promise<void> {
+    if (isCommit(revision)) return;
+    const path = `${this.folder}/refs/${revision}`;
+    await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+    await Deno.writeTextFile(path, commit);
+  }
+
+  /**
+   * The snapshot's folder when everything to load a model is in it, else what is missing. Revisions that were fetched
+   * in part, by a tool that wanted only a tokenizer, say, are not complete.
+   */
+  async complete(commit: string): Promise<{ readonly folder: string } | { readonly missing: string }> {
+    const folder = this.snapshot(commit);
+    const has = async (name: string) => await fileSize(`${folder}/${name}`) !== undefined;
+    for (const name of ["config.json", "tokenizer.json"]) if (!await has(name)) return { missing: name };
+    if (await has("model.safetensors")) return { folder };
+    const index = await readText(`${folder}/model.safetensors.index.json`);
+    if (index === undefined) return { missing: "model.safetensors" };
+    for (const shard of shardsOf(index)) if (!await has(shard)) return { missing: shard };
+    return { folder };
+  }
+}
+
+/** The shards that an index lists; none when it is damaged, which loading then says in words. */
+export function shardsOf(index: string): string[] {
+  try {
+    const { weight_map: map } = JSON.parse(index) as { weight_map?: Record<string, unknown> };
+    const names = new Set(Object.values(map ?? {}));
+    return [...names].filter((name): name is string => typeof name === "string").sort();
+  } catch {
+    return [];
+  }
+}
+
+/** Size of a file, through links; undefined when there is none. */
+export async function fileSize(path: string): Promise<number | undefined> {
+  try {
+    const { isFile, size } = await Deno.stat(path);
+    return isFile ? size : undefined;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    throw error;
+  }
+}
+
+async function readText(path: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    throw error;
+  }
+}
