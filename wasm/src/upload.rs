@@ -5,8 +5,8 @@
 //! f32, f16, bf16:  [K][8]
 //! q8:  per block of 32 inputs [8 quads][8 outputs][4] i8, then eight bf16 scales: 272 bytes
 //! q4:  per block of 32 inputs [8 quads][16 bytes: low nibbles outputs 0–3, high nibbles 4–7], scales: 144 bytes
-//! q8: scale = amax / 127 rounded up to bf16, q = round(w / scale). q4: scale = the number of largest magnitude / −8
-//! rounded to bf16, q = clamp(round(w / scale), −8, 7), stored + 8.
+//! q8: scale = amax / 127 rounded up to bf16, q = round(w · (1 / scale)). q4: scale = the number of largest magnitude / −8
+//! rounded to bf16, q = clamp(round(w · (1 / scale)), −8, 7), stored + 8. Rounding is to nearest, ties to even.
 //!
 //! Arguments: source, source format, rows, K, destination, format, flag (u32, set when a number is not finite).
 //! A vector is one row with format F32 and layout "plain": destination format code 8.
@@ -65,9 +65,9 @@ pub unsafe fn run(w: &Work) {
                         let out = out.add((panel * (k / 32) + b) * Q8_BYTES);
                         let most = (0..32).fold(0f32, |m, i| m.max(value(b * 32 + i).abs()));
                         let bits = ((most / 127.0).to_bits() + 0xffff) >> 16;
-                        let scale = f32::from_bits(bits << 16);
+                        let inverse = inverse(f32::from_bits(bits << 16));
                         for i in 0..32 {
-                            let q = if scale > 0.0 { round(value(b * 32 + i) / scale) } else { 0.0 };
+                            let q = round(value(b * 32 + i) * inverse);
                             *out.add(i / 4 * 32 + r * 4 + i % 4) = q.clamp(-127.0, 127.0) as i8 as u8;
                         }
                         *(out.add(256) as *mut u16).add(r) = bits as u16;
@@ -78,9 +78,9 @@ pub unsafe fn run(w: &Work) {
                         let out = out.add((panel * (k / 32) + b) * Q4_BYTES);
                         let most = (0..32).map(|i| value(b * 32 + i)).fold(0f32, |m, x| if x.abs() > m.abs() { x } else { m });
                         let bits = bf16(most / -8.0);
-                        let scale = f32::from_bits((bits as u32) << 16);
+                        let inverse = inverse(f32::from_bits((bits as u32) << 16));
                         for i in 0..32 {
-                            let q = if scale != 0.0 { round(value(b * 32 + i) / scale) } else { 0.0 };
+                            let q = round(value(b * 32 + i) * inverse);
                             let nibble = (q.clamp(-8.0, 7.0) as i32 + 8) as u8;
                             let byte = out.add(i / 4 * 16 + r % 4 * 4 + i % 4);
                             // Outputs 0–3 come first and write the whole byte.
@@ -98,6 +98,9 @@ pub unsafe fn run(w: &Work) {
 fn bf16(x: f32) -> u16 {
     let bits = x.to_bits();
     ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+fn inverse(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 fn round(x: f32) -> f32 {
     f32x4_extract_lane::<0>(f32x4_nearest(f32x4_splat(x)))
