@@ -149,7 +149,7 @@ export function fit(prompt: Uint32Array, room: Room): { prompt: Uint32Array; max
         `${mebibytes(free)} of ${
           mebibytes(device.limits.memoryBytes)
         } are free): ${remedies}, or take a smaller ` +
-        `cache (f16, q8) or smaller weights (q8, q4)`,
+        `cache (f16, q8) or smaller weights (q8, q4), or open the model with a contextLength, for which memory is made ready`,
     );
   }
   const trained = facts.contextLength;

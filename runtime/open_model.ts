@@ -3,17 +3,19 @@
  *
  * @module
  */
+import { type DeviceChoice, openDevice } from "./device/open_device.ts";
 import { embeddedContextLength, openEmbedded } from "./embedded.ts";
-import { openDevice } from "./device/open_device.ts";
+import { inspectCheckpoint, type Inspection } from "./inspect.ts";
 import type { LanguageModel } from "./language_model.ts";
 import type { Files } from "./load/files.ts";
 import { folderFiles, openFolder } from "./load/folder.ts";
+import { chooseWeightDType } from "./load/weights.ts";
 import { loadModel, type LoadModelOptions } from "./load_model.ts";
 
 /** Where and how a model runs. */
 export interface OpenOptions extends LoadModelOptions {
   /** "auto" (default) takes a GPU where there is a real one, else WASM. */
-  readonly device?: "auto" | "wasm" | "webgpu";
+  readonly device?: DeviceChoice;
   /** Worker threads of the WASM device. Default: one per processor. */
   readonly threads?: number;
   /** Never use the network: what is not in the cache is an error. */
@@ -42,20 +44,29 @@ export interface OpenOptions extends LoadModelOptions {
  * ```
  */
 export async function openModel(source?: string | Files, options: OpenOptions = {}): Promise<LanguageModel> {
-  const { device: where = "auto", threads } = options;
   const files = await findFiles(source, options);
-  const embedded = source === undefined;
-  const device = await openDevice({ device: where, ...(threads !== undefined && { threads }) });
+  const load = source === undefined ? { contextLength: embeddedContextLength, ...options } : options;
+  // Looked at first: what does not load is known before threads start, and how much memory it takes.
+  const memoryBytes = memoryOf(await inspectCheckpoint(files), load);
+  const device = await openDevice({ device: options.device, threads: options.threads, memoryBytes });
   try {
-    return await loadModel(
-      files,
-      device,
-      embedded ? { contextLength: embeddedContextLength, ...options } : options,
-    );
+    return await loadModel(files, device, load);
   } catch (error) {
     await device[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Tokens that memory is made ready for when the caller says nothing, however long the model's context is. */
+const usualContext = 8192;
+
+/** Bytes of weights and of keys and values, by which a device chooses how it addresses memory. */
+function memoryOf(
+  { weightBytes, cacheBytesPerToken, parameters, facts }: Inspection,
+  { weights = "auto", cache = "f32", contextLength }: OpenOptions,
+): number {
+  const tokens = contextLength ?? Math.min(facts.contextLength ?? usualContext, usualContext);
+  return weightBytes[chooseWeightDType(weights, parameters)] + (cacheBytesPerToken?.[cache] ?? 0) * tokens;
 }
 
 /** `org/name` or `org/name@revision`, as the hub has them. */
