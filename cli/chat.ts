@@ -104,7 +104,7 @@ class Chat {
         this.#last = piece.done ?? this.#last;
       }
       if (!text.endsWith("\n")) writeOut("\n");
-      if (stopping.signal.aborted) writeError(dim("(stopped)\n"));
+      if (stopping.signal.aborted) writeError(`${dim("(stopped)")}\n`);
     } catch (error) {
       // A prompt that is too long, say: the conversation can go on without it.
       if (!(error instanceof RangeError)) throw error;

@@ -106,9 +106,9 @@ export function parseOptions<T extends OptionTable>(
     if (token.kind !== "option") continue;
     const option = Object.hasOwn(options, token.name) ? options[token.name] : undefined;
     if (!option) {
-      const near = suggest(token.name, Object.keys(options));
+      const near = suggest(token.name, [...Object.keys(options), "help"]);
       throw new UsageError(
-        `Cannot run "${command.name}": there is no option ${token.rawName}${
+        `Cannot run lakh ${command.name}: there is no option ${token.rawName}${
           near ? `: did you mean --${near}?` : ""
         }`,
       );

@@ -65,7 +65,7 @@ async function dispatch(args: readonly string[]): Promise<number> {
   const { values, words } = parseOptions(command, rest);
   if (command.words === "" && words.length > 0) {
     throw new UsageError(
-      `Cannot run "${name}": it takes options only, "${words[0]}" was given: see lakh ${name} --help`,
+      `Cannot run lakh ${name}: it takes options only, "${words[0]}" was given: see lakh ${name} --help`,
     );
   }
   return await command.run(values, words);
@@ -73,10 +73,12 @@ async function dispatch(args: readonly string[]): Promise<number> {
 
 function entry(name: string): Entry {
   if (Object.hasOwn(COMMANDS, name)) return COMMANDS[name]!;
-  const what = name.startsWith("-") ? "option" : "command";
-  const near = suggest(name, Object.keys(COMMANDS));
+  const isOption = name.startsWith("-");
+  const near = suggest(name, isOption ? ["--help", "--version"] : Object.keys(COMMANDS));
   throw new UsageError(
-    `Cannot run lakh: there is no ${what} "${name}": ${near ? `did you mean ${near}?` : "see lakh --help"}`,
+    `Cannot run lakh: there is no ${isOption ? "option" : "command"} "${name}": ${
+      near ? `did you mean ${near}?` : "see lakh --help"
+    }`,
   );
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { openModel } from "../runtime/open_model.ts";
-import type { Done } from "../runtime/language_model.ts";
+import type { Done, LanguageModel } from "../runtime/language_model.ts";
 import { command, EXIT, UsageError } from "./command.ts";
 import {
   describeDone,
@@ -87,12 +87,32 @@ export default command({
       if (!values.json) writeOut(piece.text);
       done = piece.done ?? done;
     }
-    if (values.json) writeOut(JSON.stringify({ text, ...done, model: model.info }) + "\n");
+    if (values.json) writeOut(JSON.stringify(asJson(text, { model, done })) + "\n");
     else if (!text.endsWith("\n")) writeOut("\n");
-    if (!values.quiet && done) writeError(dim(`${describeModel(model)}\n${describeDone(done)}\n`));
+    if (!values.quiet && done) writeError(`${dim(`${describeModel(model)}\n${describeDone(done)}`)}\n`);
     return done?.reason === "cancelled" ? EXIT.interrupted : EXIT.ok;
   },
 });
+
+function asJson(
+  text: string,
+  { model: { info }, done }: { readonly model: LanguageModel; readonly done: Done | undefined },
+): Record<string, unknown> {
+  return {
+    text,
+    reason: done?.reason,
+    prompt_tokens: done?.promptTokens,
+    tokens: done?.tokens,
+    prefill_seconds: done?.prefillSeconds,
+    decode_seconds: done?.decodeSeconds,
+    seed: done?.seed,
+    model: info.name,
+    device: info.device,
+    threads: info.threads,
+    weights: info.weights,
+    cache: info.cache,
+  };
+}
 
 async function readStdin(): Promise<string> {
   return (await new Response(Deno.stdin.readable).text()).replace(/\r?\n$/, "");

@@ -19,15 +19,16 @@ import { prefillChunk, Sequence } from "./sequence.ts";
 const FILE = "reference.safetensors";
 
 /**
- * Largest |difference| that passes, in parts of the largest |reference|. f32: sums in another order, over a few
- * layers. The others: rounding to 11, 8, about 7 and about 3 bits, which adds up to a few times its own size.
+ * Largest |error| that passes, in parts of the largest |reference|. f32: sums in another order, over a few layers. The
+ * others are for trained models: rounding weights to 11, 8, 7 and 3 bits moves the logits that far (measured on the
+ * storyteller: q8 0.025, q4 0.2); random weights with sharp attention, as in tiny fixtures, may move further.
  */
 export const TOLERANCES: Readonly<Record<WeightDType, number>> = {
   f32: 2e-4,
-  f16: 5e-3,
+  f16: 1e-2,
   bf16: 3e-2,
   q8: 3e-2,
-  q4: 0.5,
+  q4: 0.3,
 };
 
 /** What a model should give. */
