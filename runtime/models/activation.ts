@@ -26,7 +26,11 @@ const ACTIVATIONS: Readonly<Record<string, Activation>> = {
  * @throws RangeError for a name that is not known
  */
 export function activationFromConfig(config: Config, key: string, fallback?: string): Activation {
-  const name = config.text(key, fallback);
+  return activationNamed(config.text(key, fallback), key);
+}
+
+/** The activation of that name; `key` is where it stands, for the error. */
+export function activationNamed(name: string, key: string): Activation {
   if (!Object.hasOwn(ACTIVATIONS, name)) {
     const known = Object.keys(ACTIVATIONS).join(", ");
     throw new RangeError(`Cannot use ${key} "${name}": supported are ${known}`);

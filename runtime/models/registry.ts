@@ -6,6 +6,8 @@
 import { bert, roberta } from "./bert.ts";
 import { bigBird } from "./big_bird.ts";
 import { bloom } from "./bloom.ts";
+import { cohere, cohere2 } from "./cohere.ts";
+import { colt5 } from "./colt5.ts";
 import { falcon } from "./falcon.ts";
 import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
@@ -15,20 +17,27 @@ import { gptBigcode } from "./gpt_bigcode.ts";
 import { gptNeo } from "./gpt_neo.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { gptOss } from "./gpt_oss.ts";
+import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import { mixtral } from "./mixtral.ts";
 import { longformer } from "./longformer.ts";
+import { longt5 } from "./longt5.ts";
 import type { Config, ModelDefinition } from "./model.ts";
 import { mpt } from "./mpt.ts";
 import { nearest } from "./nearest.ts";
-import { olmo2 } from "./olmo2.ts";
+import { olmo } from "./olmo.ts";
+import { olmo2, olmo3 } from "./olmo2.ts";
+import { olmoe } from "./olmoe.ts";
 import { opt } from "./opt.ts";
+import { phi } from "./phi.ts";
 import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
-import { qwen3 } from "./qwen3.ts";
+import { qwen3, qwen3Moe } from "./qwen3.ts";
 import { smollm3 } from "./smollm3.ts";
+import { stablelm } from "./stablelm.ts";
 import { starcoder2 } from "./starcoder2.ts";
+import { t5 } from "./t5.ts";
 import { xglm } from "./xglm.ts";
 
 const MODELS = {
@@ -36,6 +45,9 @@ const MODELS = {
   big_bird: bigBird,
   bloom,
   camembert: roberta,
+  cohere,
+  cohere2,
+  colt5,
   falcon,
   gemma,
   gemma2,
@@ -45,19 +57,29 @@ const MODELS = {
   gpt_neo: gptNeo,
   gpt_neox: gptNeox,
   gpt_oss: gptOss,
+  granite,
   llama,
+  ministral: mistral,
   longformer,
+  longt5,
   mistral,
   mixtral,
   mpt,
+  olmo,
   olmo2,
+  olmo3,
+  olmoe,
   opt,
+  phi,
   phi3,
   qwen2,
   qwen3,
+  qwen3_moe: qwen3Moe,
   roberta,
   smollm3,
+  stablelm,
   starcoder2,
+  t5,
   xglm,
   "xlm-roberta": roberta,
 } satisfies Record<string, ModelDefinition>;

@@ -1,0 +1,185 @@
+/**
+ * What T5 (https://arxiv.org/abs/1910.10683) and its descendants share: sizes, unscaled scores with a bias by distance,
+ * feed-forward layers, and the decoder.
+ *
+ * @module
+ */
+import type { AttentionSpec, PositionBias } from "../device/attention_spec.ts";
+import type { Activation, Device } from "../device/device.ts";
+import { activationNamed } from "./activation.ts";
+import { outputLayer } from "./decoder.ts";
+import type { Apply, Config, Embedding, Seq2Seq, Weights } from "./model.ts";
+import { causal, type Projections } from "./self_attention.ts";
+import { cachedAttention, crossDecoder, type CrossLayer, memoryAttention } from "./seq2seq.ts";
+import { factsOf, type Sizes } from "./sizes.ts";
+
+/** Sizes as T5's config names them; `layers` are the decoder's, which are the ones with caches. */
+export interface T5Sizes extends Sizes {
+  readonly encoderLayers: number;
+  readonly intermediate: number;
+  readonly eps: number;
+  readonly activation: Activation;
+  /** T5 v1.1: two up-projections, one of them through the activation. */
+  readonly gated: boolean;
+  readonly buckets: number;
+  readonly maxDistance: number;
+}
+
+export function t5Sizes(config: Config): T5Sizes {
+  const heads = config.int("num_heads");
+  const encoderLayers = config.int("num_layers");
+  return {
+    hiddenSize: config.int("d_model"),
+    layers: config.int("num_decoder_layers", encoderLayers),
+    encoderLayers,
+    heads,
+    kvHeads: heads,
+    headDim: config.int("d_kv"),
+    vocabulary: config.int("vocab_size"),
+    intermediate: config.int("d_ff"),
+    eps: config.float("layer_norm_epsilon", 1e-6),
+    ...feedForwardKind(config),
+    buckets: config.int("relative_attention_num_buckets", 32),
+    maxDistance: config.int("relative_attention_max_distance", 128),
+  };
+}
+
+/** "relu", "gated-gelu", "gated-silu", … */
+function feedForwardKind(config: Config): { readonly activation: Activation; readonly gated: boolean } {
+  const kind = config.text("feed_forward_proj", "relu");
+  // The first gated checkpoints meant the approximation when they said gelu.
+  if (kind === "gated-gelu") return { activation: "gelu_tanh", gated: true };
+  const gated = kind.startsWith("gated-");
+  const name = gated ? kind.slice("gated-".length) : kind;
+  return { activation: activationNamed(name, "feed_forward_proj"), gated };
+}
+
+/** `q`, `k`, `v` and `o` of an attention with this many heads. */
+export function t5Projections(
+  w: Weights,
+  { hiddenSize, heads, kvHeads, headDim }: Pick<Sizes, "hiddenSize" | "heads" | "kvHeads" | "headDim">,
+): Projections {
+  return {
+    q: w.linear("q", { in: hiddenSize, out: heads * headDim }),
+    k: w.linear("k", { in: hiddenSize, out: kvHeads * headDim }),
+    v: w.linear("v", { in: hiddenSize, out: kvHeads * headDim }),
+    o: w.linear("o", { in: heads * headDim, out: hiddenSize }),
+  };
+}
+
+/** A table [buckets, heads] under its full name, as a bias. The same object each time, once weights are loaded. */
+export function bucketBias(
+  weights: Weights,
+  name: string,
+  { buckets, maxDistance, heads, bidirectional }: {
+    readonly buckets: number;
+    readonly maxDistance: number;
+    readonly heads: number;
+    readonly bidirectional: boolean;
+  },
+): () => PositionBias & { readonly kind: "buckets" } {
+  const table = weights.tensor(name, [buckets, heads], { exact: true });
+  let bias: PositionBias & { readonly kind: "buckets" } | undefined;
+  return () => bias ??= { kind: "buckets", table: table(), maxDistance, bidirectional };
+}
+
+/** wo(activation(wi(h))), or gated wo(activation(wi_0(h)) · wi_1(h)). */
+export function t5FeedForward(
+  device: Device,
+  w: Weights,
+  { hiddenSize, intermediate, activation, gated }: Pick<
+    T5Sizes,
+    "hiddenSize" | "intermediate" | "activation" | "gated"
+  >,
+): Apply {
+  const up = (name: string) => w.linear(name, { in: hiddenSize, out: intermediate });
+  const gate = up(gated ? "wi_0" : "wi"), other = gated ? up("wi_1") : undefined;
+  const down = w.linear("wo", { in: intermediate, out: hiddenSize });
+  return (h) => down(device.activate(gate(h), activation, other?.(h)));
+}
+
+/** `layer.N.layer_norm` and `layer.N.DenseReluDense` of a layer: x + feedForward(norm(x)). */
+export function t5FeedForwardLayer(device: Device, w: Weights, sizes: T5Sizes): Apply {
+  const norm = w.rmsNorm("layer_norm", sizes.hiddenSize, sizes.eps);
+  const feed = t5FeedForward(device, w.at("DenseReluDense"), sizes);
+  return (x) => device.add(x, feed(norm(x)));
+}
+
+/** The table `shared`, of which checkpoints may hold copies. */
+export function t5Embedding(weights: Weights, { vocabulary, hiddenSize }: T5Sizes): Embedding {
+  weights.ignore("encoder.embed_tokens.weight", "decoder.embed_tokens.weight");
+  return weights.embedding("shared", { vocabulary, hidden: hiddenSize });
+}
+
+/**
+ * T5's decoder, complete but for `encode`. `memoryHeads` are the key and value heads of its cross-attention; `encoder`
+ * tells people what the other side is.
+ */
+export function t5Decoder(
+  device: Device,
+  weights: Weights,
+  { config, sizes, shared, memoryHeads, encoder }: {
+    readonly config: Config;
+    readonly sizes: T5Sizes;
+    readonly shared: Embedding;
+    readonly memoryHeads: number;
+    readonly encoder: string;
+  },
+): Omit<Seq2Seq, "encode"> {
+  const { hiddenSize, heads, headDim, eps, buckets, maxDistance, vocabulary } = sizes;
+  const w = weights.at("decoder");
+  const bias = bucketBias(w, "block.0.layer.0.SelfAttention.relative_attention_bias.weight", {
+    buckets,
+    maxDistance,
+    heads,
+    bidirectional: false,
+  });
+  let spec: AttentionSpec | undefined;
+  const selfSpec = () => spec ??= { heads, kvHeads: heads, scale: 1, mask: causal(), bias: bias() };
+
+  function layer(w: Weights): CrossLayer {
+    const selfNorm = w.rmsNorm("layer.0.layer_norm", hiddenSize, eps);
+    const self = cachedAttention(device, t5Projections(w.at("layer.0.SelfAttention"), sizes), selfSpec);
+    const crossNorm = w.rmsNorm("layer.1.layer_norm", hiddenSize, eps);
+    const { attend, remember } = memoryAttention(
+      device,
+      t5Projections(w.at("layer.1.EncDecAttention"), { ...sizes, kvHeads: memoryHeads }),
+      { heads, kvHeads: memoryHeads, scale: 1 },
+    );
+    w.ignore("layer.1.EncDecAttention.relative_attention_bias.weight"); // the first checkpoints hold one, unused
+    const feed = t5FeedForwardLayer(device, w.at("layer.2"), sizes);
+    return {
+      remember,
+      apply(x, pass) {
+        x = device.add(x, self(selfNorm(x), pass)); // [rows, hiddenSize]
+        x = device.add(x, attend(crossNorm(x), pass));
+        return feed(x);
+      },
+    };
+  }
+
+  const layers = w.list("block", sizes.layers, layer);
+  const norm = w.rmsNorm("final_layer_norm", hiddenSize, eps);
+  const tied = config.flag("tie_word_embeddings", true);
+  const head = outputLayer(weights, shared, { tied, hiddenSize, vocabulary });
+  const factor = tied ? hiddenSize ** -0.5 : 1;
+
+  return {
+    kind: "seq2seq",
+    facts: factsOf(sizes, {
+      contextLength: config.has("n_positions") ? config.int("n_positions") : undefined,
+      attention: `relative buckets, ${sizes.encoderLayers} encoder layers (${encoder})`,
+    }),
+    decoderStart: config.int("decoder_start_token_id", config.int("pad_token_id", 0)),
+    ...crossDecoder(device, {
+      embed: ({ ids }) => shared(ids),
+      layers,
+      output(x) {
+        const h = norm(x);
+        return head(factor === 1 ? h : device.scale(h, factor));
+      },
+      cache: { kvHeads: heads, headDim },
+      memory: { kvHeads: memoryHeads, headDim },
+    }),
+  };
+}
