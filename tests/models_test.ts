@@ -16,8 +16,13 @@ import { readReference, TOLERANCES, verifyModel } from "../runtime/verify.ts";
 import { fixtureNames, fixturePath } from "./fixtures.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 
-const decoders = fixtureNames.filter((name) => {
-  const text = Deno.readTextFileSync(`${fixturePath(name)}/reference.json`);
+/** Folders by name: the fixtures, and small checkpoints of families and layouts that have none there. */
+const folders = new Map(fixtureNames.map((name) => [name, fixturePath(name)]));
+for (const { name } of Deno.readDirSync(new URL("families/", import.meta.url))) {
+  folders.set(name, decodeURIComponent(new URL(`families/${name}`, import.meta.url).pathname));
+}
+const decoders = [...folders.keys()].sort().filter((name) => {
+  const text = Deno.readTextFileSync(`${folders.get(name)}/reference.json`);
   return JSON.parse(text).kind === "decoder";
 });
 
@@ -32,7 +37,7 @@ for (const name of ["llama", "mistral", "mpt"].filter((name) => decoders.include
   Deno.test(`${name}: sequences packed into one pass do not see each other`, async () => {
     await using device = new ReferenceDevice();
     const model = await loadDecoder(name, device);
-    const { ids } = await readReference(await openFolder(fixturePath(name)));
+    const { ids } = await readReference(await openFolder(folders.get(name)!));
     const parts = [ids.subarray(0, 7), ids.subarray(30, 50), ids.subarray(60, 61)];
     const alone: number[] = [];
     for (const part of parts) alone.push(...await lastLogits(device, model, [part]));
@@ -44,7 +49,7 @@ if (decoders.includes("phi3")) {
   Deno.test("phi3: a prompt in chunks gives what it gives in one pass, on both sides of the switch", async () => {
     await using device = new ReferenceDevice();
     const model = await loadDecoder("phi3", device);
-    const { ids } = await readReference(await openFolder(fixturePath("phi3")));
+    const { ids } = await readReference(await openFolder(folders.get("phi3")!));
     for (const length of [60, 100]) {
       const whole = await lastLogits(device, model, [ids.subarray(0, length)]);
       const caches = model.createCaches("f32");
@@ -76,7 +81,7 @@ Deno.test("definitions refuse config keys that would change the mathematics", as
     ["llama", { rope_scaling: { rope_type: "linear" } }, "factor"],
   ] as const;
   for (const [name, change, named] of cases) {
-    const files = await openFolder(fixturePath(name));
+    const files = await openFolder(folders.get(name)!);
     using checkpoint = await openCheckpoint(files);
     const config = configOf({ ...JSON.parse((await files.text("config.json"))!), ...change });
     await using device = new ReferenceDevice();
@@ -128,7 +133,7 @@ function captured(body: () => unknown): Error {
 }
 
 async function loadDecoder(name: string, device: Device): Promise<Decoder> {
-  const files = await openFolder(fixturePath(name));
+  const files = await openFolder(folders.get(name)!);
   using checkpoint = await openCheckpoint(files);
   const config = await readConfig(files);
   const weights = createWeights(checkpoint, device);
@@ -140,7 +145,7 @@ async function loadDecoder(name: string, device: Device): Promise<Decoder> {
 
 async function checkFixture(name: string, device: Device): Promise<void> {
   const model = await loadDecoder(name, device);
-  const reference = await readReference(await openFolder(fixturePath(name)));
+  const reference = await readReference(await openFolder(folders.get(name)!));
   const { maxAbsError, maxAbsReference, greedyEqual } = await verifyModel(model, reference, {
     device,
     cache: "f32",

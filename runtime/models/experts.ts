@@ -6,7 +6,7 @@
  * @module
  */
 import type { Activation, Device } from "../device/device.ts";
-import type { Apply, Weights } from "./model.ts";
+import type { Apply, Config, Weights } from "./model.ts";
 
 /** Names and numbers of one layer's experts. */
 export interface ExpertsShape {
@@ -37,5 +37,21 @@ export function gatedExperts(device: Device, w: Weights, shape: ExpertsShape): A
     const choice = device.chooseExperts(router(h), chosen, softmaxOver);
     const wide = device.activate(gate(h, choice), activation, up(h, choice)); // [rows · chosen, intermediate]
     return device.combineExperts(down(wide, choice), choice);
+  };
+}
+
+/** Names and numbers that Qwen and OLMoE share: `gate` routes, each expert is a `gatedMlp`. */
+export function llamaExperts(
+  config: Config,
+): Pick<ExpertsShape, "router" | "expert" | "experts" | "chosen" | "softmaxOver"> {
+  return {
+    router: "gate",
+    expert(index) {
+      const name = (part: string) => `experts.${index}.${part}_proj`;
+      return { gate: name("gate"), up: name("up"), down: name("down") };
+    },
+    experts: config.int("num_experts"),
+    chosen: config.int("num_experts_per_tok"),
+    softmaxOver: config.flag("norm_topk_prob", false) ? "chosen" : "all",
   };
 }

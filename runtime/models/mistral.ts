@@ -1,5 +1,5 @@
 /**
- * Mistral: Llama whose tokens see a window of the last ones.
+ * Mistral: Llama whose tokens see a window of the last ones, in all layers or (Ministral) in some.
  *
  * - Paper: https://arxiv.org/abs/2310.06825
  * - Reference: transformers, models/mistral/modeling_mistral.py
@@ -10,6 +10,7 @@ import type { Device } from "../device/device.ts";
 import { activationFromConfig } from "./activation.ts";
 import type { DecoderLayer } from "./decoder.ts";
 import { gatedMlp } from "./feed_forward.ts";
+import { windowsFromConfig } from "./layer_types.ts";
 import { llamaFrame } from "./llama_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { ropeFromConfig } from "./rope.ts";
@@ -23,11 +24,11 @@ export function mistral(device: Device, weights: Weights, config: Config): Decod
   const eps = config.float("rms_norm_eps", 1e-6);
   const mlp = { ...sizes, activation: activationFromConfig(config, "hidden_act", "silu") };
   const rope = ropeFromConfig(config, sizes);
-  const window = config.has("sliding_window") ? config.int("sliding_window") : undefined;
-  const spec = { heads, kvHeads, mask: causal(window) };
+  const windows = windowsFromConfig(config, sizes.layers, () => config.has("sliding_window"));
 
-  function layer(w: Weights): DecoderLayer {
+  function layer(w: Weights, index: number): DecoderLayer {
     const attnNorm = w.rmsNorm("input_layernorm", hiddenSize, eps);
+    const spec = { heads, kvHeads, mask: causal(windows[index]) };
     const attend = selfAttention(device, { ...separateProjections(w.at("self_attn"), sizes), spec, rope });
     const mlpNorm = w.rmsNorm("post_attention_layernorm", hiddenSize, eps);
     const feed = gatedMlp(device, w.at("mlp"), mlp);
@@ -43,6 +44,6 @@ export function mistral(device: Device, weights: Weights, config: Config): Decod
     layer,
     norm: weights.rmsNorm("model.norm", hiddenSize, eps),
     rope,
-    attention: window === undefined ? undefined : `window ${window}`,
+    attention: windows.some((w) => w) ? `window ${config.int("sliding_window")}` : undefined,
   });
 }

@@ -51,6 +51,6 @@ export function mixtral(device: Device, weights: Weights, config: Config): Decod
     layer,
     norm: weights.rmsNorm("model.norm", hiddenSize, eps),
     rope,
-    attention: window === undefined ? undefined : `window ${window}`,
+    attention: `${window === undefined ? "" : `window ${window}, `}${moe.chosen} of ${moe.experts} experts`,
   });
 }

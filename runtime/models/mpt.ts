@@ -11,8 +11,8 @@ import type { Device } from "../device/device.ts";
 import { mptSlopes } from "./alibi.ts";
 import { decoder, type DecoderLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
-import type { Apply, Config, Decoder, Weights } from "./model.ts";
-import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
+import type { Config, Decoder, Weights } from "./model.ts";
+import { causal, clipFromConfig, fusedProjections, selfAttention } from "./self_attention.ts";
 import { factsOf } from "./sizes.ts";
 
 /** MPT, MPT-StoryWriter, and lakh's storyteller. */
@@ -44,7 +44,6 @@ export function mpt(device: Device, weights: Weights, config: Config): Decoder {
   // and so was trained what it saves
   const portedByTransformers = config.texts("architectures", []).includes("MptForCausalLM");
   const biasMax = portedByTransformers ? 8 : attn.float("alibi_bias_max", 8);
-  const clip = attn.has("clip_qkv") ? attn.float("clip_qkv") : Infinity;
   const spec: AttentionSpec = {
     heads,
     kvHeads,
@@ -54,16 +53,15 @@ export function mpt(device: Device, weights: Weights, config: Config): Decoder {
   };
 
   const sizes = { hiddenSize, layers: config.int("n_layers"), heads, kvHeads, headDim, vocabulary };
-  const clipped = (project: Apply): Apply =>
-    clip === Infinity ? project : (x) => device.clamp(project(x), -clip, clip);
+  const clip = clipFromConfig(device, attn);
 
   function layer(w: Weights): DecoderLayer {
     const attnNorm = w.layerNorm("norm_1", hiddenSize, eps, { bias });
     const { q, k, v } = fusedProjections(w.at("attn"), sizes, { qkv: "Wqkv", layout: "stacked", bias });
     const attend = selfAttention(device, {
-      q: clipped(q),
-      k: clipped(k),
-      v: clipped(v),
+      q: clip(q),
+      k: clip(k),
+      v: clip(v),
       o: w.linear("attn.out_proj", { in: hiddenSize, out: hiddenSize, bias }),
       spec,
     });

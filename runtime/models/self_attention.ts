@@ -6,7 +6,7 @@
 import type { AttentionMask, AttentionSpec } from "../device/attention_spec.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import type { DecoderLayer } from "./decoder.ts";
-import type { Apply, Weights } from "./model.ts";
+import type { Apply, Config, Weights } from "./model.ts";
 import type { Rope } from "./rope.ts";
 import type { Sizes } from "./sizes.ts";
 
@@ -49,6 +49,13 @@ export function selfAttention(device: Device, parts: SelfAttentionParts): Decode
 /** Causal, and with a window each token sees itself and the `window` − 1 before it. */
 export function causal(window?: number): AttentionMask {
   return window === undefined ? { causal: true } : { causal: true, window: { left: window - 1, right: 0 } };
+}
+
+/** Bounds what a projection gives by the config's `clip_qkv`, if it has one. */
+export function clipFromConfig(device: Device, config: Config): (project: Apply) => Apply {
+  if (!config.has("clip_qkv")) return (project) => project;
+  const clip = config.float("clip_qkv");
+  return (project) => (x) => device.clamp(project(x), -clip, clip);
 }
 
 /** `q_proj`, `k_proj`, `v_proj`, and `o_proj` or another name. */
