@@ -27,6 +27,7 @@ export { openModel, type OpenOptions } from "./runtime/open_model.ts";
 export type { LoadModelOptions } from "./runtime/load_model.ts";
 export {
   type ChatOptions,
+  type DeviceState,
   type Done,
   type GenerateOptions,
   LanguageModel,
@@ -37,12 +38,15 @@ export {
 export type { Evaluation } from "./runtime/evaluate.ts";
 export type { GenerateResult, StopReason } from "./runtime/generate.ts";
 export type { SamplingOptions } from "./runtime/sampler.ts";
+export type { CacheDType, WeightDType } from "./runtime/device/device.ts";
+export type { DeviceChoice } from "./runtime/device/open_device.ts";
+export type { WeightChoice } from "./runtime/load/weights.ts";
 export type { ModelFacts } from "./runtime/models/model.ts";
 export type { OnProgress, Progress } from "./runtime/progress.ts";
 export type { Files, RandomAccessFile } from "./runtime/load/files.ts";
 export { memoryFiles } from "./runtime/load/memory_files.ts";
 export type { Message, RenderOptions } from "./runtime/text/chat_template.ts";
-export type { Tokenizer } from "./runtime/text/tokenizer.ts";
+export type { SpecialTokens, TextStream, Tokenizer } from "./runtime/text/tokenizer.ts";
 
 /** lakh's version, e.g. "0.1.0". */
 export const version: string = configuration.version;

@@ -32,7 +32,9 @@ export interface GenerateIdsOptions {
 
 /** How a generation went. */
 export interface GenerateResult {
+  /** Why it ended. */
   readonly reason: StopReason;
+  /** Tokens of the prompt, after it was cut if it was. */
   readonly promptTokens: number;
   /** Tokens of the prompt that were in the cache already. */
   readonly reusedTokens: number;

@@ -20,6 +20,7 @@ export interface ModelInfo {
   readonly name: string;
   /** `model_type` of config.json. */
   readonly modelType: string;
+  /** Sizes and kinds, as the model's family tells them. */
   readonly facts: ModelFacts;
   /** Numbers in the weights. */
   readonly parameters: number;
@@ -27,7 +28,9 @@ export interface ModelInfo {
   readonly weights: WeightDType;
   /** Format of keys and values in memory. */
   readonly cache: CacheDType;
-  readonly device: Device["name"];
+  /** Where it runs. */
+  readonly device: "wasm" | "webgpu" | "reference";
+  /** Threads that compute; 1 on a GPU. */
   readonly threads: number;
   /** Tokens of prompt and answer together at most; undefined where only memory limits it. */
   readonly contextLength: number | undefined;
@@ -53,12 +56,15 @@ export interface GenerateOptions extends SamplingOptions {
 
 /** {@linkcode GenerateOptions} and more variables for the chat template. */
 export interface ChatOptions extends GenerateOptions {
+  /** E.g. `{ enable_thinking: false }`. */
   readonly variables?: RenderOptions["variables"];
 }
 
 /** A piece of a growing text: whole characters, and the ids that brought them. */
 export interface Piece {
+  /** May be empty in the last piece. */
   readonly text: string;
+  /** Generated since the piece before. */
   readonly ids: readonly number[];
   /** Only in the last piece. */
   readonly done?: Done;
@@ -76,6 +82,16 @@ export interface Logits {
   readonly logits: Float32Array;
   /** [tokens, vocabulary] */
   readonly shape: readonly [number, number];
+}
+
+/** What a device tells about itself. */
+export interface DeviceState {
+  /** "reference" is the tests' own. */
+  readonly name: "wasm" | "webgpu" | "reference";
+  /** Bytes that weights and caches may take at most, threads, and whether f16 arithmetic is native. */
+  readonly limits: { readonly memoryBytes: number; readonly threads: number; readonly f16: boolean };
+  /** Bytes that they take now. */
+  readonly memoryInUse: number;
 }
 
 /** What {@linkcode LanguageModel} is made of; `openModel` puts it together. */
@@ -106,9 +122,12 @@ export interface LanguageModelParts {
  * ```
  */
 export class LanguageModel implements Disposable, AsyncDisposable {
+  /** What the model is and what it takes. */
   readonly info: ModelInfo;
+  /** Text to ids and back. */
   readonly tokenizer: Tokenizer;
-  readonly device: Device;
+  /** Where it runs, with the bytes that are taken and those that there are. */
+  readonly device: DeviceState;
   readonly #parts: LanguageModelParts;
   readonly #sequence: Sequence;
   /** All that hold or make cache pages. */
@@ -118,6 +137,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   #turn: Promise<void> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
+  /** @ignore Only `loadModel` puts the parts together. */
   constructor(parts: LanguageModelParts) {
     this.#parts = parts;
     this.info = parts.info;
@@ -223,14 +243,16 @@ export class LanguageModel implements Disposable, AsyncDisposable {
       // Who waits between two tokens may never come back, so only a pass that runs is waited for.
       for (const sequence of this.#sequences) await sequence.idle;
       for (const sequence of this.#sequences) sequence.free();
-      await this.device[Symbol.asyncDispose]();
+      await this.#parts.device[Symbol.asyncDispose]();
     })();
   }
 
+  /** As {@linkcode close}, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }
 
+  /** As {@linkcode close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -245,7 +267,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     try {
       const { prompt, maxTokens } = fit(ids, {
         facts: this.info.facts,
-        device: this.device,
+        device: this.#parts.device,
         cache: this.info.cache,
         contextLength: this.info.contextLength,
         held: this.#sequence.length,
@@ -288,7 +310,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   ): Promise<T> {
     const signal = this.#signal(wanted);
     const release = await this.#takeTurn();
-    const sequence = new Sequence(this.device, this.#parts.decoder, this.info.cache);
+    const sequence = new Sequence(this.#parts.device, this.#parts.decoder, this.info.cache);
     this.#sequences.add(sequence);
     try {
       return await action(sequence, signal);

@@ -28,6 +28,7 @@ export interface LoadModelOptions {
    * models whose positions can be computed beyond it, well with ALiBi and badly with most others.
    */
   readonly contextLength?: number;
+  /** Told while weights are loaded. */
   readonly onProgress?: OnProgress;
   /** Stops loading; `loadModel` throws its reason. */
   readonly signal?: AbortSignal;

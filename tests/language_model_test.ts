@@ -177,14 +177,10 @@ Deno.test("a generation that is left early lets the next one begin", async () =>
 });
 
 Deno.test("close() gives the device back, ends what runs and makes the rest throw", async () => {
-  const model = await open("mpt");
   let disposals = 0;
-  const { device } = model;
-  const dispose = device[Symbol.asyncDispose].bind(device);
-  device[Symbol.asyncDispose] = () => {
-    disposals++;
-    return dispose();
-  };
+  const device = new ReferenceDevice();
+  device[Symbol.asyncDispose] = () => Promise.resolve(void disposals++);
+  const model = await loadModel(await fixture("mpt"), device);
   const running = model.generate("The sea", { maxTokens: 50, temperature: 0 });
   await running.next();
   const waiting = assert.rejects(collect(model.generate("Who")), /model is closed/);
@@ -250,8 +246,8 @@ Deno.test("loadModel() refuses what cannot write, and contexts that cannot be", 
 });
 
 Deno.test("a model whose logits are no numbers says so", async () => {
-  await using model = await open("mpt");
-  const { device } = model;
+  const device = new ReferenceDevice();
+  await using model = await loadModel(await fixture("mpt"), device);
   device.read = (x) => Promise.resolve(new Float32Array(x.shape[0]! * x.shape[1]!).fill(NaN));
   await assert.rejects(collect(model.generate("The sea")), /Cannot choose the next token.*NaN.*damaged/);
 });

@@ -6,6 +6,7 @@
 import type { Device } from "./device.ts";
 import { openWasmDevice } from "./wasm/device.ts";
 
+/** Which device; "auto" takes a real GPU where there is one, else WASM. */
 export type DeviceChoice = "auto" | "wasm" | "webgpu";
 
 export interface DeviceOptions {

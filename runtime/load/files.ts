@@ -18,8 +18,10 @@ export interface Files {
 
 /** A file read by byte ranges. */
 export interface RandomAccessFile {
+  /** Bytes. */
   readonly size: number;
   /** Fills `into` from byte `offset` on. Throws when the file ends before. */
   read(offset: number, into: Uint8Array): Promise<void>;
+  /** Gives the file back; nothing is read afterwards. */
   close(): void;
 }

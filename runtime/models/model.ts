@@ -107,11 +107,17 @@ export interface Batch {
 
 /** What a family tells about itself, for `inspect`, `plan` and limits. */
 export interface ModelFacts {
+  /** Features of a token between layers. */
   readonly hiddenSize: number;
+  /** Layers of the decoder, or of the encoder where there is no decoder. */
   readonly layers: number;
+  /** Query heads of a layer. */
   readonly heads: number;
+  /** Key and value heads of a layer. */
   readonly kvHeads: number;
+  /** Features of a head. */
   readonly headDim: number;
+  /** Rows of the embedding: ids are below it. */
   readonly vocabulary: number;
   /** Trained context length in tokens; undefined when positions have no bound. */
   readonly contextLength: number | undefined;

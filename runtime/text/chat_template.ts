@@ -16,6 +16,7 @@ import type { SpecialTokens } from "./tokenizer.ts";
 export interface Message {
   /** "system", "user", "assistant", or what else the template knows. */
   readonly role: string;
+  /** What is said. */
   readonly content: string;
   /** Templates may read more, e.g. `tool_calls`. */
   readonly [key: string]: unknown;

@@ -62,6 +62,7 @@ export class Tokenizer {
   readonly #tokenizer: HuggingFaceTokenizer;
   readonly #label: string;
 
+  /** From the objects of tokenizer.json and tokenizer_config.json; `label` is for messages. */
   constructor(definition: JsonObject, config: JsonObject, label = "the model") {
     this.#label = label;
     try {
@@ -149,6 +150,7 @@ export class TextStream {
   /** Characters of the text of #ids that are out. */
   #shown = 0;
 
+  /** As {@linkcode Tokenizer.stream} makes it. */
   constructor(tokenizer: Tokenizer, before: Iterable<number>) {
     this.#tokenizer = tokenizer;
     // A character has at most four bytes and a mark for spaces one token, so a few neighbours decide.
