@@ -2,7 +2,7 @@
  * lakh runs long-context transformer models from their Hugging Face checkpoints, on WebGPU or WASM, in one program.
  *
  * @example Text
- * ```ts
+ * ```ts ignore
  * import { openModel } from "@lakh/lakh";
  *
  * using model = await openModel("./dir", { weights: "q8", contextLength: 100_000 });
