@@ -30,6 +30,7 @@ export function gptOss(device: Device, weights: Weights, config: Config): Decode
 
   /** Σ over the chosen experts of weight · down((min(up, limit) + 1) · gate · σ(1.702 gate)) */
   function mixture(w: Weights): Apply {
+    const transpose = !w.has("experts.gate_up_proj_blocks"); // as MXFP4 they are [out, in]
     const router = w.linear("router", { in: hiddenSize, out: experts, bias: true });
     // gate and up alternate in one matrix
     const inward = (from: number) =>
@@ -38,7 +39,7 @@ export function gptOss(device: Device, weights: Weights, config: Config): Decode
         in: hiddenSize,
         out: intermediate,
         bias: "experts.gate_up_proj_bias",
-        transpose: true,
+        transpose,
         rows: { from, to: from + 1, every: 2 },
       });
     const gate = inward(0), up = inward(1);
@@ -47,7 +48,7 @@ export function gptOss(device: Device, weights: Weights, config: Config): Decode
       in: intermediate,
       out: hiddenSize,
       bias: "experts.down_proj_bias",
-      transpose: true,
+      transpose,
     });
     return (h) => {
       const choice = device.chooseExperts(router(h), chosen, "chosen");
