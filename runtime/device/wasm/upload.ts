@@ -39,7 +39,7 @@ export async function uploadTensor(
   const bytes = oneMatrix * matrices;
   const x = new WasmTensor(vector ? "f32" : dtype, shape, memory.allocate(bytes), bytes);
   const batch = Math.max(PANEL, Math.floor(STAGING / Math.max(rowBytes, 1) / PANEL) * PANEL);
-  const stagingBytes = Math.min(batch, outputs) * rowBytes;
+  const stagingBytes = Math.ceil(Math.min(batch, outputs) * rowBytes / 4) * 4; // a word follows it
   let staging: number | undefined;
   try {
     staging = memory.allocate(stagingBytes + 4);
