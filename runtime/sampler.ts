@@ -125,21 +125,23 @@ export class Sampler {
   #draw(scores: Float32Array, top: number): number {
     const { temperature, topK, topP, minP } = this.#options;
     const weightOf = (id: number) => Math.exp((scores[id]! - top) / temperature);
-    let ids: Uint32Array | undefined; // likeliest first
+    let ids: Uint32Array | undefined;
     if (topK > 0 && topK < scores.length) ids = largest(scores, topK);
     if (topP < 1) {
-      const weights = ids ? Array.from(ids, weightOf) : undefined;
       let total = 0;
-      if (weights) { for (const weight of weights) total += weight; }
-      else for (let id = 0; id < scores.length; id++) total += weightOf(id);
-      if (!ids) {
-        // All ids below this together have less than 1 − topP: none of them is needed.
-        const least = top + temperature * Math.log((1 - topP) * total / scores.length);
-        ids = sorted(scores, above(scores, least));
-      }
-      let sum = 0, kept = 0;
-      while (kept < ids.length && (kept === 0 || sum < topP * total)) sum += weightOf(ids[kept++]!);
-      ids = ids.subarray(0, kept);
+      for (let i = 0, n = ids?.length ?? scores.length; i < n; i++) total += weightOf(ids ? ids[i]! : i);
+      // All ids below this together have less than 1 − topP: none of them is needed.
+      ids ??= above(scores, top + temperature * Math.log((1 - topP) * total / scores.length));
+      // Numbers sort fast without a function that compares, so the least score that is needed is looked for first.
+      const ordered = new Float32Array(ids.length);
+      for (let i = 0; i < ids.length; i++) ordered[i] = scores[ids[i]!]!;
+      ordered.sort();
+      let at = ordered.length, sum = 0;
+      do sum += Math.exp((ordered[--at]! - top) / temperature); while (at > 0 && sum < topP * total);
+      const least = ordered[at]!;
+      let equal = 0;
+      while (at + equal < ordered.length && ordered[at + equal] === least) equal++;
+      ids = ids.filter((id) => scores[id]! > least || (scores[id] === least && equal-- > 0));
     }
     if (minP > 0) {
       const least = top + temperature * Math.log(minP);
@@ -200,12 +202,7 @@ function above(scores: Float32Array, least: number): Uint32Array {
   return ids;
 }
 
-/** Likeliest first, the lower id first among equals. */
-function sorted(scores: Float32Array, ids: Uint32Array): Uint32Array {
-  return ids.sort((a, b) => scores[b]! - scores[a]! || a - b);
-}
-
-/** The k ids of the largest scores, likeliest first: a heap of k whose root is the least of them. */
+/** The k ids of the largest scores, the lower id of equals, ascending: a heap of k whose root is the least of them. */
 function largest(scores: Float32Array, k: number): Uint32Array {
   const heap = new Uint32Array(k);
   const less = (a: number, b: number) => scores[a]! < scores[b]! || (scores[a] === scores[b] && a > b);
@@ -227,5 +224,5 @@ function largest(scores: Float32Array, k: number): Uint32Array {
       sink(0);
     }
   }
-  return sorted(scores, heap);
+  return heap.sort();
 }
