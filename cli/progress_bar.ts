@@ -7,13 +7,12 @@ import process from "node:process";
 import type { OnProgress, Progress } from "../runtime/progress.ts";
 import type { loadProgressBars } from "../runtime/deps.ts";
 import { formatBytes, formatCount, formatDuration } from "./format.ts";
+import { TimeLeft } from "./time_left.ts";
 
 /** What is over sooner shows no bar. */
 const PATIENCE_MS = 1000;
 /** After this time the rest can be estimated. */
 const GLANCE_MS = 300;
-/** Speed is an average that forgets what is older than about this. */
-const MEMORY_MS = 3000;
 
 /** Takes progress of one phase after the other; dispose to clear the line. */
 export interface ProgressBar extends Disposable {
@@ -34,7 +33,8 @@ export function openProgressBar(): ProgressBar {
 
 class TerminalProgressBar implements ProgressBar {
   #phase: Progress["phase"] | undefined;
-  #clock = new Stopwatch();
+  #begin = 0;
+  #estimate = new TimeLeft();
   #bar: Bar | undefined;
   #loading = false;
   /** Counts phases, so that a bar whose library arrives late knows that it is not wanted any more. */
@@ -42,16 +42,20 @@ class TerminalProgressBar implements ProgressBar {
 
   readonly onProgress = (progress: Progress): void => {
     const { phase, done, total } = progress;
-    if (phase !== this.#phase || done < this.#clock.done) {
+    if (phase !== this.#phase || done < this.#estimate.done) {
       this.clear();
       this.#phase = phase;
-      this.#clock = new Stopwatch();
+      this.#begin = performance.now();
+      this.#estimate = new TimeLeft();
     }
-    this.#clock.add(done);
+    const elapsed = performance.now() - this.#begin;
+    this.#estimate.add(done, elapsed);
     if (done >= total) return this.clear();
-    const payload = describe(progress, this.#clock);
+    const payload = describe(progress, this.#estimate);
+    const long = elapsed > PATIENCE_MS ||
+      elapsed > GLANCE_MS && elapsed + this.#estimate.left(total) > PATIENCE_MS;
     if (this.#bar) this.#bar.update(Math.floor((done / total) * BAR_STEPS), payload);
-    else if (!this.#loading && this.#clock.worthABar(total)) this.#show(payload);
+    else if (!this.#loading && long) this.#show(payload);
   };
 
   clear(): void {
@@ -77,7 +81,7 @@ class TerminalProgressBar implements ProgressBar {
       format: "{phase} {bar} {percentage}% {amount}{speed}{left}",
       barCompleteChar: "█",
       barIncompleteChar: "░",
-      barsize: 24,
+      barsize: Math.max(8, Math.min(30, (process.stderr.columns ?? 80) - TEXT_WIDTH)),
       clearOnComplete: true,
       // No cursor hiding, no line-wrap switch, no signal handlers: Ctrl-C must leave the terminal as it was.
       hideCursor: false,
@@ -90,43 +94,14 @@ class TerminalProgressBar implements ProgressBar {
 }
 
 const BAR_STEPS = 1000;
-
-/** Time and speed of one phase. */
-class Stopwatch {
-  done = 0;
-  #begin = performance.now();
-  #last = this.#begin;
-  /** Units per millisecond. */
-  speed = 0;
-
-  add(done: number): void {
-    const now = performance.now(), span = now - this.#last;
-    if (span < 1) return;
-    const weight = 1 - Math.exp(-span / MEMORY_MS);
-    const current = (done - this.done) / span;
-    // At the beginning the average of all is the better guess.
-    const first = now - this.#begin < MEMORY_MS;
-    this.speed = first ? done / (now - this.#begin) : this.speed + weight * (current - this.speed);
-    this.done = done;
-    this.#last = now;
-  }
-
-  worthABar(total: number): boolean {
-    const elapsed = performance.now() - this.#begin;
-    return elapsed > PATIENCE_MS || elapsed > GLANCE_MS && elapsed + this.left(total) > PATIENCE_MS;
-  }
-
-  /** Milliseconds. */
-  left(total: number): number {
-    return this.speed > 0 ? (total - this.done) / this.speed : Infinity;
-  }
-}
+/** "reading … 100% 100,000 of 100,000 tokens, 10,000 tokens/s, 59 min 59 s left" */
+const TEXT_WIDTH = 72;
 
 const VERBS = { download: "downloading", load: "loading", prefill: "reading" } as const;
 
-function describe({ phase, done, total, unit }: Progress, clock: Stopwatch): Record<string, string> {
-  const perSecond = clock.speed * 1000;
-  const left = clock.left(total);
+function describe({ phase, done, total, unit }: Progress, estimate: TimeLeft): Record<string, string> {
+  const perSecond = estimate.speed * 1000;
+  const left = estimate.left(total);
   return {
     phase: VERBS[phase],
     amount: unit === "bytes"
