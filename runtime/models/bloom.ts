@@ -13,7 +13,7 @@ import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
-import { factsOf, intUnder } from "./sizes.ts";
+import { checkedSizes, factsOf, intUnder } from "./sizes.ts";
 
 /** BLOOM and BLOOMZ in all sizes. */
 export function bloom(device: Device, weights: Weights, config: Config): Decoder {
@@ -22,7 +22,7 @@ export function bloom(device: Device, weights: Weights, config: Config): Decoder
   const headDim = hiddenSize / heads;
   const vocabulary = config.int("vocab_size");
   const layerCount = intUnder(config, "n_layer", "num_hidden_layers");
-  const sizes = { hiddenSize, layers: layerCount, heads, kvHeads: heads, headDim, vocabulary };
+  const sizes = checkedSizes({ hiddenSize, layers: layerCount, heads, kvHeads: heads, headDim, vocabulary });
   const eps = config.float("layer_norm_epsilon", 1e-5);
   // the residual goes around the norm, or starts after it
   const afterNorm = config.flag("apply_residual_connection_post_layernorm", false);

@@ -16,7 +16,7 @@ import { plainMlp } from "./feed_forward.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
-import { factsOf, intUnder } from "./sizes.ts";
+import { checkedSizes, factsOf, intUnder } from "./sizes.ts";
 
 /** Falcon 7B, 40B, 180B, RW 1B and 7B. */
 export function falcon(device: Device, weights: Weights, config: Config): Decoder {
@@ -31,7 +31,7 @@ export function falcon(device: Device, weights: Weights, config: Config): Decode
     ? 1
     : heads;
   const layerCount = intUnder(config, "num_hidden_layers", "n_layer");
-  const sizes = { hiddenSize, layers: layerCount, heads, kvHeads, headDim, vocabulary };
+  const sizes = checkedSizes({ hiddenSize, layers: layerCount, heads, kvHeads, headDim, vocabulary });
   const eps = config.float("layer_norm_epsilon", 1e-5);
   const bias = config.flag("bias", false);
   const parallel = newArchitecture || config.flag("parallel_attn", true);

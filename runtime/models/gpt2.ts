@@ -12,9 +12,9 @@ import { activationFromConfig } from "./activation.ts";
 import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
-import { positionIds } from "./positions.ts";
+import { learnedPositions } from "./positions.ts";
 import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
-import { factsOf } from "./sizes.ts";
+import { checkedSizes, factsOf } from "./sizes.ts";
 
 /** GPT-2 in all sizes, DistilGPT-2, and their descendants. */
 export function gpt2(device: Device, weights: Weights, config: Config): Decoder {
@@ -22,7 +22,14 @@ export function gpt2(device: Device, weights: Weights, config: Config): Decoder 
   const heads = config.int("n_head");
   const headDim = hiddenSize / heads;
   const vocabulary = config.int("vocab_size");
-  const sizes = { hiddenSize, layers: config.int("n_layer"), heads, kvHeads: heads, headDim, vocabulary };
+  const sizes = checkedSizes({
+    hiddenSize,
+    layers: config.int("n_layer"),
+    heads,
+    kvHeads: heads,
+    headDim,
+    vocabulary,
+  });
   const eps = config.float("layer_norm_epsilon", 1e-5);
   config.only("add_cross_attention", false);
   const mlp = {
@@ -65,7 +72,10 @@ export function gpt2(device: Device, weights: Weights, config: Config): Decoder 
 
   const contextLength = config.int("n_positions");
   const embed = weights.embedding("transformer.wte", { vocabulary, hidden: hiddenSize });
-  const place = weights.embedding("transformer.wpe", { vocabulary: contextLength, hidden: hiddenSize });
+  const place = learnedPositions(weights, "transformer.wpe", {
+    positions: contextLength,
+    hidden: hiddenSize,
+  });
   const layers = weights.list("transformer.h", sizes.layers, layer);
   const norm = weights.layerNorm("transformer.ln_f", hiddenSize, eps);
   const tied = config.flag("tie_word_embeddings", true);
@@ -73,7 +83,7 @@ export function gpt2(device: Device, weights: Weights, config: Config): Decoder 
 
   return decoder(device, {
     facts: factsOf(sizes, { contextLength, contextIsHard: true, attention: "learned positions" }),
-    embed: ({ ids, segments }) => device.add(embed(ids), place(positionIds(segments))),
+    embed: ({ ids, segments }) => device.add(embed(ids), place(segments)),
     layers,
     output: (x) => head(norm(x)),
   });

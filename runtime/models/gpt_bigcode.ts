@@ -12,9 +12,9 @@ import { activationFromConfig } from "./activation.ts";
 import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
-import { positionIds } from "./positions.ts";
+import { learnedPositions } from "./positions.ts";
 import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
-import { factsOf } from "./sizes.ts";
+import { checkedSizes, factsOf } from "./sizes.ts";
 
 /** SantaCoder and the first StarCoder. */
 export function gptBigcode(device: Device, weights: Weights, config: Config): Decoder {
@@ -23,7 +23,14 @@ export function gptBigcode(device: Device, weights: Weights, config: Config): De
   const headDim = hiddenSize / heads;
   const vocabulary = config.int("vocab_size");
   const kvHeads = config.flag("multi_query", true) ? 1 : heads;
-  const sizes = { hiddenSize, layers: config.int("n_layer"), heads, kvHeads, headDim, vocabulary };
+  const sizes = checkedSizes({
+    hiddenSize,
+    layers: config.int("n_layer"),
+    heads,
+    kvHeads,
+    headDim,
+    vocabulary,
+  });
   const eps = config.float("layer_norm_epsilon", 1e-5);
   config.only("add_cross_attention", false);
   const mlp = {
@@ -58,7 +65,10 @@ export function gptBigcode(device: Device, weights: Weights, config: Config): De
 
   const contextLength = config.int("n_positions");
   const embed = weights.embedding("transformer.wte", { vocabulary, hidden: hiddenSize });
-  const place = weights.embedding("transformer.wpe", { vocabulary: contextLength, hidden: hiddenSize });
+  const place = learnedPositions(weights, "transformer.wpe", {
+    positions: contextLength,
+    hidden: hiddenSize,
+  });
   const layers = weights.list("transformer.h", sizes.layers, layer);
   const norm = weights.layerNorm("transformer.ln_f", hiddenSize, eps);
   const tied = config.flag("tie_word_embeddings", true);
@@ -66,7 +76,7 @@ export function gptBigcode(device: Device, weights: Weights, config: Config): De
 
   return decoder(device, {
     facts: factsOf(sizes, { contextLength, contextIsHard: true, attention: "learned positions" }),
-    embed: ({ ids, segments }) => device.add(embed(ids), place(positionIds(segments))),
+    embed: ({ ids, segments }) => device.add(embed(ids), place(segments)),
     layers,
     output: (x) => head(norm(x)),
   });

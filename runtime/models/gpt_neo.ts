@@ -12,9 +12,9 @@ import { activationFromConfig } from "./activation.ts";
 import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
-import { positionIds } from "./positions.ts";
+import { learnedPositions } from "./positions.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { factsOf } from "./sizes.ts";
+import { checkedSizes, factsOf } from "./sizes.ts";
 
 /** GPT-Neo 125M to 2.7B, TinyStories. */
 export function gptNeo(device: Device, weights: Weights, config: Config): Decoder {
@@ -22,7 +22,14 @@ export function gptNeo(device: Device, weights: Weights, config: Config): Decode
   const heads = config.int("num_heads");
   const headDim = hiddenSize / heads;
   const vocabulary = config.int("vocab_size");
-  const sizes = { hiddenSize, layers: config.int("num_layers"), heads, kvHeads: heads, headDim, vocabulary };
+  const sizes = checkedSizes({
+    hiddenSize,
+    layers: config.int("num_layers"),
+    heads,
+    kvHeads: heads,
+    headDim,
+    vocabulary,
+  });
   const eps = config.float("layer_norm_epsilon", 1e-5);
   const mlp = {
     up: "c_fc",
@@ -60,7 +67,10 @@ export function gptNeo(device: Device, weights: Weights, config: Config): Decode
 
   const contextLength = config.int("max_position_embeddings");
   const embed = weights.embedding("transformer.wte", { vocabulary, hidden: hiddenSize });
-  const place = weights.embedding("transformer.wpe", { vocabulary: contextLength, hidden: hiddenSize });
+  const place = learnedPositions(weights, "transformer.wpe", {
+    positions: contextLength,
+    hidden: hiddenSize,
+  });
   const layers = weights.list("transformer.h", sizes.layers, layer);
   const norm = weights.layerNorm("transformer.ln_f", hiddenSize, eps);
   const tied = config.flag("tie_word_embeddings", true);
@@ -74,7 +84,7 @@ export function gptNeo(device: Device, weights: Weights, config: Config): Decode
         kinds.filter((kind) => kind === "local").length
       } layers`,
     }),
-    embed: ({ ids, segments }) => device.add(embed(ids), place(positionIds(segments))),
+    embed: ({ ids, segments }) => device.add(embed(ids), place(segments)),
     layers,
     output: (x) => head(norm(x)),
   });

@@ -1,7 +1,7 @@
 /**
  * Granite: Llama with a factor on embeddings, scores, residuals and logits.
  *
- * - Paper: https://arxiv.org/abs/2408.13359
+ * - Description: https://github.com/ibm-granite/granite-3.0-language-models
  * - Reference: transformers, models/granite/modeling_granite.py
  *
  * @module

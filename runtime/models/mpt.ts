@@ -13,7 +13,7 @@ import { decoder, type DecoderLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { causal, clipFromConfig, fusedProjections, selfAttention } from "./self_attention.ts";
-import { factsOf } from "./sizes.ts";
+import { checkedSizes, factsOf } from "./sizes.ts";
 
 /** MPT, MPT-StoryWriter, and lakh's storyteller. */
 export function mpt(device: Device, weights: Weights, config: Config): Decoder {
@@ -52,7 +52,14 @@ export function mpt(device: Device, weights: Weights, config: Config): Decoder {
     mask: causal(),
   };
 
-  const sizes = { hiddenSize, layers: config.int("n_layers"), heads, kvHeads, headDim, vocabulary };
+  const sizes = checkedSizes({
+    hiddenSize,
+    layers: config.int("n_layers"),
+    heads,
+    kvHeads,
+    headDim,
+    vocabulary,
+  });
   const clip = clipFromConfig(device, attn);
 
   function layer(w: Weights): DecoderLayer {

@@ -11,9 +11,9 @@ import { activationFromConfig } from "./activation.ts";
 import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
 import type { Apply, Config, Decoder, Weights } from "./model.ts";
-import { positionIds } from "./positions.ts";
+import { learnedPositions } from "./positions.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { factsOf } from "./sizes.ts";
+import { checkedSizes, factsOf } from "./sizes.ts";
 
 /** Rows of the position table that come before position 0. */
 const POSITION_OFFSET = 2;
@@ -26,14 +26,14 @@ export function opt(device: Device, weights: Weights, config: Config): Decoder {
   const heads = config.int("num_attention_heads");
   const vocabulary = config.int("vocab_size");
   const layerCount = config.int("num_hidden_layers");
-  const sizes = {
+  const sizes = checkedSizes({
     hiddenSize,
     layers: layerCount,
     heads,
     kvHeads: heads,
     headDim: hiddenSize / heads,
     vocabulary,
-  };
+  });
   const eps = 1e-5;
   const bias = config.flag("enable_bias", true);
   const before = config.flag("do_layer_norm_before", true);
@@ -76,9 +76,10 @@ export function opt(device: Device, weights: Weights, config: Config): Decoder {
   const embedSize = config.int("word_embed_proj_dim", hiddenSize);
   const projected = embedSize !== hiddenSize;
   const embed = w.embedding("embed_tokens", { vocabulary, hidden: embedSize });
-  const place = w.embedding("embed_positions", {
-    vocabulary: contextLength + POSITION_OFFSET,
+  const place = learnedPositions(w, "embed_positions", {
+    positions: contextLength,
     hidden: hiddenSize,
+    offset: POSITION_OFFSET,
   });
   const inward = projected ? w.linear("project_in", { in: embedSize, out: hiddenSize }) : same;
   const layers = w.list("layers", layerCount, layer);
@@ -90,8 +91,7 @@ export function opt(device: Device, weights: Weights, config: Config): Decoder {
 
   return decoder(device, {
     facts: factsOf(sizes, { contextLength, contextIsHard: true, attention: "learned positions" }),
-    embed: ({ ids, segments }) =>
-      device.add(inward(embed(ids)), place(positionIds(segments, POSITION_OFFSET))),
+    embed: ({ ids, segments }) => device.add(inward(embed(ids)), place(segments)),
     layers,
     output: (x) => head(outward(norm(x))),
   });

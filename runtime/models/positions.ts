@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device, Segment, Tensor } from "../device/device.ts";
-import type { EncoderInput } from "./model.ts";
+import type { EncoderInput, Weights } from "./model.ts";
 
 /** The position of every packed row, plus `offset`. */
 export function positionIds(segments: readonly Segment[], offset = 0): Uint32Array {
@@ -23,6 +23,33 @@ export function positionsWithoutPadding({ ids, segments }: EncoderInput, padding
     for (let row = from; row < to; row++) positions[row] = ids[row] === padding ? padding : next++;
   }
   return positions;
+}
+
+/**
+ * A table of learned positions [offset + positions, hidden] → the row of each packed row.
+ *
+ * @throws RangeError when a pass goes beyond the table
+ */
+export function learnedPositions(
+  weights: Weights,
+  name: string,
+  { positions, hidden, offset = 0 }: {
+    readonly positions: number;
+    readonly hidden: number;
+    /** Rows of the table before position 0. */
+    readonly offset?: number;
+  },
+): (segments: readonly Segment[]) => Tensor {
+  const table = weights.embedding(name, { vocabulary: offset + positions, hidden });
+  return (segments) => {
+    const length = segments.reduce((most, { from, to, start }) => Math.max(most, start + to - from), 0);
+    if (length > positions) {
+      throw new RangeError(
+        `Cannot read ${length} tokens: this model has learned positions for ${positions}: give at most that`,
+      );
+    }
+    return table(positionIds(segments, offset));
+  };
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 import { bert, roberta } from "./bert.ts";
 import { bigBird } from "./big_bird.ts";
+import { bigBirdPegasus } from "./bigbird_pegasus.ts";
 import { bloom } from "./bloom.ts";
 import { cohere, cohere2 } from "./cohere.ts";
 import { colt5 } from "./colt5.ts";
@@ -19,6 +20,7 @@ import { gptNeox } from "./gpt_neox.ts";
 import { gptOss } from "./gpt_oss.ts";
 import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
+import { marian } from "./marian.ts";
 import { mistral } from "./mistral.ts";
 import { mixtral } from "./mixtral.ts";
 import { longformer } from "./longformer.ts";
@@ -43,6 +45,7 @@ import { xglm } from "./xglm.ts";
 const MODELS = {
   bert,
   big_bird: bigBird,
+  bigbird_pegasus: bigBirdPegasus,
   bloom,
   camembert: roberta,
   cohere,
@@ -59,9 +62,10 @@ const MODELS = {
   gpt_oss: gptOss,
   granite,
   llama,
-  ministral: mistral,
   longformer,
   longt5,
+  marian,
+  ministral: mistral,
   mistral,
   mixtral,
   mpt,
@@ -91,6 +95,7 @@ export const modelTypes: readonly string[] = Object.keys(MODELS).sort();
  * The definition for a config.
  *
  * @throws RangeError for an unknown `model_type`, with the nearest known one and all of them
+ * @throws Error for weights in a packed format that does not load (GPTQ, AWQ, FP8, …)
  * @example
  * ```ts
  * const model = findModel(config)(device, weights, config);
@@ -98,6 +103,7 @@ export const modelTypes: readonly string[] = Object.keys(MODELS).sort();
  */
 export function findModel(config: Config): ModelDefinition {
   const type = config.text("model_type");
+  config.object("quantization_config").only("quant_method", "mxfp4");
   if (Object.hasOwn(MODELS, type)) return MODELS[type as keyof typeof MODELS];
   const near = nearest(type, modelTypes);
   throw new RangeError(

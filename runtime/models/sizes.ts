@@ -19,15 +19,37 @@ export interface Sizes {
 export function sizesFromConfig(config: Config): Sizes & { readonly intermediate: number } {
   const hiddenSize = config.int("hidden_size");
   const heads = config.int("num_attention_heads");
-  return {
+  const sizes = checkedSizes({
     hiddenSize,
     layers: config.int("num_hidden_layers"),
     heads,
     kvHeads: config.int("num_key_value_heads", heads),
     headDim: config.int("head_dim", hiddenSize / heads),
     vocabulary: config.int("vocab_size"),
-    intermediate: config.int("intermediate_size"),
-  };
+  });
+  return { ...sizes, intermediate: config.int("intermediate_size") };
+}
+
+/**
+ * The same sizes.
+ *
+ * @throws RangeError when one is no positive integer, or heads cannot share the keys
+ */
+export function checkedSizes(sizes: Sizes): Sizes {
+  for (const [name, size] of Object.entries(sizes)) {
+    if (!(Number.isSafeInteger(size) && size > 0)) {
+      throw new RangeError(
+        `Cannot use this config: ${name} is ${size}: expected a whole number of 1 or more`,
+      );
+    }
+  }
+  const { heads, kvHeads } = sizes;
+  if (heads % kvHeads !== 0) {
+    throw new RangeError(
+      `Cannot use this config: ${heads} heads cannot share ${kvHeads} heads of keys: expected a divisor`,
+    );
+  }
+  return sizes;
 }
 
 /** The integer under the first of several names: older configs have other ones. */

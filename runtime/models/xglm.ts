@@ -14,7 +14,7 @@ import { plainMlp } from "./feed_forward.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { positionIds, sinusoids } from "./positions.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { factsOf } from "./sizes.ts";
+import { checkedSizes, factsOf } from "./sizes.ts";
 
 /** The first token has position 2, as in fairseq. */
 const POSITION_OFFSET = 2;
@@ -25,7 +25,14 @@ export function xglm(device: Device, weights: Weights, config: Config): Decoder 
   const heads = config.int("attention_heads");
   const headDim = hiddenSize / heads;
   const vocabulary = config.int("vocab_size");
-  const sizes = { hiddenSize, layers: config.int("num_layers"), heads, kvHeads: heads, headDim, vocabulary };
+  const sizes = checkedSizes({
+    hiddenSize,
+    layers: config.int("num_layers"),
+    heads,
+    kvHeads: heads,
+    headDim,
+    vocabulary,
+  });
   const eps = 1e-5;
   config.only("add_cross_attention", false);
   const mlp = {
