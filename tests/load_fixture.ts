@@ -12,8 +12,9 @@ import { ReferenceDevice } from "./reference/device.ts";
 export async function loadFixture<K extends Model["kind"]>(
   name: string,
   kind: K,
+  device: ReferenceDevice = new ReferenceDevice(),
 ): Promise<{ readonly device: ReferenceDevice; readonly model: Extract<Model, { readonly kind: K }> }> {
-  const files = await openFolder(fixturePath(name)), device = new ReferenceDevice();
+  const files = await openFolder(fixturePath(name));
   const config = await readConfig(files);
   using checkpoint = await openCheckpoint(files);
   const weights = createWeights(checkpoint, device);
