@@ -1,0 +1,650 @@
+/**
+ * Attention on the GPU: turns segments, pages and tile plans into the work lists that shaders/attention*.wgsl walk.
+ *
+ * Few rows of a segment go to the decode kernel, which splits the cache over workgroups, many to the tile kernel. Pages in
+ * several slabs take a dispatch a slab. A work item is 12 words: first row, rows, position of the first row, tile list,
+ * tiles, page list, keys, position of the first key, flags, head, slot, first key's row.
+ *
+ * @module
+ */
+import { planKeyTiles } from "../attention_plan.ts";
+import type { AttentionMask, AttentionSpec } from "../attention_spec.ts";
+import type { CacheDType, KeySource, Rows, Tensor } from "../device.ts";
+import { bucketTable } from "../relative_buckets.ts";
+import { kernels } from "./kernels.ts";
+import { GpuKvCache, PAGE } from "./kv_cache.ts";
+import type { Region } from "./memory.ts";
+import { type Constants, floatBits } from "./recorder.ts";
+import { type Gpu, type GpuTensor, mine, rowsOf, sides, stretches } from "./tensor.ts";
+
+/** Rows of a segment up to which the decode kernel serves it. */
+const DECODE_ROWS = 8;
+/** Queries of a tile in attention.wgsl. */
+const TILE_ROWS = 32;
+/** Workgroups that keep a large GPU busy; the cache is split until there are so many. */
+const BUSY_GROUPS = 2048;
+/** Tiles that a part of a split cache has at least, so that merging stays cheap beside reading. */
+const LEAST_TILES = 2;
+const NONE = 0xffffffff;
+
+/** One slab, or the packed rows, with the quads where its pages begin. */
+interface Store {
+  readonly keys: Region;
+  readonly values: Region;
+}
+
+/** Keys of one segment. */
+interface Source {
+  readonly count: number;
+  /** Position of the first. */
+  readonly position: number;
+  /** Row of the first in a routed list. */
+  readonly row: number;
+  /** By tile: first quad of its page, and the store that it is in. */
+  readonly pages: Uint32Array;
+  readonly stores: Uint8Array;
+}
+
+interface Keys {
+  readonly dtype: CacheDType;
+  readonly sources: readonly Source[];
+  readonly stores: readonly Store[];
+  readonly headStride: number;
+  readonly tokenStride: number;
+  readonly valueOffset: number;
+  readonly keyScales: number;
+  readonly valueScales: number;
+  readonly routed: Tensor | undefined;
+}
+
+/** Words of a work list. */
+class Words {
+  #words = new Uint32Array(256);
+  length = 0;
+
+  push(...words: number[]): void {
+    this.#room(words.length);
+    for (const word of words) this.#words[this.length++] = word;
+  }
+
+  /** Appends a list and returns where it begins. */
+  list(words: Uint32Array): number {
+    this.#room(words.length);
+    this.#words.set(words, this.length);
+    this.length += words.length;
+    return this.length - words.length;
+  }
+
+  get used(): Uint32Array {
+    return this.#words.subarray(0, this.length);
+  }
+
+  #room(count: number): void {
+    if (this.length + count <= this.#words.length) return;
+    const larger = new Uint32Array(Math.max(2 * this.#words.length, this.length + count));
+    larger.set(this.used);
+    this.#words = larger;
+  }
+}
+
+/** Where the lists that all items share begin. */
+interface SharedLists {
+  buckets: number;
+  reach: number;
+  globals: number;
+  randoms: number;
+  /** Query blocks that have random lists. */
+  blocks: number;
+}
+
+/** Queries of one segment in one stretch of rows, with the lists that its items share. */
+interface Part {
+  readonly from: number;
+  readonly to: number;
+  readonly position: number;
+  readonly source: Source;
+  readonly pages: number;
+}
+
+/** queries [rows, heads · headDim] → [rows, heads · headDim] */
+export function attention(
+  gpu: Gpu,
+  queries: Tensor,
+  { at, over, spec }: { readonly at: Rows; readonly over: KeySource; readonly spec: AttentionSpec },
+): GpuTensor {
+  const { rows, features } = sides(queries, "attend");
+  const { heads, kvHeads, mask } = spec;
+  const headDim = features / heads;
+  if (headDim % 4 !== 0 || headDim > 256 || heads % kvHeads !== 0) {
+    throw new RangeError(
+      `Cannot attend: ${features} features in ${heads} heads with ${kvHeads} key heads: the head dimension must be a ` +
+        "multiple of 4 up to 256, the heads a multiple of the key heads",
+    );
+  }
+  const routedQueries = "rows" in at ? at.rows : undefined;
+  const segments = "rows" in at ? at.segments : at;
+  const keys = keysOf(gpu, over, { kvHeads, headDim });
+  if (keys.sources.length !== segments.length) {
+    throw new RangeError(`Cannot attend: ${segments.length} segments, ${keys.sources.length} key sources`);
+  }
+  if ((routedQueries || keys.routed) && !isDense(mask)) {
+    throw new RangeError(`Cannot attend: routed rows take the mask { causal: false } only`);
+  }
+  const result = gpu.make(queries.shape);
+  const parts = new Plan(gpu, { heads, kvHeads, quads: headDim / 4, spec, keys, queries: routedQueries });
+  for (const stretch of stretches(rows, [features], gpu.memory.limits)) {
+    const region = (x: GpuTensor) => rowsOf(x.region!, features, stretch.from, stretch.to);
+    parts.run(
+      segments.flatMap((segment, i) => {
+        const from = Math.max(segment.from, stretch.from), to = Math.min(segment.to, stretch.to);
+        if (from >= to) return [];
+        const position = segment.start + from - segment.from;
+        return [{ from: from - stretch.from, to: to - stretch.from, position, source: keys.sources[i]! }];
+      }),
+      { queries: region(mine(queries, "attend")), result: region(result), firstRow: stretch.from },
+    );
+  }
+  return result;
+}
+
+function isDense({ causal, prefix, window, keepFirst, blocks }: AttentionMask): boolean {
+  return !causal && !prefix && !window && !keepFirst && !blocks;
+}
+
+/** Where keys and values are: pages of caches, or packed rows seen as pages. */
+function keysOf(gpu: Gpu, over: KeySource, want: { kvHeads: number; headDim: number }): Keys {
+  const quads = want.headDim / 4;
+  if ("caches" in over) {
+    const stores: Store[] = [], slabs: unknown[] = [];
+    const sources = over.caches.map((cache): Source => {
+      if (!(cache instanceof GpuKvCache)) throw new TypeError("Cannot attend: not a cache of this device");
+      cache.mustLive("attend");
+      const { kvHeads, headDim, pageQuads, dtype } = cache.geometry;
+      if (kvHeads !== want.kvHeads || headDim !== want.headDim) {
+        throw new RangeError(
+          `Cannot attend: the cache has ${kvHeads} heads of ${headDim}, the layer ${want.kvHeads} of ${want.headDim}`,
+        );
+      }
+      if (dtype !== (over.caches[0] as GpuKvCache).geometry.dtype) {
+        throw new RangeError(`Cannot attend: caches of ${dtype} and of another format in one pass`);
+      }
+      const pages = new Uint32Array(cache.pages.length), place = new Uint8Array(cache.pages.length);
+      cache.pages.forEach(({ slab, index }, tile) => {
+        let store = slabs.indexOf(slab);
+        if (store < 0) {
+          store = slabs.push(slab) - 1;
+          stores.push({ keys: slab.region, values: slab.region });
+        }
+        pages[tile] = index * pageQuads;
+        place[tile] = store;
+      });
+      return { count: cache.length, position: 0, row: 0, pages, stores: place };
+    });
+    const geometry = (over.caches[0] as GpuKvCache | undefined)?.geometry;
+    return {
+      dtype: geometry?.dtype ?? "f32",
+      sources,
+      stores,
+      headStride: geometry?.headStride ?? 0,
+      tokenStride: quads,
+      valueOffset: geometry?.valueOffset ?? 0,
+      keyScales: geometry?.keyScales ?? 0,
+      valueScales: geometry?.valueScales ?? 0,
+      routed: undefined,
+    };
+  }
+  const { at } = over;
+  const keys = mine(over.keys, "attend"), values = mine(over.values, "attend");
+  const features = want.kvHeads * want.headDim;
+  for (const x of [keys, values]) {
+    if (sides(x, "attend").features !== features || x.shape[0] !== keys.shape[0]) {
+      throw new RangeError(
+        `Cannot attend: keys or values are [${x.shape}], not [${keys.shape[0]}, ${features}]`,
+      );
+    }
+  }
+  // Packed rows over the binding limit are several stores; a page lies in one if they overlap by a page.
+  const { bindingBytes, alignment } = gpu.memory.limits;
+  const rows = keys.shape[0]!;
+  const unit = alignment / Math.min(alignment, (4 * features) & -(4 * features));
+  const most = Math.floor(bindingBytes / (4 * features) / unit) * unit;
+  const hop = rows <= most ? Math.max(rows, 1) : Math.floor((most - PAGE) / unit) * unit;
+  if (hop <= 0) {
+    throw new RangeError(
+      `Cannot attend: 64 keys of ${features} features are over the binding limit of ${bindingBytes} bytes`,
+    );
+  }
+  const stores: Store[] = [];
+  for (let from = 0; from < Math.max(rows, 1); from += hop) {
+    const to = Math.min(from + most, rows);
+    stores.push({
+      keys: rowsOf(keys.region!, features, from, to),
+      values: rowsOf(values.region!, features, from, to),
+    });
+    if (to === rows) break;
+  }
+  const segments = "rows" in at ? at.segments : at;
+  const sources = segments.map(({ from, to, start }): Source => {
+    const count = to - from;
+    const pages = new Uint32Array(Math.ceil(count / PAGE)), place = new Uint8Array(pages.length);
+    for (let tile = 0; tile < pages.length; tile++) {
+      const row = from + tile * PAGE;
+      const store = Math.min(Math.floor(row / hop), stores.length - 1);
+      place[tile] = store;
+      pages[tile] = (row - store * hop) * features / 4;
+    }
+    return { count, position: start, row: from, pages, stores: place };
+  });
+  return {
+    dtype: "f32",
+    sources,
+    stores,
+    headStride: quads,
+    tokenStride: features / 4,
+    valueOffset: 0,
+    keyScales: 0,
+    valueScales: 0,
+    routed: "rows" in at ? at.rows : undefined,
+  };
+}
+
+/** Dispatches of one attention operation. */
+class Plan {
+  readonly #gpu: Gpu;
+  readonly #heads: number;
+  readonly #kvHeads: number;
+  readonly #quads: number;
+  readonly #spec: AttentionSpec;
+  readonly #keys: Keys;
+  readonly #extra: { region: Region; bias: number; stride: number; summaries: number; sinks: number };
+  readonly #positions: { region: Region; keys: number };
+  readonly #routedQueries: boolean;
+
+  constructor(gpu: Gpu, { heads, kvHeads, quads, spec, keys, queries }: {
+    readonly heads: number;
+    readonly kvHeads: number;
+    readonly quads: number;
+    readonly spec: AttentionSpec;
+    readonly keys: Keys;
+    readonly queries: Tensor | undefined;
+  }) {
+    this.#gpu = gpu;
+    this.#heads = heads;
+    this.#kvHeads = kvHeads;
+    this.#quads = quads;
+    this.#spec = spec;
+    this.#keys = keys;
+    this.#extra = extraOf(gpu, spec);
+    this.#routedQueries = queries !== undefined;
+    const lists = [...new Set([queries, keys.routed])].filter((x) => x !== undefined);
+    const joined = joinRegions(
+      gpu,
+      lists.map((x) => ({ region: mine(x, "attend").region!, words: x.shape[0]! })),
+    );
+    this.#positions = { region: joined.region, keys: joined.at[lists.indexOf(keys.routed!)] ?? 0 };
+  }
+
+  /** Runs the parts of segments within bound rows of queries and result. */
+  run(
+    segments: readonly Omit<Part, "pages">[],
+    bound: { readonly queries: Region; readonly result: Region; readonly firstRow: number },
+  ): void {
+    const isDecode = ({ from, to }: { from: number; to: number }) =>
+      to - from <= DECODE_ROWS && !this.#spec.mask.blocks;
+    const decoded = segments.filter(isDecode), tiled = segments.filter((part) => !isDecode(part));
+    if (decoded.length > 0) this.#decode(decoded, bound);
+    if (tiled.length > 0) this.#tile(tiled, bound);
+  }
+
+  /** Tile kernel: 32 queries of a head a workgroup. */
+  #tile(
+    segments: readonly Omit<Part, "pages">[],
+    bound: { queries: Region; result: Region; firstRow: number },
+  ): void {
+    const { stores } = this.#keys, { mask } = this.#spec;
+    const perHead = mask.blocks !== undefined;
+    const passes = Math.max(stores.length, 1);
+    const words = new Words();
+    const parts = segments.map((part) => ({ ...part, pages: words.list(part.source.pages) }));
+    const shared = this.#shared(words);
+    const state = passes > 1
+      ? this.#gpu.temporary(8 * this.#heads * Math.max(...parts.map(({ to }) => to)))
+      : this.#gpu.unused;
+    const items: number[][][] = Array.from({ length: passes }, () => []);
+    for (const part of parts) {
+      for (let row = part.from; row < part.to; row += TILE_ROWS) {
+        const count = Math.min(TILE_ROWS, part.to - row), position = part.position + row - part.from;
+        for (let head = 0; head < (perHead ? this.#heads : 1); head++) {
+          const all = this.#tiles(part.source, head, position, count);
+          for (let pass = 0; pass < passes; pass++) {
+            const tiles = passes === 1 ? all : all.filter((tile) => part.source.stores[tile >> 1] === pass);
+            const flags = (pass === 0 ? 1 : 0) | (pass === passes - 1 ? 2 : 0);
+            items[pass]!.push([
+              row,
+              count,
+              position,
+              words.list(tiles),
+              tiles.length,
+              part.pages,
+              part.source.count,
+              part.source.position,
+              flags,
+              head,
+              0,
+              part.source.row,
+            ]);
+          }
+        }
+      }
+    }
+    const starts = items.map((list) => words.list(Uint32Array.from(list.flat())));
+    const list = this.#gpu.lists.put(words.used);
+    for (let pass = 0; pass < passes; pass++) {
+      const store = stores[pass] ?? { keys: this.#gpu.dummy, values: this.#gpu.dummy };
+      this.#dispatch(kernels.attention[this.#keys.dtype], {
+        ...bound,
+        store,
+        state,
+        list,
+        shared,
+        items: starts[pass]!,
+        count: items[pass]!.length,
+        perHead,
+        groups: [items[pass]!.length, perHead ? 1 : this.#heads],
+        constants: { COLUMNS: Math.ceil(this.#quads / 16) },
+      });
+    }
+    if (passes > 1) this.#gpu.memory.recycle(state);
+  }
+
+  /** Decode kernel: pages over workgroups, then a merge. */
+  #decode(
+    segments: readonly Omit<Part, "pages">[],
+    bound: { queries: Region; result: Region; firstRow: number },
+  ): void {
+    const { stores } = this.#keys;
+    const share = this.#heads / this.#kvHeads;
+    const columns = Math.ceil(this.#quads / 16);
+    const most = Math.max(...segments.map(({ from, to }) => (to - from) * share));
+    const queries = [1, 2, 4, 8].find((n) => n >= most && n * columns <= 16) ?? (columns > 2 ? 4 : 8);
+    const chunks = Math.ceil(most / queries);
+    const words = new Words();
+    const parts = segments.map((part) => ({ ...part, pages: words.list(part.source.pages) }));
+    const shared = this.#shared(words);
+    const plans = parts.map(({ source, position, from, to }) => this.#tiles(source, 0, position, to - from));
+    const tiles = plans.reduce((sum, plan) => sum + plan.length, 0);
+    const split = Math.max(Math.ceil(tiles * this.#kvHeads * chunks / BUSY_GROUPS), LEAST_TILES);
+    const items: number[][][] = Array.from({ length: Math.max(stores.length, 1) }, () => []);
+    const merges: number[] = [];
+    let slots = 0;
+    parts.forEach(({ from, to, position, source, pages }, i) => {
+      const first = slots, stride = (to - from) * this.#heads;
+      let count = 0;
+      stores.forEach((_, store) => {
+        const here = stores.length === 1
+          ? plans[i]!
+          : plans[i]!.filter((tile) => source.stores[tile >> 1] === store);
+        for (let begin = 0; begin < here.length; begin += split, count++) {
+          const list = here.subarray(begin, begin + split);
+          items[store]!.push([
+            from,
+            to - from,
+            position,
+            words.list(list),
+            list.length,
+            pages,
+            source.count,
+            source.position,
+            0,
+            0,
+            slots,
+            source.row,
+          ]);
+          slots += stride;
+        }
+      });
+      for (let row = from; row < to; row++) {
+        merges.push(row, first + (row - from) * this.#heads, count, stride);
+      }
+    });
+    const starts = items.map((list) => words.list(Uint32Array.from(list.flat())));
+    const merge = words.list(Uint32Array.from(merges));
+    const list = this.#gpu.lists.put(words.used);
+    const sums = this.#gpu.temporary(16 * this.#quads * slots), state = this.#gpu.temporary(8 * slots);
+    const lanes = Math.ceil(this.#quads / columns);
+    items.forEach((here, store) => {
+      if (here.length === 0) return;
+      this.#dispatch(kernels.attentionDecode[this.#keys.dtype], {
+        queries: bound.queries,
+        firstRow: bound.firstRow,
+        result: sums,
+        store: stores[store]!,
+        state,
+        list,
+        shared,
+        items: starts[store]!,
+        count: here.length,
+        perHead: false,
+        groups: [here.length, this.#kvHeads, chunks],
+        constants: { LANES: lanes, COLUMNS: columns, QUERIES: queries, ROUND: Math.min(64, 128 / queries) },
+      });
+    });
+    const whole = this.#gpu.lists.whole(list);
+    this.#gpu.recorder.dispatch(
+      kernels.attentionMerge,
+      [sums, state, whole, this.#extra.region, bound.result],
+      {
+        parameters: [merges.length / 4, this.#heads, this.#quads, list.offset / 4 + merge, this.#extra.sinks],
+        groups: [merges.length / 4, this.#heads],
+      },
+    );
+    this.#gpu.memory.recycle(sums);
+    this.#gpu.memory.recycle(state);
+  }
+
+  /** Key tiles of queries at [position, position + count), as tile << 1 | partial. */
+  #tiles(source: Source, head: number, position: number, count: number): Uint32Array {
+    const { mask } = this.#spec;
+    // Plans count keys from position 0; keys that begin elsewhere are rare and decide one by one.
+    if (source.position !== 0) return Uint32Array.from(source.pages, (_, tile) => tile << 1 | 1);
+    if (this.#routedQueries || this.#keys.routed) {
+      return Uint32Array.from(source.pages, (_, tile) => tile << 1);
+    }
+    const { causal, prefix, window, keepFirst, blocks } = mask;
+    const key = [
+      causal,
+      prefix,
+      window?.left,
+      window?.right,
+      keepFirst,
+      blocks && head,
+      position,
+      count,
+      source.count,
+    ];
+    return this.#gpu.remember(blocks ?? planKeyTiles, key.join(), () => {
+      const plan = planKeyTiles(mask, head, position, position + count, source.count, PAGE);
+      return Uint32Array.from(plan, ({ tile, partial }) => tile << 1 | (partial ? 1 : 0));
+    });
+  }
+
+  /** Lists that all items share: buckets by distance, global and random blocks. */
+  #shared(words: Words): SharedLists {
+    const { bias, mask: { blocks } } = this.#spec;
+    const lists = { buckets: 0, reach: 0, globals: 0, randoms: 0, blocks: 0 };
+    if (bias?.kind === "buckets") {
+      const { maxDistance, bidirectional, table } = bias;
+      lists.reach = maxDistance;
+      lists.buckets = words.list(bucketTable({ buckets: table.shape[0]!, maxDistance, bidirectional }));
+    }
+    if (blocks) {
+      lists.globals = words.list(Uint32Array.from(blocks.global));
+      lists.blocks = Math.max(0, ...blocks.random.map((head) => head.length));
+      const heads = Array.from({ length: this.#heads }, (_, i) => blocks.random[i] ?? []);
+      const pairs = heads.flatMap((head) =>
+        Array.from({ length: lists.blocks }, (_, i) => {
+          const list = head[i] ?? [];
+          return [words.list(Uint32Array.from(list)), list.length];
+        })
+      );
+      lists.randoms = words.list(Uint32Array.from(pairs.flat()));
+    }
+    return lists;
+  }
+
+  #dispatch(
+    kernel: typeof kernels.attention[CacheDType],
+    { queries, result, firstRow, store, state, list, shared, items, count, perHead, groups, constants }: {
+      readonly queries: Region;
+      readonly result: Region;
+      readonly firstRow: number;
+      readonly store: Store;
+      readonly state: Region;
+      readonly list: Region;
+      readonly shared: SharedLists;
+      readonly items: number;
+      readonly count: number;
+      readonly perHead: boolean;
+      readonly groups: readonly [number, number?, number?];
+      readonly constants: Constants;
+    },
+  ): void {
+    const { scale = 1 / Math.sqrt(4 * this.#quads), softcap = 0, bias, mask } = this.#spec;
+    const { blocks, window } = mask;
+    const keys = this.#keys;
+    const base = list.offset / 4;
+    const summaries = bias?.kind === "buckets" ? bias.summaries : undefined;
+    const routed = this.#routedQueries || keys.routed;
+    this.#gpu.recorder.dispatch(
+      kernel,
+      [
+        queries,
+        store.keys,
+        store.values,
+        result,
+        state,
+        this.#gpu.lists.whole(list),
+        this.#extra.region,
+        routed ? this.#positions.region : this.#gpu.dummy,
+      ],
+      {
+        parameters: [
+          items,
+          count,
+          perHead ? 1 : 0,
+          this.#heads,
+          this.#kvHeads,
+          this.#quads,
+          floatBits(scale),
+          floatBits(softcap),
+          keys.headStride,
+          keys.tokenStride,
+          keys.valueOffset,
+          keys.keyScales,
+          keys.valueScales,
+          this.#extra.bias,
+          this.#extra.stride,
+          this.#extra.summaries,
+          this.#extra.sinks,
+          shared.buckets,
+          shared.reach,
+          summaries?.count ?? 0,
+          summaries?.size ?? 1,
+          mask.causal ? 1 : 0,
+          mask.prefix ?? 0,
+          window?.left ?? 0,
+          window?.right ?? 0,
+          mask.keepFirst ?? 0,
+          blocks?.size ?? 1,
+          blocks?.local ?? 0,
+          shared.globals,
+          blocks?.global.length ?? 0,
+          shared.randoms,
+          shared.blocks,
+          this.#routedQueries ? 1 : 0,
+          keys.routed ? 1 : 0,
+          this.#positions.keys,
+          base,
+          firstRow,
+        ],
+        groups,
+        constants: {
+          ...constants,
+          BIAS: bias === undefined ? 0 : bias.kind === "alibi" ? 1 : summaries ? 3 : 2,
+          SOFTCAP: softcap > 0 ? 1 : 0,
+          WINDOW: window ? 1 : 0,
+          BLOCKS: blocks ? 1 : 0,
+        },
+      },
+    );
+  }
+}
+
+/** Slopes or tables, and sink logits, in one buffer; bound as it is when there is but one. */
+function extraOf(gpu: Gpu, { bias, sinkLogits, heads }: AttentionSpec): {
+  region: Region;
+  bias: number;
+  stride: number;
+  summaries: number;
+  sinks: number;
+} {
+  const pieces: { region: Region; words: number }[] = [];
+  let stride = 0, summaries = -1, sinks = -1;
+  const table = (x: Tensor) => {
+    const { matrix, shape, region } = mine(x, "attend");
+    const plain = region ?? matrix?.parts[0]?.numbers;
+    if (x.dtype !== "f32" || !plain || shape[1] !== heads) {
+      throw new RangeError(
+        `Cannot attend: the bias table is ${x.dtype} [${shape}], not f32 [buckets, ${heads}]`,
+      );
+    }
+    stride = region ? heads : 4 * matrix!.stride;
+    return pieces.push({ region: plain, words: shape[0]! * stride }) - 1;
+  };
+  if (bias?.kind === "alibi") {
+    if (bias.slopes.length < heads) {
+      throw new RangeError(`Cannot attend: ${bias.slopes.length} ALiBi slopes for ${heads} heads`);
+    }
+    pieces.push({
+      region: gpu.remember(bias.slopes, "slopes", () => gpu.tables.put(bias.slopes)),
+      words: heads,
+    });
+  } else if (bias) {
+    table(bias.table);
+    if (bias.summaries) summaries = table(bias.summaries.table);
+  }
+  if (sinkLogits) {
+    const { region } = mine(sinkLogits, "attend");
+    if (!region || sinkLogits.shape.length !== 1 || sinkLogits.shape[0] !== heads) {
+      throw new RangeError(`Cannot attend: sink logits are [${sinkLogits.shape}], not [${heads}]`);
+    }
+    sinks = pieces.push({ region, words: heads }) - 1;
+  }
+  const joined = joinRegions(gpu, pieces);
+  return {
+    region: joined.region,
+    bias: 0,
+    stride,
+    summaries: joined.at[summaries] ?? 0,
+    sinks: joined.at[sinks] ?? NONE,
+  };
+}
+
+/** Several regions one behind the other (copied if there are several), and where each begins, in words. */
+function joinRegions(
+  gpu: Gpu,
+  pieces: readonly { readonly region: Region; readonly words: number }[],
+): { region: Region; at: number[] } {
+  if (pieces.length === 0) return { region: gpu.dummy, at: [] };
+  if (pieces.length === 1) return { region: pieces[0]!.region, at: [0] };
+  const at: number[] = [];
+  const joined = gpu.make([pieces.reduce((sum, { words }) => sum + words, 0)]).region!;
+  let words = 0;
+  for (const piece of pieces) {
+    at.push(words);
+    const to = { ...joined, offset: joined.offset + 4 * words };
+    gpu.recorder.copy(piece.region, to, 4 * piece.words);
+    words += piece.words;
+  }
+  return { region: joined, at };
+}

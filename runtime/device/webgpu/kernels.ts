@@ -1,0 +1,137 @@
+/**
+ * The shaders as kernels: source text, composed of an operation and shared pieces, and how each binding is used.
+ *
+ * Binding 0 is always the uniform parameters; binding i + 1 is `access[i]`. An input that is absent is bound to a
+ * 16-byte dummy, so a kernel has one layout; what else varies is an `override` constant.
+ *
+ * @module
+ */
+import activate from "../../../shaders/activate.wgsl" with { type: "text" };
+import add from "../../../shaders/add.wgsl" with { type: "text" };
+import append from "../../../shaders/append.wgsl" with { type: "text" };
+import appendQ8 from "../../../shaders/append_q8.wgsl" with { type: "text" };
+import attention from "../../../shaders/attention.wgsl" with { type: "text" };
+import attentionDecode from "../../../shaders/attention_decode.wgsl" with { type: "text" };
+import attentionMerge from "../../../shaders/attention_merge.wgsl" with { type: "text" };
+import chooseExperts from "../../../shaders/choose_experts.wgsl" with { type: "text" };
+import clamp from "../../../shaders/clamp.wgsl" with { type: "text" };
+import combineExperts from "../../../shaders/combine_experts.wgsl" with { type: "text" };
+import embed from "../../../shaders/embed.wgsl" with { type: "text" };
+import expertLinear from "../../../shaders/expert_linear.wgsl" with { type: "text" };
+import gather from "../../../shaders/gather.wgsl" with { type: "text" };
+import layerNorm from "../../../shaders/layer_norm.wgsl" with { type: "text" };
+import libAttention from "../../../shaders/lib/attention.wgsl" with { type: "text" };
+import flat from "../../../shaders/lib/flat.wgsl" with { type: "text" };
+import quadF16 from "../../../shaders/lib/quad_f16.wgsl" with { type: "text" };
+import quadF32 from "../../../shaders/lib/quad_f32.wgsl" with { type: "text" };
+import quadQ8 from "../../../shaders/lib/quad_q8.wgsl" with { type: "text" };
+import reduce from "../../../shaders/lib/reduce.wgsl" with { type: "text" };
+import weightBf16 from "../../../shaders/lib/weight_bf16.wgsl" with { type: "text" };
+import weightF16 from "../../../shaders/lib/weight_f16.wgsl" with { type: "text" };
+import weightF32 from "../../../shaders/lib/weight_f32.wgsl" with { type: "text" };
+import weightQ4 from "../../../shaders/lib/weight_q4.wgsl" with { type: "text" };
+import weightQ8 from "../../../shaders/lib/weight_q8.wgsl" with { type: "text" };
+import xScalar from "../../../shaders/lib/x_scalar.wgsl" with { type: "text" };
+import xVec4 from "../../../shaders/lib/x_vec4.wgsl" with { type: "text" };
+import linear from "../../../shaders/linear.wgsl" with { type: "text" };
+import linearDecode from "../../../shaders/linear_decode.wgsl" with { type: "text" };
+import multiply from "../../../shaders/multiply.wgsl" with { type: "text" };
+import rmsNorm from "../../../shaders/rms_norm.wgsl" with { type: "text" };
+import rope from "../../../shaders/rope.wgsl" with { type: "text" };
+import route from "../../../shaders/route.wgsl" with { type: "text" };
+import scale from "../../../shaders/scale.wgsl" with { type: "text" };
+import scatterAdd from "../../../shaders/scatter_add.wgsl" with { type: "text" };
+import slice from "../../../shaders/slice.wgsl" with { type: "text" };
+import type { CacheDType, WeightDType } from "../device.ts";
+
+/** One shader module and its bindings. */
+export interface Kernel {
+  /** Unique; also the label in profiles and messages. */
+  readonly name: string;
+  readonly code: string;
+  readonly access: readonly ("read" | "write")[];
+}
+
+type Access = Kernel["access"];
+const R = "read", W = "write";
+
+function kernel(name: string, access: Access, ...pieces: string[]): Kernel {
+  return { name, access, code: pieces.join("\n") };
+}
+
+function each<K extends string>(pieces: Record<K, string>, make: (key: K, piece: string) => Kernel) {
+  return Object.fromEntries(
+    Object.entries<string>(pieces).map(([key, piece]) => [key, make(key as K, piece)]),
+  ) as Record<K, Kernel>;
+}
+
+const weights: Record<WeightDType, string> = {
+  f32: weightF32,
+  f16: weightF16,
+  bf16: weightBf16,
+  q8: weightQ8,
+  q4: weightQ4,
+};
+const quads: Record<CacheDType, string> = { f32: quadF32, f16: quadF16, q8: quadQ8 };
+
+/** Per weight format and by whether rows of x are whole vec4s. */
+function perWeight(name: string, source: string, access: Access) {
+  return {
+    vec4: each(weights, (dtype, piece) => kernel(`${name} ${dtype}`, access, flat, xVec4, piece, source)),
+    scalar: each(
+      weights,
+      (dtype, piece) => kernel(`${name} ${dtype} unaligned`, access, flat, xScalar, piece, source),
+    ),
+  };
+}
+
+const attentionAccess: Access = [R, R, R, W, W, R, R, R];
+
+/** All kernels. */
+export const kernels = {
+  activate: kernel("activate", [R, R, W], flat, activate),
+  add: kernel("add", [R, R, W], flat, add),
+  append: {
+    f32: kernel("append f32", [R, R, R, W], flat, quadF32, append),
+    f16: kernel("append f16", [R, R, R, W], flat, quadF16, append),
+    q8: kernel("append q8", [R, R, R, W], flat, quadQ8, appendQ8),
+  },
+  attention: each(
+    quads,
+    (dtype, piece) => kernel(`attention ${dtype}`, attentionAccess, piece, libAttention, attention),
+  ),
+  attentionDecode: each(
+    quads,
+    (dtype, piece) =>
+      kernel(`attention_decode ${dtype}`, attentionAccess, piece, libAttention, attentionDecode),
+  ),
+  attentionMerge: kernel("attention_merge", [R, R, R, R, W], attentionMerge),
+  chooseExperts: kernel("choose_experts", [R, W, W], flat, chooseExperts),
+  clamp: kernel("clamp", [R, W], flat, clamp),
+  combineExperts: kernel("combine_experts", [R, R, W], flat, combineExperts),
+  embed: each(weights, (dtype, piece) => kernel(`embed ${dtype}`, [R, R, R, W], flat, piece, embed)),
+  expertLinear: perWeight("expert_linear", expertLinear, [R, R, R, R, R, W]),
+  gather: kernel("gather", [R, R, W], flat, gather),
+  layerNorm: kernel("layer_norm", [R, R, R, W], flat, reduce, layerNorm),
+  linear: perWeight("linear", linear, [R, R, R, R, W]),
+  linearDecode: perWeight("linear_decode", linearDecode, [R, R, R, R, W]),
+  multiply: kernel("multiply", [R, R, W], flat, multiply),
+  rmsNorm: kernel("rms_norm", [R, R, W], flat, reduce, rmsNorm),
+  rope: kernel("rope", [R, R, W], flat, rope),
+  route: kernel("route", [R, R, W, W], flat, reduce, route),
+  scale: kernel("scale", [R, W], flat, scale),
+  scatterAdd: kernel("scatter_add", [R, R, R, W], flat, scatterAdd),
+  slice: kernel("slice", [R, W], flat, slice),
+};
+
+/** Every kernel, for tests. */
+export function allKernels(): Kernel[] {
+  const found: Kernel[] = [];
+  const visit = (value: unknown) => {
+    if (typeof value !== "object" || value === null) return;
+    if ("code" in value) found.push(value as Kernel);
+    else Object.values(value).forEach(visit);
+  };
+  visit(kernels);
+  return found;
+}

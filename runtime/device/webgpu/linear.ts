@@ -1,0 +1,175 @@
+/**
+ * Matrix products and table look-ups on the GPU: `linear`, `expertLinear`, `embed`.
+ *
+ * A weight in several parts takes a dispatch a part, each making its own columns (or rows) of the result.
+ *
+ * @module
+ */
+import type { ExpertChoice, Tensor, WeightDType } from "../device.ts";
+import { kernels } from "./kernels.ts";
+import type { Region } from "./memory.ts";
+import { folded } from "./recorder.ts";
+import { type Gpu, type GpuTensor, type Matrix, mine, rowsOf, sides, stretches } from "./tensor.ts";
+
+/** Rows up to which reading the weight once is the whole cost (linear_decode.wgsl). */
+const DECODE_ROWS = 8;
+/** Columns and rows of a tile in linear.wgsl; columns of a workgroup in linear_decode.wgsl. */
+const TILE = 64, DECODE_COLUMNS = 4;
+const MAX_GROUPS = 65535;
+
+/** x [rows, in] · weight[out, in]ᵀ + bias [out] → [rows, out] */
+export function linear(gpu: Gpu, x: Tensor, weight: Tensor, bias?: Tensor): GpuTensor {
+  const { rows, features } = sides(x, "run linear");
+  const { matrix, dtype, columns, out } = weightOf(weight, "run linear");
+  if (features !== columns || weight.shape.length !== 2) {
+    throw new RangeError(`Cannot run linear: x is [${x.shape}], the weight [${weight.shape}], "in" differs`);
+  }
+  const result = gpu.make([rows, out]);
+  product(gpu, { x: mine(x, "run linear"), matrix, dtype, bias: vector(bias, out), result });
+  return result;
+}
+
+/** Records a product; `result` is [rows, out]. */
+export function product(gpu: Gpu, { x, matrix, dtype, bias, result }: {
+  readonly x: GpuTensor;
+  readonly matrix: Matrix;
+  readonly dtype: WeightDType;
+  readonly bias: Region | undefined;
+  readonly result: GpuTensor;
+}): void {
+  const [rows, features] = x.shape as [number, number], out = result.shape[1]!;
+  for (const { from, to } of stretches(rows, [features, out], gpu.memory.limits)) {
+    const count = to - from;
+    const decode = count <= DECODE_ROWS;
+    const kernel =
+      (decode ? kernels.linearDecode : kernels.linear)[features % 4 === 0 ? "vec4" : "scalar"][dtype];
+    for (const part of matrix.parts) {
+      if (part.rows === 0 || count === 0) continue;
+      gpu.recorder.dispatch(
+        kernel,
+        [
+          rowsOf(x.region!, features, from, to),
+          part.numbers,
+          part.scales ?? gpu.dummy,
+          bias ?? gpu.dummy,
+          rowsOf(result.region!, out, from, to),
+        ],
+        {
+          parameters: [count, part.rows, features, matrix.stride, part.first, out, bias ? 1 : 0],
+          groups: decode
+            ? folded(Math.ceil(part.rows / DECODE_COLUMNS))
+            : [Math.ceil(part.rows / TILE), Math.ceil(count / TILE)],
+          constants: decode ? { ROWS: count } : {},
+        },
+      );
+    }
+  }
+}
+
+/** Row r · count + j of the result is weight[experts[r, j]] · x + bias[experts[r, j]]. */
+export function expertLinear(
+  gpu: Gpu,
+  { x, choice, weight, bias }: {
+    readonly x: Tensor;
+    readonly choice: ExpertChoice;
+    readonly weight: Tensor;
+    readonly bias: Tensor | undefined;
+  },
+): GpuTensor {
+  const { rows, features } = sides(x, "run expertLinear");
+  const { matrix, dtype, columns } = weightOf(weight, "run expertLinear");
+  const [experts, out] = weight.shape as [number, number];
+  const pairs = choice.experts.shape[0]! * choice.count;
+  if (
+    features !== columns || weight.shape.length !== 3 || (rows !== pairs && rows * choice.count !== pairs)
+  ) {
+    throw new RangeError(
+      `Cannot run expertLinear: x is [${x.shape}], the weight [${weight.shape}], with ${pairs} choices`,
+    );
+  }
+  const table = bias && mine(bias, "run expertLinear");
+  if (table && (table.dtype !== "f32" || table.shape[0] !== experts || table.shape[1] !== out)) {
+    throw new RangeError(
+      `Cannot run expertLinear: the bias is ${table.dtype} [${table.shape}], not f32 [${experts}, ${out}]`,
+    );
+  }
+  const biasRegion = table?.region ?? table?.matrix?.parts[0]?.numbers;
+  const biasStride = table?.region ? out : 4 * (table?.matrix?.stride ?? 0);
+  const result = gpu.make([pairs, out]);
+  const kernel = kernels.expertLinear[features % 4 === 0 ? "vec4" : "scalar"][dtype];
+  for (const part of matrix.parts) {
+    for (let first = 0; first < pairs; first += MAX_GROUPS) {
+      gpu.recorder.dispatch(
+        kernel,
+        [
+          mine(x, "run expertLinear").region!,
+          part.numbers,
+          part.scales ?? gpu.dummy,
+          biasRegion ?? gpu.dummy,
+          mine(choice.experts, "run expertLinear").region!,
+          result.region!,
+        ],
+        {
+          parameters: [
+            pairs,
+            out,
+            features,
+            matrix.stride,
+            rows === pairs ? 1 : choice.count,
+            biasRegion ? 1 : 0,
+            biasStride,
+            part.first,
+            part.first + part.rows,
+            first,
+          ],
+          groups: [Math.ceil(out / DECODE_COLUMNS), Math.min(pairs - first, MAX_GROUPS)],
+        },
+      );
+    }
+  }
+  return result;
+}
+
+/** [ids, hidden] = rows of table [vocabulary, hidden] */
+export function embed(gpu: Gpu, table: Tensor, ids: Uint32Array): GpuTensor {
+  const { matrix, dtype, columns, out } = weightOf(table, "embed");
+  for (const id of ids) {
+    if (id >= out) throw new RangeError(`Cannot embed id ${id}: the table has ${out} rows`);
+  }
+  const result = gpu.make([ids.length, columns]);
+  if (ids.length === 0) return result;
+  for (const { from, to } of stretches(ids.length, [columns], gpu.memory.limits)) {
+    const list = gpu.tables.put(ids.subarray(from, to));
+    for (const part of matrix.parts) {
+      gpu.recorder.dispatch(
+        kernels.embed[dtype],
+        [list, part.numbers, part.scales ?? gpu.dummy, rowsOf(result.region!, columns, from, to)],
+        {
+          parameters: [to - from, columns, matrix.stride, part.first, part.rows],
+          groups: folded(Math.ceil((to - from) * Math.ceil(columns / 4) / 64)),
+        },
+      );
+    }
+  }
+  return result;
+}
+
+function weightOf(
+  weight: Tensor,
+  action: string,
+): { matrix: Matrix; dtype: WeightDType; columns: number; out: number } {
+  const { matrix, dtype, shape } = mine(weight, action);
+  if (!matrix || dtype === "u32" || shape.length < 2) {
+    throw new TypeError(`Cannot ${action}: [${shape}] is not an uploaded matrix`);
+  }
+  return { matrix, dtype, columns: shape.at(-1)!, out: shape[0]! };
+}
+
+function vector(x: Tensor | undefined, length: number): Region | undefined {
+  if (!x) return undefined;
+  const { region, shape } = mine(x, "run linear");
+  if (!region || shape.length !== 1 || shape[0] !== length) {
+    throw new RangeError(`Cannot run linear: the bias is [${shape}], not [${length}]`);
+  }
+  return region;
+}

@@ -1,0 +1,218 @@
+/**
+ * Records dispatches and copies into one command buffer a submission. Pipelines are compiled once, bind groups are kept
+ * as long as their buffers live, parameters go into one uniform arena.
+ *
+ * @module
+ */
+import type { Kernel } from "./kernels.ts";
+import { Arena, formatBytes, type Memory, type Region } from "./memory.ts";
+
+const COMPUTE = 4; // GPUShaderStage.COMPUTE
+/** Bytes bound as parameters; no kernel has more. */
+const PARAMETER_BYTES = 256;
+/** Bind groups are cheap to make again, so that the cache may be emptied when it is this full. */
+const BIND_GROUPS = 8192;
+/** Workgroups in one dimension of a dispatch that every WebGPU allows. */
+const MAX_GROUPS = 65535;
+
+/** Values of a kernel's `override` constants. */
+export type Constants = Readonly<Record<string, number>>;
+/** Workgroups in x, y and z. */
+export type Groups = readonly [number, number?, number?];
+
+interface Pipeline {
+  readonly id: number;
+  readonly name: string;
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+}
+
+/** What a profile wants to know of a dispatch. */
+export interface Timing {
+  /** Opens a pass of its own for the dispatch and says where its timestamps go. */
+  begin(name: string): GPUComputePassTimestampWrites | undefined;
+  /** Copies timestamps at the end of a submission. */
+  resolve(encoder: GPUCommandEncoder): void;
+}
+
+const bits = new DataView(new ArrayBuffer(4));
+
+/** The bit pattern of a float, for parameters. */
+export function floatBits(x: number): number {
+  bits.setFloat32(0, x);
+  return bits.getUint32(0);
+}
+
+/** Folds `count` workgroups into two dimensions, see shaders/lib/flat.wgsl. */
+export function folded(count: number): Groups {
+  if (count <= MAX_GROUPS) return [count];
+  const rows = Math.ceil(count / MAX_GROUPS);
+  return [Math.ceil(count / rows), rows];
+}
+
+/** Command buffers of one GPU device. */
+export class Recorder {
+  readonly #device: GPUDevice;
+  readonly #modules = new Map<string, GPUShaderModule>();
+  readonly #layouts = new Map<string, { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>();
+  readonly #pipelines = new Map<string, Pipeline>();
+  readonly #bindGroups = new Map<string, GPUBindGroup>();
+  readonly #parameters: Arena;
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+  /** Set while profiling. */
+  timing: Timing | undefined;
+
+  constructor(device: GPUDevice, readonly memory: Memory) {
+    this.#device = device;
+    this.#parameters = new Arena(device, memory, "uniform", 2 ** 16);
+  }
+
+  /** Number of pipelines compiled so far. */
+  get pipelines(): number {
+    return this.#pipelines.size;
+  }
+
+  /** Whether something waits for submission. */
+  get pending(): boolean {
+    return this.#encoder !== undefined;
+  }
+
+  /** `buffers` in the order of the kernel's bindings, `parameters` in that of its struct (floats by `floatBits`). */
+  dispatch(
+    kernel: Kernel,
+    buffers: readonly Region[],
+    { parameters, groups, constants = {} }: {
+      readonly parameters: readonly number[];
+      readonly groups: Groups;
+      readonly constants?: Constants;
+    },
+  ): void {
+    const [x, y = 1, z = 1] = groups;
+    if (x === 0 || y === 0 || z === 0) return;
+    const compiled = this.#pipeline(kernel, constants);
+    const words = Uint32Array.from(parameters, (word) => word >>> 0);
+    const place = this.#parameters.put(words, PARAMETER_BYTES);
+    const group = this.#bindGroup(compiled, place, buffers);
+    this.#encoder ??= this.#device.createCommandEncoder();
+    const timestampWrites = this.timing?.begin(kernel.name);
+    if (timestampWrites) this.#endPass();
+    this.#pass ??= this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
+    this.#pass.setPipeline(compiled.pipeline);
+    this.#pass.setBindGroup(0, group, [place.offset]);
+    this.#pass.dispatchWorkgroups(x, y, z);
+    if (timestampWrites) this.#endPass();
+  }
+
+  /** Copies `bytes` (a multiple of 4) between buffers. */
+  copy(from: Region, to: Region, bytes: number): void {
+    if (bytes === 0) return;
+    this.#encoder ??= this.#device.createCommandEncoder();
+    this.#endPass();
+    this.#encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes);
+  }
+
+  /** Submits what is recorded; `arenas` hold data that it uses. */
+  submit(arenas: readonly Arena[]): void {
+    const encoder = this.#encoder;
+    if (encoder) {
+      this.#endPass();
+      this.timing?.resolve(encoder);
+      this.#parameters.write();
+      for (const arena of arenas) arena.write();
+      this.#device.queue.submit([encoder.finish()]);
+      this.#encoder = undefined;
+      this.#parameters.reset();
+    }
+    this.memory.submitted();
+  }
+
+  /** Drops bind groups that name a destroyed buffer. */
+  forget(id: number): void {
+    for (const key of this.#bindGroups.keys()) if (key.includes(` ${id}:`)) this.#bindGroups.delete(key);
+  }
+
+  close(): void {
+    this.#endPass();
+    this.#encoder = undefined;
+    this.#bindGroups.clear();
+    this.#parameters.close();
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+  }
+
+  #pipeline(kernel: Kernel, constants: Constants): Pipeline {
+    let key = kernel.name;
+    for (const name in constants) key += ` ${name}=${constants[name]}`;
+    let found = this.#pipelines.get(key);
+    if (found) return found;
+    let module = this.#modules.get(kernel.name);
+    if (!module) {
+      module = this.#device.createShaderModule({ code: kernel.code, label: kernel.name });
+      this.#modules.set(kernel.name, module);
+    }
+    const layout = this.#layout(kernel);
+    const pipeline = this.#device.createComputePipeline({
+      label: key,
+      layout: layout.pipeline,
+      compute: { module, entryPoint: "main", constants },
+    });
+    found = { id: this.#pipelines.size, name: kernel.name, pipeline, layout: layout.group };
+    this.#pipelines.set(key, found);
+    return found;
+  }
+
+  /** Kernels whose bindings are used alike share a layout. */
+  #layout({ access }: Kernel): { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout } {
+    const key = access.join();
+    let found = this.#layouts.get(key);
+    if (!found) {
+      const group = this.#device.createBindGroupLayout({
+        entries: [
+          { binding: 0, visibility: COMPUTE, buffer: { type: "uniform", hasDynamicOffset: true } },
+          ...access.map((use, i): GPUBindGroupLayoutEntry => ({
+            binding: i + 1,
+            visibility: COMPUTE,
+            buffer: { type: use === "read" ? "read-only-storage" : "storage" },
+          })),
+        ],
+      });
+      found = { group, pipeline: this.#device.createPipelineLayout({ bindGroupLayouts: [group] }) };
+      this.#layouts.set(key, found);
+    }
+    return found;
+  }
+
+  #bindGroup({ layout, name, id }: Pipeline, place: Region, buffers: readonly Region[]): GPUBindGroup {
+    const { bindingBytes } = this.memory.limits;
+    let key = `${id} ${place.id}:`;
+    for (const { id, offset, size } of buffers) {
+      if (size > bindingBytes) {
+        throw new RangeError(
+          `Cannot run ${name}: a tensor of ${formatBytes(size)} is over the GPU's binding limit of ${
+            formatBytes(bindingBytes)
+          }: pass fewer tokens at once`,
+        );
+      }
+      key += ` ${id}:${offset}+${size}`;
+    }
+    let group = this.#bindGroups.get(key);
+    if (!group) {
+      if (this.#bindGroups.size >= BIND_GROUPS) this.#bindGroups.clear();
+      const uniform = { buffer: place.buffer, offset: 0, size: PARAMETER_BYTES };
+      group = this.#device.createBindGroup({
+        label: name,
+        layout,
+        entries: [uniform, ...buffers].map(({ buffer, offset, size }, binding) => ({
+          binding,
+          resource: { buffer, offset, size },
+        })),
+      });
+      this.#bindGroups.set(key, group);
+    }
+    return group;
+  }
+}
