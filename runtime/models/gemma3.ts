@@ -18,30 +18,54 @@ import { llamaFrame } from "./llama_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { sizesFromConfig } from "./sizes.ts";
+import { checkedSizes } from "./sizes.ts";
 
-/** Gemma 3 1B and 270M, and larger ones saved without their eyes. */
+/** Gemma 3 4B, 12B and 27B: the part that reads and writes; the eyes are not loaded. */
+export function gemma3Multimodal(device: Device, weights: Weights, config: Config): Decoder {
+  weights.ignore("vision_tower", "multi_modal_projector");
+  return gemma3(device, weights.at("language_model"), config.object("text_config"));
+}
+
+/** Gemma 3 1B and 270M. */
 export function gemma3(device: Device, weights: Weights, config: Config): Decoder {
-  const sizes = sizesFromConfig(config);
-  const { hiddenSize, heads, kvHeads, headDim } = sizes;
+  // multimodal configs leave out what is the default
+  const hiddenSize = config.int("hidden_size", 2304);
+  const heads = config.int("num_attention_heads", 8);
+  const kvHeads = config.int("num_key_value_heads", 4);
+  const headDim = config.int("head_dim", 256);
+  const sizes = checkedSizes({
+    hiddenSize,
+    layers: config.int("num_hidden_layers", 26),
+    heads,
+    kvHeads,
+    headDim,
+    vocabulary: config.int("vocab_size", 262_208),
+  });
   const eps = config.float("rms_norm_eps", 1e-6);
   const plus = 1; // norms are stored less one
   const bias = config.flag("attention_bias", false);
   const mlp = {
-    ...sizes,
+    hiddenSize,
+    intermediate: config.int("intermediate_size", 9216),
     activation: activationFromConfig(config, "hidden_activation", "gelu_pytorch_tanh"),
   };
   config.only("use_bidirectional_attention", false);
   const every = config.int("sliding_window_pattern", 6);
   const windows = windowsFromConfig(config, sizes.layers, (i) => (i + 1) % every !== 0);
-  const globalRope = ropeFromConfig(config, { ...sizes, layerType: "full_attention" });
+  const newer = config.has("rope_parameters"); // which has an entry for each kind of layer
+  const theta = (key: string, fallback: number) => newer ? {} : { theta: config.float(key, fallback) };
+  const globalRope = ropeFromConfig(config, {
+    ...sizes,
+    layerType: "full_attention",
+    ...theta("rope_theta", 1e6),
+  });
   const localRope = ropeFromConfig(config, {
     ...sizes,
     layerType: "sliding_attention",
-    scaled: config.has("rope_parameters"), // rope_scaling is for the others
-    ...(config.has("rope_local_base_freq") ? { theta: config.float("rope_local_base_freq") } : {}),
+    ...theta("rope_local_base_freq", 1e4),
+    scaled: newer, // rope_scaling is for the others
   });
-  const scale = config.float("query_pre_attn_scalar") ** -0.5;
+  const scale = config.float("query_pre_attn_scalar", 256) ** -0.5;
   const softcap = config.has("attn_logit_softcapping")
     ? { softcap: config.float("attn_logit_softcapping") }
     : {};
@@ -78,6 +102,7 @@ export function gemma3(device: Device, weights: Weights, config: Config): Decode
     layer,
     norm: weights.rmsNorm("model.norm", hiddenSize, eps, { plus }),
     rope: globalRope,
+    contextLength: config.int("max_position_embeddings", 131_072),
     attention: `${windows.filter(Boolean).length} of ${sizes.layers} layers with a window`,
     tied: true,
     afterEmbedding: (x) => device.scale(x, Math.sqrt(hiddenSize)),

@@ -27,6 +27,7 @@ export function llama(device: Device, weights: Weights, config: Config): Decoder
     activation: activationFromConfig(config, "hidden_act", "silu"),
     bias: config.flag("mlp_bias", false),
   };
+  config.only("rope_interleaved", false);
   const rope = ropeFromConfig(config, sizes);
   const spec = { heads, kvHeads, mask: causal() };
 

@@ -17,6 +17,8 @@ export interface LlamaParts {
   /** `model.norm` */
   readonly norm: Apply;
   readonly rope: Rope;
+  /** Trained tokens; default `max_position_embeddings`. */
+  readonly contextLength?: number;
   /** More words about attention: "window 4096". */
   readonly attention?: string | undefined;
   /** Whether output and embedding are one where the config does not say; default false. */
@@ -39,7 +41,7 @@ export function llamaFrame(device: Device, weights: Weights, config: Config, par
 
   return decoder(device, {
     facts: factsOf(sizes, {
-      contextLength: config.int("max_position_embeddings"),
+      contextLength: parts.contextLength ?? config.int("max_position_embeddings"),
       rereadBeyond: rope.rereadBeyond,
       attention: `RoPE (${rope.type})${attention ? `, ${attention}` : ""}`,
     }),

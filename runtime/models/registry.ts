@@ -12,7 +12,7 @@ import { colt5 } from "./colt5.ts";
 import { falcon } from "./falcon.ts";
 import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
-import { gemma3 } from "./gemma3.ts";
+import { gemma3, gemma3Multimodal } from "./gemma3.ts";
 import { gpt2 } from "./gpt2.ts";
 import { gptBigcode } from "./gpt_bigcode.ts";
 import { gptNeo } from "./gpt_neo.ts";
@@ -54,6 +54,7 @@ const MODELS = {
   falcon,
   gemma,
   gemma2,
+  gemma3: gemma3Multimodal,
   gemma3_text: gemma3,
   gpt2,
   gpt_bigcode: gptBigcode,
