@@ -5,6 +5,7 @@
  */
 import type { Device } from "./device.ts";
 import { openWasmDevice } from "./wasm/device.ts";
+import { openWebGpuDevice } from "./webgpu/device.ts";
 
 /** Which device; "auto" takes a real GPU where there is one, else WASM. */
 export type DeviceChoice = "auto" | "wasm" | "webgpu";
@@ -16,6 +17,8 @@ export interface DeviceOptions {
   readonly threads?: number | undefined;
   /** Bytes that weights and caches are going to need: more than 4 GiB takes the build with 64-bit addresses. */
   readonly memoryBytes?: number | undefined;
+  /** Told in words what was chosen, and why. */
+  readonly onChoice?: ((words: string) => void) | undefined;
 }
 
 /** What a 32-bit memory holds besides weights and caches: activations, tables, stacks. */
@@ -23,15 +26,28 @@ const SPARE_BYTES = 300e6;
 
 /** Opens the device that is asked for; "auto" takes a real GPU where there is one, else WASM. */
 export async function openDevice(
-  { device = "auto", threads, memoryBytes = 0 }: DeviceOptions = {},
+  { device = "auto", threads, memoryBytes = 0, onChoice }: DeviceOptions = {},
 ): Promise<Device> {
   const bits = memoryBytes + SPARE_BYTES > 2 ** 32 ? 64 : 32;
   switch (device) {
     case "auto":
+      try {
+        // An adapter that computes on the CPU is slower than WASM.
+        const gpu = await openWebGpuDevice({ software: false });
+        onChoice?.(`webgpu: ${gpu.label}`);
+        return gpu;
+      } catch (error) {
+        onChoice?.(`wasm: ${error instanceof Error ? error.message : error}`);
+        return await openWasmDevice({ threads, bits });
+      }
     case "wasm":
+      onChoice?.("wasm, as asked for");
       return await openWasmDevice({ threads, bits });
-    case "webgpu":
-      throw new Error('Cannot open the device "webgpu": it is not supported yet: use "wasm"');
+    case "webgpu": {
+      const gpu = await openWebGpuDevice();
+      onChoice?.(`webgpu, as asked for: ${gpu.label}`);
+      return gpu;
+    }
     default:
       throw new RangeError(
         `Cannot open the device "${device satisfies never}": it is not one of auto, wasm, webgpu`,
