@@ -44,7 +44,7 @@ for (const name of decoders) {
   });
 }
 
-for (const { name: deviceName, missing, open } of testDevices.filter(({ name }) => name === "wasm")) {
+for (const { name: deviceName, missing, open } of testDevices) {
   for (const name of decoders) {
     Deno.test({
       name: `${name} on ${deviceName}: logits and cached greedy decode are transformers'`,
