@@ -147,7 +147,11 @@ function cached(
 function packed(
   name: string,
   lengths: readonly number[],
-  { heads = SMALL, ...extras }: Partial<Extras> & { readonly heads?: Heads } = {},
+  { heads = SMALL, queries = lengths, ...extras }: Partial<Extras> & {
+    readonly heads?: Heads;
+    /** Tokens that ask, where they are others than those that are asked. */
+    readonly queries?: readonly number[];
+  } = {},
 ): DeviceCase {
   const { kvHeads, headDim } = heads, count = extras.summaries?.count ?? 0;
   return {
@@ -156,12 +160,13 @@ function packed(
     seed: 950,
     prepare(random) {
       // Summaries stand before the tokens of their sequence, among the keys only.
-      const tokens = lengths.reduce((a, b) => a + b, 0), keyRows = tokens + count * lengths.length;
+      const sum = (list: readonly number[]) => list.reduce((a, b) => a + b, 0);
+      const tokens = sum(queries), keyRows = sum(lengths) + count * lengths.length;
       const q = random.normals(tokens * heads.heads * headDim, 1.5);
       const k = random.normals(keyRows * kvHeads * headDim), v = random.normals(keyRows * kvHeads * headDim);
       const seed = random.int(1e6);
       let row = 0, keyRow = 0;
-      const at = lengths.map((length): Segment => ({ from: row, to: row += length, start: count }));
+      const at = queries.map((length): Segment => ({ from: row, to: row += length, start: count }));
       const keysAt = lengths.map((length): Segment => ({
         from: keyRow,
         to: keyRow += count + length,
@@ -177,8 +182,8 @@ function packed(
             compute(device, () => {
               const keys = device.constant([keyRows, kvHeads * headDim], k);
               const values = device.constant([keyRows, kvHeads * headDim], v);
-              const queries = device.constant([tokens, heads.heads * headDim], q);
-              return device.attention(queries, at, { keys, values, at: keysAt }, spec);
+              const asking = device.constant([tokens, heads.heads * headDim], q);
+              return device.attention(asking, at, { keys, values, at: keysAt }, spec);
             })),
         bound: boundOf(v, ATTENTION_F32),
       };
@@ -344,6 +349,12 @@ export const attentionCaseList: readonly DeviceCase[] = [
   cached("q8 cache", [[100], [1], [30]], { dtype: "q8", heads: { heads: 4, kvHeads: 2, headDim: 64 } }),
   ...[1, 2, 63, 64, 65, 130].map((n) => packed(`encoder of ${n} tokens`, [n])),
   packed("encoder, four sequences", [1, 64, 65, 30]),
+  ...[1, 2, 4, 5, 70].map((n) => packed(`${n} queries over the rows of an encoder`, [128], { queries: [n] })),
+  ...[1, 2, 3, 4, 5].map((n) => {
+    const heads = { heads: 4, kvHeads: 4, headDim: 16 };
+    return packed(`${n} queries with heads of their own`, [128], { queries: [n], heads });
+  }),
+  packed("few queries over the rows of three encoders", [100, 1, 70], { queries: [2, 1, 3] }),
   packed("encoder, causal rows without a cache", [70, 3], { mask: { causal: true } }),
   packed("encoder, T5 buckets both ways", [150, 20], { scale: 1, buckets: BUCKETS }),
   packed("encoder, ALiBi both ways", [100], { slopes: true }),
@@ -365,7 +376,27 @@ export const attentionCaseList: readonly DeviceCase[] = [
   packed("encoder, BigBird lists a block twice", [104], {
     mask: { causal: false, blocks: bigBird(104, 8, () => [0, 0]) },
   }),
-  packed("encoder, Longformer: single global tokens", [150], {
+  packed("encoder, Longformer: a window and single global tokens", [150], {
+    mask: {
+      causal: false,
+      window: window(8, 8),
+      blocks: { size: 1, local: 0, global: [0, 40, 149], random: [] },
+    },
+  }),
+  packed("encoder, global tokens near the start only", [150], {
+    mask: { causal: false, window: window(8, 8), blocks: { size: 1, local: 0, global: [0, 7], random: [] } },
+  }),
+  packed("encoder, a window and BigBird's blocks together", [150], {
+    mask: {
+      causal: false,
+      window: window(3, 20),
+      blocks: bigBird(150, 8, (head, block) => [(head + block) % 19]),
+    },
+  }),
+  cached("window, blocks and first keys together, causal", [[100], [1], [30]], {
+    mask: { causal: true, window: window(5), keepFirst: 3, blocks: bigBird(131, 8, (h, b) => [(h + b) % 5]) },
+  }),
+  packed("encoder, blocks of one token", [150], {
     mask: { causal: false, blocks: { size: 1, local: 8, global: [0, 40, 149], random: [] } },
   }),
   ...[[1, 20], [4, 71], [9, 150]].map(([count, tokens]) => {
