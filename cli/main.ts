@@ -6,7 +6,7 @@
  * @module
  */
 import { columns, type Command, EXIT, helpText, parseOptions, suggest, UsageError } from "./command.ts";
-import { BrokenPipeError, writeError, writeOut } from "./terminal.ts";
+import { BrokenPipeError, quietDrivers, writeError, writeOut } from "./terminal.ts";
 
 interface Entry {
   readonly summary: string;
@@ -62,6 +62,7 @@ async function dispatch(args: readonly string[]): Promise<number> {
     writeOut(helpText(command));
     return EXIT.ok;
   }
+  quietDrivers();
   const { values, words } = parseOptions(command, rest);
   if (command.words === "" && words.length > 0) {
     throw new UsageError(

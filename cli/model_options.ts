@@ -147,6 +147,7 @@ export function describeModel({ info }: LanguageModel): string {
 export function describeDone(done: Done): string {
   const { promptTokens, reusedTokens, tokens, prefillSeconds, decodeSeconds, seed, reason } = done;
   const read = promptTokens - reusedTokens;
+  if (reason === "cancelled" && tokens === 0) return `cancelled while reading ${formatCount(read)} tokens`;
   const why = { stop: "", length: " · stopped at the length limit", cancelled: " · cancelled" }[reason];
   return `read ${formatCount(read)} tokens${
     reusedTokens ? ` (and ${formatCount(reusedTokens)} known)` : ""

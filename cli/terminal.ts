@@ -58,3 +58,12 @@ export function onInterrupt(onFirst: () => void): Disposable {
   Deno.addSignalListener("SIGINT", listener);
   return { [Symbol.dispose]: () => Deno.removeSignalListener("SIGINT", listener) };
 }
+
+/**
+ * Keeps GPU drivers from writing to stderr: on Linux they look for a Wayland display, and without the variable that
+ * says where to look (in containers, over ssh) libwayland complains. The usual place is as good.
+ */
+export function quietDrivers(): void {
+  if (Deno.build.os !== "linux" || Deno.env.has("XDG_RUNTIME_DIR")) return;
+  Deno.env.set("XDG_RUNTIME_DIR", `/run/user/${Deno.uid() ?? 0}`);
+}
