@@ -24,6 +24,10 @@ async function check(name: string, device: Device): Promise<void> {
   assert.ok(share <= TOLERANCES.f32, `${name} on ${device.name} is off by ${share} of the largest number`);
 }
 
+Deno.test("roberta under its task's name gives transformers' hidden states in f64", () => {
+  return check("roberta", new ReferenceDevice(), ROBERTA);
+});
+
 for (const name of ENCODERS) {
   Deno.test(`${name} gives transformers' hidden states in f64`, () => check(name, new ReferenceDevice()));
   for (const { name: deviceName, missing, open } of testDevices) {

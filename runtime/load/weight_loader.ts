@@ -321,7 +321,7 @@ export class Loader {
 const SOURCES: Readonly<Record<string, SourceDType | undefined>> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
 /** Outer names of models in transformers (base_model_prefix). */
-const BASES = ["model.", "transformer.", "gpt_neox.", "bert.", "longformer.", "language_model."];
+const BASES = ["model.", "transformer.", "gpt_neox.", "bert.", "roberta.", "longformer.", "language_model."];
 
 const RENAMES: readonly ((name: string) => string | undefined)[] = BASES.flatMap((base) => [
   (name) => name.startsWith(base) ? name.slice(base.length) : undefined,
