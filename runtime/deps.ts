@@ -11,5 +11,6 @@ export { Environment, Interpreter, parse, tokenize } from "npm:@huggingface/jinj
 
 /** Progress bars on a terminal. */
 export async function loadProgressBars(): Promise<typeof import("npm:cli-progress@3.12.0")> {
+  // deno-lint-ignore no-import-prefix -- a module imported from a URL has no import map
   return (await import("npm:cli-progress@3.12.0")).default;
 }

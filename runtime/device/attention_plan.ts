@@ -1,4 +1,4 @@
-import { type AttentionMask } from "./attention_spec.ts";
+import type { AttentionMask } from "./attention_spec.ts";
 
 /** One key tile that a query tile must visit; a partial tile needs `visible` per element. */
 export interface KeyTile {
