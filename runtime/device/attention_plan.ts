@@ -7,12 +7,21 @@ export interface KeyTile {
 }
 
 /** Lists the key tiles that queries [q0, q1) must visit, in order. */
-export function planKeyTiles(mask: AttentionMask, head: number, q0: number, q1: number, keys: number, size: number): KeyTile[] {
+export function planKeyTiles(
+  mask: AttentionMask,
+  head: number,
+  q0: number,
+  q1: number,
+  keys: number,
+  size: number,
+): KeyTile[] {
   const { causal, prefix = 0, window, keepFirst = 0, blocks } = mask;
   const tiles = new Set<number>();
   const add = (from: number, to: number) => {
     const last = causal ? Math.max(q1 - 1, q0 < prefix ? prefix - 1 : -1) : keys - 1;
-    for (let t = Math.floor(Math.max(from, 0) / size); t * size <= Math.min(to, last, keys - 1); t++) tiles.add(t);
+    for (let t = Math.floor(Math.max(from, 0) / size); t * size <= Math.min(to, last, keys - 1); t++) {
+      tiles.add(t);
+    }
   };
   if (!window && !blocks) add(0, keys - 1);
   if (keepFirst > 0) add(0, keepFirst - 1);
