@@ -2,12 +2,14 @@
  * Prefill, decode, stop rules: ids in, ids out. Knows no text.
  *
  * The prompt is read in chunks; what the sequence already holds of it is not read again. Then each step samples one id
- * and reads it.
+ * and reads it, together with ids that a drafter guesses will follow: as many of them as the sampler would have chosen
+ * itself are kept, so that guesses change how fast a text comes and not which.
  *
  * @module
  */
 import type { CacheDType, Device } from "./device/device.ts";
 import type { ModelFacts } from "./models/model.ts";
+import type { Drafter } from "./prompt_lookup.ts";
 import type { Sampler } from "./sampler.ts";
 import { cacheBytesPerToken, type Sequence } from "./sequence.ts";
 
@@ -26,6 +28,8 @@ export interface GenerateIdsOptions {
   readonly maxTokens: number;
   /** Ids that end the text; they are not given. */
   readonly stopIds: ReadonlySet<number>;
+  /** Guesses ids ahead; none without it. */
+  readonly drafter?: Drafter | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onTokens?: ((done: number, total: number) => void) | undefined;
 }
@@ -40,6 +44,9 @@ export interface GenerateResult {
   readonly reusedTokens: number;
   /** Tokens generated. */
   readonly tokens: number;
+  /** Ids that were guessed ahead, and those of them that were right: so many passes less. */
+  readonly draftedTokens: number;
+  readonly acceptedTokens: number;
   /** Reading the prompt. */
   readonly prefillSeconds: number;
   /** Everything after, without the time in which the reader of the pieces does something else. */
@@ -54,14 +61,15 @@ export interface GenerateResult {
 export async function* generateIds(
   sequence: Sequence,
   prompt: Uint32Array,
-  { sampler, maxTokens, stopIds, signal, onTokens }: GenerateIdsOptions,
+  { sampler, maxTokens, stopIds, drafter, signal, onTokens }: GenerateIdsOptions,
 ): AsyncGenerator<number, GenerateResult, boolean | undefined> {
   // The last token is read again in any case: its logits are not kept.
   const reusedTokens = Math.min(sequence.keepPrefix(prompt), prompt.length - 1);
   sequence.truncate(reusedTokens);
-  let tokens = 0, last = 0, prefillSeconds = 0, decodeSeconds = 0;
+  let tokens = 0, draftedTokens = 0, acceptedTokens = 0, prefillSeconds = 0, decodeSeconds = 0;
   const result = (reason: StopReason): GenerateResult => {
-    return { reason, promptTokens: prompt.length, reusedTokens, tokens, prefillSeconds, decodeSeconds };
+    const counts = { promptTokens: prompt.length, reusedTokens, tokens, draftedTokens, acceptedTokens };
+    return { reason, ...counts, prefillSeconds, decodeSeconds };
   };
 
   if (signal?.aborted) return result("cancelled");
@@ -75,19 +83,47 @@ export async function* generateIds(
   } finally {
     prefillSeconds = (performance.now() - started) / 1000;
   }
+  const text = drafter && [...prompt];
+  let guesses: readonly number[] = [];
   while (tokens < maxTokens) {
     if (signal?.aborted) return result("cancelled");
     started = performance.now();
-    // The id that comes last is not read: nothing follows it.
-    if (tokens > 0) logits = await sequence.read(Uint32Array.of(last));
-    last = sampler.next(logits);
+    const { facts } = sequence.decoder;
+    // Row i of the logits follows guess i − 1. The first that differs from its guess is the last that counts.
+    const chosen: number[] = [];
+    do {
+      const row = logits.subarray(chosen.length * facts.vocabulary, (chosen.length + 1) * facts.vocabulary);
+      chosen.push(sampler.next(row));
+    } while (chosen.at(-1) === guesses[chosen.length - 1] && !stopIds.has(chosen.at(-1)!));
+    const right = Math.min(chosen.length - 1, guesses.length);
+    sequence.truncate(sequence.length - guesses.length + right);
+    draftedTokens += guesses.length;
+    acceptedTokens += right;
+    drafter?.learn(guesses.length, right);
     decodeSeconds += (performance.now() - started) / 1000;
-    if (stopIds.has(last)) return result("stop");
-    tokens++;
-    if (yield last) return result("stop");
+    for (const id of chosen) {
+      if (stopIds.has(id)) return result("stop");
+      tokens++;
+      text?.push(id);
+      if (yield id) return result("stop");
+      if (signal?.aborted) return result("cancelled");
+    }
+    // The id that comes last is not read: nothing follows it.
+    if (tokens >= maxTokens) break;
+    started = performance.now();
+    const most = Math.min(maxGuesses, maxTokens - tokens - 1, sequence.steadyTokens - 1);
+    guesses = drafter && text && most > 0 ? await drafter.propose(text, most) : [];
+    const ids = Uint32Array.of(chosen.at(-1)!, ...guesses);
+    logits = guesses.length === 0
+      ? await sequence.read(ids)
+      : await sequence.pass(ids, Uint32Array.from(ids, (_, i) => i));
+    decodeSeconds += (performance.now() - started) / 1000;
   }
   return result("length");
 }
+
+/** With the id before them these are 8 rows, as many as devices compute nearly as fast as one. */
+const maxGuesses = 7;
 
 /** What limits a text's length, and how much of it is asked for. */
 export interface Room {

@@ -8,6 +8,7 @@ import { evaluateIds, type Evaluation } from "./evaluate.ts";
 import { fit, generateIds, type GenerateResult } from "./generate.ts";
 import type { Decoder, ModelFacts } from "./models/model.ts";
 import type { OnProgress } from "./progress.ts";
+import { PromptLookup } from "./prompt_lookup.ts";
 import { mergeSampling, Sampler, type SamplingOptions } from "./sampler.ts";
 import { prefillChunk, Sequence } from "./sequence.ts";
 import { asOneText, type ChatTemplate, type Message, type RenderOptions } from "./text/chat_template.ts";
@@ -50,6 +51,11 @@ export interface GenerateOptions extends SamplingOptions {
   readonly signal?: AbortSignal;
   /** "start" drops the oldest tokens of a prompt that is too long; without it that is a RangeError. */
   readonly truncate?: "start";
+  /**
+   * "lookup" guesses ids ahead from what stands in the prompt, and checks several in one pass: the same text, sooner
+   * where it quotes. Default false.
+   */
+  readonly speculate?: "lookup" | false;
   /** Told while the prompt is read. */
   readonly onProgress?: OnProgress;
 }
@@ -74,6 +80,18 @@ export interface Piece {
 export interface Done extends GenerateResult {
   /** Give it again for the same text. */
   readonly seed: number;
+}
+
+/** How a text is cut when its loss is measured. */
+export interface EvaluationOptions {
+  /** Tokens of a window. Default 1024. */
+  readonly window?: number;
+  /** Tokens from the beginning of one window to that of the next. Default: a window, so that none overlap. */
+  readonly stride?: number;
+  /** Ends it early: the signal's reason is thrown. */
+  readonly signal?: AbortSignal;
+  /** Told while the windows are read. */
+  readonly onProgress?: OnProgress;
 }
 
 /** Logits of every position. */
@@ -222,16 +240,15 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    */
   async evaluate(
     text: string | Uint32Array,
-    options: { readonly window?: number; readonly signal?: AbortSignal; readonly onProgress?: OnProgress } =
-      {},
+    options: EvaluationOptions = {},
   ): Promise<Evaluation> {
-    const { window = 1024, onProgress } = options;
+    const { window = 1024, stride, onProgress } = options;
     const ids = typeof text === "string" ? this.tokenizer.encode(text, { special: false }) : text;
     const first = this.tokenizer.bosId ?? this.tokenizer.eosId;
     return await this.#withSequence(
       options.signal,
       (sequence, signal) =>
-        evaluateIds(sequence, ids, { window, first, signal, onTokens: tokensTo(onProgress) }),
+        evaluateIds(sequence, ids, { window, stride, first, signal, onTokens: tokensTo(onProgress) }),
     );
   }
 
@@ -279,7 +296,10 @@ export class LanguageModel implements Disposable, AsyncDisposable {
       const stop = new StopStrings(options.stop ?? []);
       const text = this.tokenizer.stream(continues ? prompt : []);
       const onTokens = tokensTo(options.onProgress);
-      const steps = generateIds(this.#sequence, prompt, { sampler, maxTokens, stopIds, signal, onTokens });
+      const drafter = options.speculate === "lookup" ? new PromptLookup() : undefined;
+      const steps = generateIds(this.#sequence, prompt, {
+        ...{ sampler, maxTokens, stopIds, drafter, signal, onTokens },
+      });
       let pending: number[] = [];
       let step = await steps.next();
       while (!step.done) {

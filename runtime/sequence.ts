@@ -41,6 +41,13 @@ export class Sequence {
     return this.#ids.length;
   }
 
+  /** How many more tokens may be read in one pass and give what they give one by one. */
+  get steadyTokens(): number {
+    const { rereadBeyond = Infinity, changesBeyond = Infinity } = this.decoder.facts;
+    const until = this.length <= rereadBeyond ? Math.min(rereadBeyond, changesBeyond) : changesBeyond;
+    return Math.max(0, until - this.length);
+  }
+
   /** Settles when no pass runs. */
   get idle(): Promise<unknown> {
     return this.#running;

@@ -87,6 +87,7 @@ export function falcon(device: Device, weights: Weights, config: Config): Decode
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings", 2048),
       rereadBeyond: rope?.rereadBeyond,
+      changesBeyond: rope?.changesBeyond,
       attention: rope ? `RoPE (${rope.type})` : "ALiBi",
     }),
     embed: ({ ids }) => embed(ids),

@@ -66,6 +66,7 @@ export function gptNeox(device: Device, weights: Weights, config: Config): Decod
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
       rereadBeyond: rope.rereadBeyond,
+      changesBeyond: rope.changesBeyond,
       attention: `RoPE (${rope.type})`,
     }),
     embed: ({ ids }) => embed(ids),

@@ -43,6 +43,7 @@ export function llamaFrame(device: Device, weights: Weights, config: Config, par
     facts: factsOf(sizes, {
       contextLength: parts.contextLength ?? config.int("max_position_embeddings"),
       rereadBeyond: rope.rereadBeyond,
+      changesBeyond: rope.changesBeyond,
       attention: `RoPE (${rope.type})${attention ? `, ${attention}` : ""}`,
     }),
     embed: ({ ids }) => afterEmbedding(embed(ids)),

@@ -128,6 +128,11 @@ export interface ModelFacts {
    * (LongRoPE's short and long factors). Undefined in most models.
    */
   readonly rereadBeyond?: number | undefined;
+  /**
+   * In a sequence of more than this many tokens the frequencies change with each one (dynamic NTK): several in one pass
+   * are not what they are one by one. Undefined in most models.
+   */
+  readonly changesBeyond?: number | undefined;
   /** In words, for people: "grouped-query, RoPE (llama3)", "ALiBi", … */
   readonly attention: string;
 }

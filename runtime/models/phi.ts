@@ -57,6 +57,7 @@ export function phi(device: Device, weights: Weights, config: Config): Decoder {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
       rereadBeyond: rope.rereadBeyond,
+      changesBeyond: rope.changesBeyond,
       attention: `RoPE (${rope.type})`,
     }),
     embed: ({ ids }) => embed(ids),

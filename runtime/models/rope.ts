@@ -16,6 +16,8 @@ export interface Rope {
   readonly type: string;
   /** See `ModelFacts.rereadBeyond`. */
   readonly rereadBeyond: number | undefined;
+  /** See `ModelFacts.changesBeyond`. */
+  readonly changesBeyond: number | undefined;
   /** What queries and keys of one pass are turned by. The same objects as long as the frequencies stay. */
   at(batch: Batch): { readonly queries: RopeSpec; readonly keys: RopeSpec };
 }
@@ -124,6 +126,7 @@ export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
   return {
     type,
     rereadBeyond: scaling.rereadBeyond,
+    changesBeyond: scaling.growsFrom,
     at(batch) {
       const length = sequenceLength(batch);
       if (scaling.regime(length) !== regime) {

@@ -60,10 +60,11 @@ export function intUnder(config: Config, ...keys: readonly string[]): number {
 /** Facts of a model; `attention` continues "grouped-query, …". */
 export function factsOf(
   { hiddenSize, layers, heads, kvHeads, headDim, vocabulary }: Sizes,
-  { contextLength, contextIsHard = false, rereadBeyond, attention }: {
+  { contextLength, contextIsHard = false, rereadBeyond, changesBeyond, attention }: {
     readonly contextLength: number | undefined;
     readonly contextIsHard?: boolean;
     readonly rereadBeyond?: number | undefined;
+    readonly changesBeyond?: number | undefined;
     readonly attention: string;
   },
 ): ModelFacts {
@@ -78,6 +79,7 @@ export function factsOf(
     contextLength,
     contextIsHard,
     rereadBeyond,
+    changesBeyond,
     attention: `${sharing}, ${attention}`,
   };
 }

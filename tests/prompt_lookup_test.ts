@@ -1,0 +1,142 @@
+/** Guessing ahead changes how fast a text comes, and nothing else. */
+import assert from "node:assert/strict";
+import { openWasmDevice } from "../runtime/device/wasm/device.ts";
+import type { Device } from "../runtime/device/device.ts";
+import { generateIds } from "../runtime/generate.ts";
+import type { Piece } from "../runtime/language_model.ts";
+import { folderFiles } from "../runtime/load/folder.ts";
+import { loadModel } from "../runtime/load_model.ts";
+import { openModel } from "../runtime/open_model.ts";
+import { type Drafter, PromptLookup } from "../runtime/prompt_lookup.ts";
+import { Sampler } from "../runtime/sampler.ts";
+import { Sequence } from "../runtime/sequence.ts";
+import { FakeDecoder, fakeDevice } from "./fake_decoder.ts";
+import { fixturePath } from "./fixtures.ts";
+import { ReferenceDevice } from "./reference/device.ts";
+
+async function collect(pieces: AsyncIterable<Piece>) {
+  let text = "", done: Piece["done"];
+  const ids: number[] = [];
+  for await (const piece of pieces) {
+    text += piece.text;
+    ids.push(...piece.ids);
+    done = piece.done ?? done;
+  }
+  return { text, ids, done: done! };
+}
+
+Deno.test("PromptLookup proposes what followed the same ids", () => {
+  const lookup = new PromptLookup();
+  assert.deepEqual(lookup.propose([1, 2, 3, 4, 5, 6, 7, 1, 2], 4), [3, 4, 5, 6]);
+  assert.deepEqual(lookup.propose([1, 2, 3, 4, 5, 6, 7, 1, 2, 3], 2), [4, 5]);
+  assert.deepEqual(lookup.propose([1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 9], 4), []);
+  assert.deepEqual(new PromptLookup().propose([], 4), []);
+  assert.deepEqual(new PromptLookup().propose([1, 1, 1], 4), [1]);
+});
+
+Deno.test("PromptLookup prefers the place with the longest match, of equals the last", () => {
+  assert.deepEqual(new PromptLookup().propose([5, 1, 2, 30, 6, 1, 2, 40, 5, 1, 2], 1), [30]);
+  assert.deepEqual(new PromptLookup().propose([5, 1, 2, 30, 6, 1, 2, 40, 7, 1, 2], 1), [40]);
+});
+
+Deno.test("PromptLookup guesses more after right guesses, less after wrong ones", () => {
+  const text = [...Array(20).keys(), 0, 1];
+  const lookup = new PromptLookup();
+  assert.equal(lookup.propose(text, 7).length, 4);
+  lookup.learn(4, 4);
+  assert.equal(lookup.propose(text, 7).length, 6);
+  lookup.learn(6, 6);
+  assert.equal(lookup.propose(text, 7).length, 7);
+  lookup.learn(7, 0);
+  // Two equal ids are not enough any more.
+  assert.equal(lookup.propose(text, 7).length, 0);
+  assert.equal(lookup.propose([...text, 2], 7).length, 2);
+});
+
+/** Proposes what it is told to. */
+const scripted = (...guesses: number[][]): Drafter & { learned: [number, number][] } => ({
+  learned: [],
+  propose(_ids, most) {
+    return (guesses.shift() ?? []).slice(0, most);
+  },
+  learn(proposed, accepted) {
+    if (proposed > 0) this.learned.push([proposed, accepted]);
+  },
+});
+
+async function count(drafter: Drafter | undefined, options: { maxTokens: number; stopIds?: number[] }) {
+  const decoder = new FakeDecoder();
+  const sequence = new Sequence(fakeDevice(), decoder, "f32");
+  const steps = generateIds(sequence, Uint32Array.of(3), {
+    sampler: new Sampler({ temperature: 0 }),
+    maxTokens: options.maxTokens,
+    stopIds: new Set(options.stopIds),
+    drafter,
+  });
+  const ids: number[] = [];
+  let step = await steps.next();
+  for (; !step.done; step = await steps.next()) ids.push(step.value);
+  return { ids, result: step.value, passes: decoder.passes, sequence };
+}
+
+Deno.test("generateIds() checks guesses in one pass and drops those that are wrong", async () => {
+  const drafter = scripted([5, 6, 7], [9, 50, 51], [60]);
+  const { ids, result, passes, sequence } = await count(drafter, { maxTokens: 10 });
+  assert.deepEqual(ids, [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+  assert.deepEqual(passes, [[0, 1, 1], [1, 4, 4], [5, 4, 4], [7, 2, 2], [8, 1, 1], [9, 1, 1]]);
+  assert.deepEqual(drafter.learned, [[3, 3], [3, 1], [1, 0]]);
+  assert.equal(result.draftedTokens, 7);
+  assert.equal(result.acceptedTokens, 4);
+  assert.deepEqual(sequence.ids, [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+});
+
+Deno.test("generateIds() guesses no further than maxTokens, and ends at a stop id that was guessed", async () => {
+  const short = await count(scripted([5, 6, 7, 8, 9]), { maxTokens: 4 });
+  assert.deepEqual(short.ids, [4, 5, 6, 7]);
+  assert.deepEqual(short.passes, [[0, 1, 1], [1, 3, 3]]);
+  const stopped = await count(scripted([5, 6, 7, 8]), { maxTokens: 9, stopIds: [6] });
+  assert.deepEqual(stopped.ids, [4, 5]);
+  assert.equal(stopped.result.reason, "stop");
+  assert.deepEqual(stopped.sequence.ids, [3, 4, 5]);
+});
+
+const devices: Record<string, () => Device | Promise<Device>> = {
+  reference: () => new ReferenceDevice(),
+  wasm: () => openWasmDevice({ threads: 2 }),
+};
+for (const [device, open] of Object.entries(devices)) {
+  for (const name of ["llama", "mpt", "mistral", "gemma2"]) {
+    Deno.test(`speculate: "lookup" gives the same text: ${name} on ${device}`, async () => {
+      const files = await folderFiles(fixturePath(name));
+      await using model = await loadModel(files, await open(), { contextLength: 128 });
+      let drafted = 0;
+      const prompt = "The sea was calm. The sea was calm. The sea";
+      for (const sampling of [{ temperature: 0 }, { temperature: 0.3, seed: 5, repetitionPenalty: 1.1 }]) {
+        const options = { ...sampling, maxTokens: 40 };
+        const plain = await collect(model.generate(prompt, options));
+        const guessed = await collect(model.generate(prompt, { ...options, speculate: "lookup" }));
+        assert.deepEqual(guessed.ids, plain.ids);
+        assert.equal(guessed.text, plain.text);
+        assert.equal(guessed.done.reason, plain.done.reason);
+        assert.equal(plain.done.draftedTokens, 0);
+        drafted += guessed.done.draftedTokens;
+      }
+      assert(drafted > 0, "nothing was guessed");
+    });
+  }
+}
+
+Deno.test('speculate: "lookup" gives the storyteller\'s text in fewer passes', async () => {
+  await using model = await openModel(undefined, { device: "wasm" });
+  const verse = "The old lamp burned low in the hall. Nobody came to light it again. ";
+  for (const sampling of [{ temperature: 0 }, { temperature: 0.7, seed: 11 }]) {
+    const options = { ...sampling, maxTokens: 60 };
+    const prompt = verse.repeat(8);
+    const plain = await collect(model.generate(prompt, options));
+    const guessed = await collect(model.generate(prompt, { ...options, speculate: "lookup" }));
+    assert.deepEqual(guessed.ids, plain.ids);
+    const { acceptedTokens, draftedTokens } = guessed.done;
+    assert(acceptedTokens <= draftedTokens);
+    if (sampling.temperature === 0) assert(acceptedTokens >= 10, `${acceptedTokens} of ${draftedTokens}`);
+  }
+});
