@@ -27,6 +27,11 @@ class FakeCache implements KvCache {
     if (length > this.length) throw new Error(`truncate(${length}) of ${this.length}`);
     this.length = length;
   }
+  fork(): FakeCache {
+    const copy = new FakeCache();
+    copy.length = this.length;
+    return copy;
+  }
   free(): void {
     this.freed = true;
   }

@@ -35,6 +35,11 @@ export interface KvCache {
   readonly length: number;
   /** Forgets everything from position `length` on, e.g. speculative tokens that were refused. */
   truncate(length: number): void;
+  /**
+   * A second cache that holds the same tokens and goes its own way: beams of a search, prompts that begin alike. Full
+   * pages are shared until either changes them, so it costs a page of copying at most, when the first one appends.
+   */
+  fork(): KvCache;
   /** Gives the pages back. */
   free(): void;
 }

@@ -60,7 +60,12 @@ class ReferenceCache implements KvCache {
   values: number[] = [];
   freed = false;
 
-  constructor(readonly kvHeads: number, readonly headDim: number, readonly dtype: CacheDType) {}
+  constructor(
+    readonly kvHeads: number,
+    readonly headDim: number,
+    readonly dtype: CacheDType,
+    readonly onFork: (copy: ReferenceCache) => void,
+  ) {}
 
   get features(): number {
     return this.kvHeads * this.headDim;
@@ -76,6 +81,15 @@ class ReferenceCache implements KvCache {
       () => `Cannot truncate a cache of ${this.length} to ${length}`,
     );
     this.keys.length = this.values.length = length * this.features;
+  }
+
+  fork(): ReferenceCache {
+    mustBe(!this.freed, () => "Cannot fork a cache: it is freed");
+    const copy = new ReferenceCache(this.kvHeads, this.headDim, this.dtype, this.onFork);
+    copy.keys = this.keys.slice();
+    copy.values = this.values.slice();
+    this.onFork(copy);
+    return copy;
   }
 
   free(): void {
@@ -141,7 +155,7 @@ export class ReferenceDevice implements Device {
   }
 
   createKvCache(kvHeads: number, headDim: number, dtype: CacheDType): KvCache {
-    const cache = new ReferenceCache(kvHeads, headDim, dtype);
+    const cache = new ReferenceCache(kvHeads, headDim, dtype, (copy) => this.#caches.push(copy));
     this.#caches.push(cache);
     return cache;
   }

@@ -133,8 +133,11 @@ export class WasmDevice implements Device {
   }
 
   createKvCache(kvHeads: number, headDim: number, dtype: CacheDType): KvCache {
-    const retire = (address: number, bytes: number) => this.#retire(address, bytes);
-    return new WasmKvCache(this.#memory, { kvHeads, headDim, dtype, retire });
+    return new WasmKvCache({
+      memory: this.#memory,
+      retire: (address, bytes) => this.#retire(address, bytes),
+      copy: (from, to, bytes) => this.#record("copy", [from, bytes, to]),
+    }, { kvHeads, headDim, dtype });
   }
 
   async read(x: Tensor): Promise<Float32Array> {

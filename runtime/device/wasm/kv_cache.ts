@@ -2,6 +2,7 @@
  * A paged cache of keys and values: pages of 64 tokens of one layer, their addresses in a table in shared memory.
  *
  * Page: keys [kvHeads][16][headDim][4], then values [kvHeads][64][headDim]. Nothing is copied as a cache grows.
+ * Forks share pages; who appends to a page that others hold too copies it first.
  *
  * @module
  */
@@ -16,33 +17,44 @@ export function pageBytes(kvHeads: number, headDim: number, dtype: "f32" | "f16"
   return 2 * kvHeads * PAGE_TOKENS * headDim * (dtype === "f32" ? 4 : 2);
 }
 
+/** A page's place, and how many caches have it in their table. */
+interface Page {
+  readonly address: number;
+  holders: number;
+}
+
+/** What a cache needs of its device. */
+interface CacheDevice {
+  readonly memory: SharedMemory;
+  /** Frees a range once no recorded command can read it any more. */
+  readonly retire: (address: number, bytes: number) => void;
+  /** Records a copy. */
+  readonly copy: (from: number, to: number, bytes: number) => void;
+}
+
 export class WasmKvCache implements KvCache {
   readonly dtype: "f32" | "f16";
   readonly kvHeads: number;
   readonly headDim: number;
   length = 0;
-  readonly #memory: SharedMemory;
-  readonly #retire: (address: number, bytes: number) => void;
-  readonly #pages: number[] = [];
+  readonly #device: CacheDevice;
+  #pages: Page[] = [];
   #table = 0;
   #capacity = 0;
   #freed = false;
 
-  /** `retire` frees a range once no recorded command can read it any more. */
-  constructor(memory: SharedMemory, { kvHeads, headDim, dtype, retire }: {
+  constructor(device: CacheDevice, { kvHeads, headDim, dtype }: {
     kvHeads: number;
     headDim: number;
     dtype: CacheDType;
-    retire: (address: number, bytes: number) => void;
   }) {
     if (dtype === "q8") {
       throw new Error('Cannot make a cache: dtype "q8" is not supported on wasm: use f32 or f16');
     }
-    this.#memory = memory;
+    this.#device = device;
     this.kvHeads = kvHeads;
     this.headDim = headDim;
     this.dtype = dtype;
-    this.#retire = retire;
   }
 
   /** Address of the page table, f64 [pages]. */
@@ -54,20 +66,24 @@ export class WasmKvCache implements KvCache {
   extend(tokens: number): void {
     if (this.#freed) throw new Error("Cannot append to a cache: it was freed");
     const pages = Math.ceil((this.length + tokens) / PAGE_TOKENS);
-    if (pages > this.#capacity) {
-      const capacity = Math.max(16, pages, 2 * this.#capacity);
-      const table = this.#memory.allocate(capacity * 8);
-      this.#memory.f64(table, this.#pages.length).set(this.#pages);
-      if (this.#capacity > 0) this.#retire(this.#table, this.#capacity * 8);
-      this.#table = table;
-      this.#capacity = capacity;
-    }
+    if (tokens > 0 && this.length % PAGE_TOKENS > 0) this.#own(this.#pages.length - 1);
+    if (pages > this.#capacity) this.#newTable(Math.max(16, pages, 2 * this.#capacity));
     while (this.#pages.length < pages) {
-      const page = this.#memory.allocate(this.#pageBytes);
-      this.#memory.f64(this.#table + this.#pages.length * 8, 1)[0] = page;
-      this.#pages.push(page);
+      const address = this.#device.memory.allocate(this.#pageBytes);
+      this.#device.memory.f64(this.#table + this.#pages.length * 8, 1)[0] = address;
+      this.#pages.push({ address, holders: 1 });
     }
     this.length += tokens;
+  }
+
+  fork(): WasmKvCache {
+    if (this.#freed) throw new Error("Cannot fork a cache: it was freed");
+    const copy = new WasmKvCache(this.#device, this);
+    copy.length = this.length;
+    copy.#pages = this.#pages.slice();
+    if (this.#capacity > 0) copy.#newTable(this.#capacity);
+    for (const page of this.#pages) page.holders++;
+    return copy;
   }
 
   truncate(length: number): void {
@@ -83,8 +99,28 @@ export class WasmKvCache implements KvCache {
     this.#freed = true;
     this.length = 0;
     this.#drop(0);
-    if (this.#capacity > 0) this.#retire(this.#table, this.#capacity * 8);
+    if (this.#capacity > 0) this.#device.retire(this.#table, this.#capacity * 8);
     this.#capacity = 0;
+  }
+
+  /** Page `index` becomes this cache's alone. */
+  #own(index: number): void {
+    const shared = this.#pages[index]!;
+    if (shared.holders === 1) return;
+    const address = this.#device.memory.allocate(this.#pageBytes);
+    this.#device.copy(shared.address, address, this.#pageBytes);
+    shared.holders--;
+    this.#pages[index] = { address, holders: 1 };
+    // Commands that are recorded but have not run look at the old page through the old table.
+    this.#newTable(this.#capacity);
+  }
+
+  #newTable(capacity: number): void {
+    const table = this.#device.memory.allocate(capacity * 8);
+    this.#device.memory.f64(table, this.#pages.length).set(this.#pages.map(({ address }) => address));
+    if (this.#capacity > 0) this.#device.retire(this.#table, this.#capacity * 8);
+    this.#table = table;
+    this.#capacity = capacity;
   }
 
   get #pageBytes(): number {
@@ -92,6 +128,8 @@ export class WasmKvCache implements KvCache {
   }
 
   #drop(pages: number): void {
-    for (const page of this.#pages.splice(pages)) this.#retire(page, this.#pageBytes);
+    for (const page of this.#pages.splice(pages)) {
+      if (--page.holders === 0) this.#device.retire(page.address, this.#pageBytes);
+    }
   }
 }

@@ -182,9 +182,12 @@ export class WebGpuDevice implements Device {
       slabs = new Slabs(this.#memory, this.#recorder, geometryOf(kvHeads, headDim, dtype));
       this.#slabs.set(key, slabs);
     }
-    const cache = new GpuKvCache(slabs, (freed) => {
-      this.#caches.delete(freed);
-      this.#giveBack();
+    const cache = new GpuKvCache(slabs, {
+      onFork: (copy) => this.#caches.add(copy),
+      onFree: (freed) => {
+        this.#caches.delete(freed);
+        this.#giveBack();
+      },
     });
     this.#caches.add(cache);
     return cache;

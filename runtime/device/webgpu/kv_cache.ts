@@ -33,6 +33,8 @@ export interface Slab {
 export interface Page {
   slab: Slab;
   index: number;
+  /** Caches that have it: forks share pages. */
+  holders: number;
 }
 
 /** Sizes of a page, in quads. */
@@ -94,14 +96,35 @@ export class Slabs {
       );
     }
     slab ??= this.#grow();
-    const page = { slab, index: slab.free.pop()! };
+    const page = { slab, index: slab.free.pop()!, holders: 1 };
     slab.live.add(page);
+    return page;
+  }
+
+  /** A page with the same numbers, for one of the holders of `shared` that wants to change them. */
+  copy(shared: Page): Page {
+    const page = this.take(shared), bytes = this.#pageBytes;
+    const place = ({ slab: { region }, index }: Page): Region => ({
+      ...region,
+      offset: region.offset + index * bytes,
+    });
+    if (page.slab === shared.slab) {
+      // WebGPU does not copy within a buffer.
+      const between = this.#memory.take(bytes, "a page on its way");
+      this.#recorder.copy(place(shared), between, bytes);
+      this.#recorder.copy(between, place(page), bytes);
+      this.#memory.recycle(between);
+    } else {
+      this.#recorder.copy(place(shared), place(page), bytes);
+    }
+    shared.holders--;
     return page;
   }
 
   /** Pages back; slabs that are empty then are given back as well. */
   release(pages: readonly Page[]): void {
     for (const page of pages) {
+      if (--page.holders > 0) continue;
       page.slab.free.push(page.index);
       page.slab.live.delete(page);
     }
@@ -160,7 +183,11 @@ export class GpuKvCache implements KvCache {
   #length = 0;
   #freed = false;
 
-  constructor(readonly slabs: Slabs, readonly onFree: (cache: GpuKvCache) => void) {}
+  /** `device` is told of forks and of caches that are freed. */
+  constructor(
+    readonly slabs: Slabs,
+    readonly device: { onFork(cache: GpuKvCache): void; onFree(cache: GpuKvCache): void },
+  ) {}
 
   get length(): number {
     return this.#length;
@@ -180,6 +207,9 @@ export class GpuKvCache implements KvCache {
     const length = this.#length + count;
     const before = this.pages.length;
     try {
+      if (count > 0 && this.#length % PAGE > 0 && this.pages[before - 1]!.holders > 1) {
+        this.pages[before - 1] = this.slabs.copy(this.pages[before - 1]!);
+      }
       while (this.pages.length * PAGE < length) this.pages.push(this.slabs.take(this.pages.at(-1)));
     } catch (error) {
       this.slabs.release(this.pages.splice(before));
@@ -197,11 +227,23 @@ export class GpuKvCache implements KvCache {
     this.slabs.release(this.pages.splice(Math.ceil(length / PAGE)));
   }
 
+  fork(): GpuKvCache {
+    this.mustLive("fork");
+    const copy = new GpuKvCache(this.slabs, this.device);
+    for (const page of this.pages) {
+      page.holders++;
+      copy.pages.push(page);
+    }
+    copy.#length = this.#length;
+    this.device.onFork(copy);
+    return copy;
+  }
+
   free(): void {
     if (this.#freed) return;
     this.#freed = true;
     this.#length = 0;
     this.slabs.release(this.pages.splice(0));
-    this.onFree(this);
+    this.device.onFree(this);
   }
 }
