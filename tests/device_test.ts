@@ -5,32 +5,13 @@
  */
 import assert from "node:assert/strict";
 import type { Device } from "../runtime/device/device.ts";
-import { compute, type DeviceCase, Random, withWeights } from "./cases/case.ts";
+import { compute, Random, withWeights } from "./cases/case.ts";
+import { check } from "./cases/check.ts";
 import { deviceCases } from "./device_cases.ts";
-import { ReferenceDevice } from "./reference/device.ts";
 import { type TestDevice, testDevices } from "./test_devices.ts";
 
 /** A device's threads and queue outlive the test that opened it. */
 const SHARED = { sanitizeOps: false, sanitizeResources: false } as const;
-
-/** Compares all numbers of one case; says the worst. */
-async function check(device: Device, { operation, name, seed, prepare }: DeviceCase): Promise<void> {
-  const { run, bound } = prepare(new Random(seed));
-  const expected = await run(new ReferenceDevice()), actual = await run(device);
-  const where = `${operation}() of ${name}, seed ${seed}, on ${device.name}`;
-  assert.equal(actual.length, expected.length, `${where}: count of numbers`);
-  let worst = 0, message = "";
-  for (let i = 0; i < expected.length; i++) {
-    const difference = Math.abs(actual[i]! - expected[i]!), allowed = bound(expected[i]!, i, device.name);
-    const excess = difference <= allowed ? 0 : allowed > 0 ? difference / allowed : Infinity;
-    // NaN compares false with everything, so it counts as the worst.
-    if (!(excess <= worst)) {
-      worst = excess;
-      message = `number ${i} of ${expected.length} is ${actual[i]}, not ${expected[i]} ± ${allowed}`;
-    }
-  }
-  assert.ok(message === "", `${where}: ${message}`);
-}
 
 function onEach(what: string, body: (device: Device, t: Deno.TestContext) => Promise<void>): void {
   for (const { name, missing, open } of testDevices as readonly TestDevice[]) {

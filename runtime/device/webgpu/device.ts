@@ -47,6 +47,8 @@ import { uploadWeight } from "./weights.ts";
 const MAP_READ = 0x1, COPY_DST = 0x8;
 /** GPUMapMode.READ */
 const READ = 1;
+/** Chunks of the arenas: hold the tables of a step of a few hundred tokens. */
+const TABLE_BYTES = 2 ** 18;
 /** Read-back buffers of up to so many bytes are kept. */
 const KEPT_READ_BYTES = 2 ** 23;
 
@@ -99,8 +101,9 @@ export class WebGpuDevice implements Device {
     };
     this.#memory = new Memory(device, limits, (id) => this.#recorder.forget(id));
     this.#recorder = new Recorder(device, this.#memory);
-    const tables = new Arena(device, this.#memory, "tables", 2 ** 18);
-    const lists = new Arena(device, this.#memory, "tables", 2 ** 18);
+    const chunk = Math.min(TABLE_BYTES, limits.bindingBytes);
+    const tables = new Arena(device, this.#memory, "tables", chunk);
+    const lists = new Arena(device, this.#memory, "tables", chunk);
     this.#gpu = {
       recorder: this.#recorder,
       memory: this.#memory,

@@ -97,34 +97,40 @@ export function expertLinear(
   const biasStride = table?.region ? out : 4 * (table?.matrix?.stride ?? 0);
   const result = gpu.make([pairs, out]);
   const kernel = kernels.expertLinear[features % 4 === 0 ? "vec4" : "scalar"][dtype];
-  for (const part of matrix.parts) {
-    for (let first = 0; first < pairs; first += MAX_GROUPS) {
-      gpu.recorder.dispatch(
-        kernel,
-        [
-          mine(x, "run expertLinear").region!,
-          part.numbers,
-          part.scales ?? gpu.dummy,
-          biasRegion ?? gpu.dummy,
-          mine(choice.experts, "run expertLinear").region!,
-          result.region!,
-        ],
-        {
+  const { count } = choice;
+  // A row of choices has `count` rows of the result, and one or `count` of x.
+  const share = rows === pairs ? 1 : count, own = count / share;
+  const chosen = mine(choice.experts, "run expertLinear").region!;
+  const widths = [own * features, count * out, count];
+  for (const { from, to } of stretches(pairs / count, widths, gpu.memory.limits)) {
+    const buffers = (part: Matrix["parts"][number]) => [
+      rowsOf(mine(x, "run expertLinear").region!, own * features, from, to),
+      part.numbers,
+      part.scales ?? gpu.dummy,
+      biasRegion ?? gpu.dummy,
+      rowsOf(chosen, count, from, to),
+      rowsOf(result.region!, count * out, from, to),
+    ];
+    const here = (to - from) * count;
+    for (const part of matrix.parts) {
+      const last = part.first + part.rows;
+      for (let first = 0; first < here; first += MAX_GROUPS) {
+        gpu.recorder.dispatch(kernel, buffers(part), {
           parameters: [
-            pairs,
+            here,
             out,
             features,
             matrix.stride,
-            rows === pairs ? 1 : choice.count,
+            share,
             biasRegion ? 1 : 0,
             biasStride,
             part.first,
-            part.first + part.rows,
+            last,
             first,
           ],
-          groups: [Math.ceil(out / DECODE_COLUMNS), Math.min(pairs - first, MAX_GROUPS)],
-        },
-      );
+          groups: [Math.ceil(out / DECODE_COLUMNS), Math.min(here - first, MAX_GROUPS)],
+        });
+      }
     }
   }
   return result;

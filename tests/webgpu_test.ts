@@ -1,0 +1,210 @@
+/**
+ * What is particular to the GPU: shaders compile, WebGPU's guaranteed limits suffice, tensors and caches over the
+ * binding limit are split, nothing leaks, and running out of memory or losing the GPU are errors in words.
+ */
+import assert from "node:assert/strict";
+import type { Device } from "../runtime/device/device.ts";
+import type { GpuOptions } from "../runtime/device/webgpu/adapter.ts";
+import { openWebGpuDevice, type WebGpuDevice } from "../runtime/device/webgpu/device.ts";
+import { allKernels } from "../runtime/device/webgpu/kernels.ts";
+import { compute, Random, withWeights } from "./cases/case.ts";
+import { check } from "./cases/check.ts";
+import { deviceCases } from "./device_cases.ts";
+import { testDevices } from "./test_devices.ts";
+
+/** Small enough that weights of the table are split and caches of a few pages are in several slabs. */
+const SMALL_BINDING_BYTES = 2 ** 16;
+/** Of 512 cases, at most these have single pages or rows that are over SMALL_BINDING_BYTES. */
+const MOST_REFUSED = 5;
+
+const { missing } = testDevices.find(({ name }) => name === "webgpu")!;
+
+function onGpu(name: string, options: GpuOptions, body: (device: WebGpuDevice) => Promise<void>): void {
+  Deno.test({
+    name,
+    ignore: missing !== undefined,
+    fn: async () => {
+      await using device = await openWebGpuDevice(options);
+      await body(device);
+    },
+  });
+}
+
+Deno.test("every shader in shaders/ is part of a kernel", () => {
+  const codes = allKernels().map(({ code }) => code);
+  for (const folder of ["../shaders/", "../shaders/lib/"]) {
+    for (const { name, isFile } of Deno.readDirSync(new URL(folder, import.meta.url))) {
+      if (!isFile) continue;
+      const source = Deno.readTextFileSync(new URL(folder + name, import.meta.url));
+      assert.ok(codes.some((code) => code.includes(source)), `${folder}${name} is used`);
+    }
+  }
+});
+
+onGpu("every shader compiles, and binds what its kernel says", {}, async ({ internals: { device } }) => {
+  for (const { name, code, access } of allKernels()) {
+    if (code.includes("enable f16;") && !device.features.has("shader-f16")) continue;
+    device.pushErrorScope("validation");
+    const module = device.createShaderModule({ code });
+    const layout = device.createBindGroupLayout({
+      entries: [
+        { binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform" } },
+        ...access.map((use, i): GPUBindGroupLayoutEntry => ({
+          binding: i + 1,
+          visibility: GPUShaderStage.COMPUTE,
+          buffer: { type: use === "read" ? "read-only-storage" : "storage" },
+        })),
+      ],
+    });
+    device.createComputePipeline({
+      layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module, entryPoint: "main" },
+    });
+    assert.equal((await device.popErrorScope())?.message, undefined, name);
+  }
+});
+
+onGpu("the guaranteed limits of WebGPU suffice for every case", { limits: "minimum" }, async (device) => {
+  const { limits, features } = device.internals.device;
+  assert.equal(limits.maxStorageBufferBindingSize, 128 * 2 ** 20);
+  assert.equal(limits.maxBufferSize, 256 * 2 ** 20);
+  assert.equal(limits.maxComputeWorkgroupStorageSize, 16 * 2 ** 10);
+  assert.equal(limits.maxStorageBuffersPerShaderStage, 8);
+  assert.equal(features.has("shader-f16"), false);
+  for (const one of [...deviceCases.values()].flat()) await check(device, one);
+});
+
+onGpu(
+  "weights, rows and caches over the binding limit are split",
+  { bindingBytes: SMALL_BINDING_BYTES },
+  async (device) => {
+    let refused = 0;
+    for (const one of [...deviceCases.values()].flat()) {
+      try {
+        await check(device, one);
+      } catch (error) {
+        // A single page that does not fit is refused in words.
+        if (!(error instanceof RangeError)) throw error;
+        assert.match(error.message, /^Cannot .* (binds|binding limit)/, one.name);
+        refused++;
+      }
+    }
+    assert.ok(refused <= MOST_REFUSED, `${refused} cases were refused`);
+  },
+);
+
+onGpu("1,000 decode steps leave the number of buffers as it is", {}, async (device) => {
+  const random = new Random(7);
+  const weight = { dtype: "f32", shape: [64, 64], data: random.normals(64 * 64, 0.1) } as const;
+  await withWeights(device, [weight], async ([w]) => {
+    const cache = device.createKvCache(4, 16, "f16");
+    const spec = { heads: 4, kvHeads: 4, mask: { causal: true } };
+    const x = random.normals(64);
+    const step = () =>
+      device.step(async () => {
+        const segments = [{ from: 0, to: 1, start: cache.length }];
+        const row = device.linear(device.constant([1, 64], x), w!);
+        device.append([cache], row, row, segments);
+        await device.read(device.attention(row, segments, { caches: [cache] }, spec));
+      });
+    for (let i = 0; i < 200; i++) await step();
+    const { buffers, pipelines } = device.statistics;
+    for (let i = 0; i < 800; i++) await step();
+    assert.equal(cache.length, 1000);
+    assert.deepEqual({ ...device.statistics, pooledBytes: 0 }, { buffers, pipelines, pooledBytes: 0 });
+    cache.free();
+  });
+});
+
+onGpu("a cache whose slab grows in the middle of a step keeps its pages", {}, async (device) => {
+  const tokens = 64 * 40, random = new Random(8);
+  const k = random.normals(tokens * 32), v = random.normals(tokens * 32), q = random.normals(32);
+  const run = (chunk: number) =>
+    device.step(async () => {
+      const cache = device.createKvCache(2, 16, "f32");
+      for (let start = 0; start < tokens; start += chunk) {
+        const part = (data: Float32Array) =>
+          device.constant([chunk, 32], data.slice(start * 32, (start + chunk) * 32));
+        device.append([cache], part(k), part(v), [{ from: 0, to: chunk, start }]);
+      }
+      const at = [{ from: 0, to: 1, start: tokens - 1 }];
+      const spec = { heads: 2, kvHeads: 2, mask: { causal: true } };
+      const y = await device.read(
+        device.attention(device.constant([1, 32], q), at, { caches: [cache] }, spec),
+      );
+      cache.free();
+      return y;
+    });
+  assert.deepEqual(await run(64), await run(tokens));
+});
+
+Deno.test({
+  name: "close frees every buffer",
+  ignore: missing !== undefined,
+  fn: async () => {
+    const device = await openWebGpuDevice();
+    const chunks = [new Uint8Array(4 * 64 * 64)];
+    const weight = await device.upload("q4", [64, 64], { dtype: "f32", chunks });
+    const cache = device.createKvCache(2, 32, "q8");
+    await device.step(async () => {
+      const rows = device.linear(device.constant([100, 64], new Float32Array(6400)), weight);
+      device.append([cache], rows, rows, [{ from: 0, to: 100, start: 0 }]);
+      await device.flush();
+    });
+    device.constant([2, 2], new Float32Array(4));
+    assert.ok(device.statistics.buffers > 0);
+    await device[Symbol.asyncDispose]();
+    assert.deepEqual([device.statistics.buffers, device.memoryInUse], [0, 0]);
+    await device[Symbol.asyncDispose](); // twice does no harm
+    await assert.rejects(device.flush(), /Cannot flush: the device is closed/);
+  },
+});
+
+onGpu("memory that does not suffice is said in numbers, and the device goes on", {
+  memoryBytes: 2 ** 20,
+}, async (device) => {
+  const before = device.memoryInUse;
+  const much = { dtype: "f32", chunks: [new Uint8Array(4 * 512 * 1024)] } as const;
+  await assert.rejects(device.upload("f32", [512, 1024], much), (error) => {
+    assert.ok(error instanceof RangeError);
+    assert.match(error.message, /a f32 weight \[512,1024\] of 2.0 MiB: .* in use, of 1.0 MiB: .*q8 or q4/);
+    return true;
+  });
+  const cache = device.createKvCache(8, 64, "f32");
+  const rows = 64 * 8;
+  await assert.rejects(
+    device.step(() => {
+      const x = device.constant([rows, 512], new Float32Array(rows * 512));
+      device.append([cache], x, x, [{ from: 0, to: rows, start: 0 }]);
+      return Promise.resolve();
+    }),
+    /pages of 64 tokens .*a shorter context/,
+  );
+  assert.equal(cache.length, 0, "what did not fit is not counted");
+  cache.free();
+  assert.equal(device.memoryInUse, before);
+  await works(device);
+});
+
+onGpu("a lost GPU is an error that says what to do, and another device can be opened", {}, async (device) => {
+  device.internals.device.destroy();
+  await device.internals.device.lost;
+  await assert.rejects(
+    works(device),
+    /the GPU was lost \(destroyed: .*\) with .* in use: open another device and load the model again/,
+  );
+  await using other = await openWebGpuDevice();
+  await works(other);
+});
+
+Deno.test("a software adapter is taken only when it will do", { ignore: missing !== undefined }, async () => {
+  await using device = await openWebGpuDevice();
+  const opening = openWebGpuDevice({ software: false });
+  if (device.software) await assert.rejects(opening, /computes on the CPU: use "wasm"/);
+  else await (await opening)[Symbol.asyncDispose]();
+});
+
+async function works(device: Device): Promise<void> {
+  const y = await compute(device, () => device.scale(device.constant([1, 2], Float32Array.of(1, 2)), 3));
+  assert.deepEqual([...y], [3, 6]);
+}
