@@ -1,4 +1,5 @@
-//! Writes keys and values of new tokens into their pages: keys as [TILE / 4][d][4], values as [TILE][d], per kv head.
+//! Writes keys and values of new tokens into their pages: per kv head first keys as [TILE / 4][d][4],
+//! then values as [d / 8][TILE][8] (and [TILE][4] for a last half), so that a page is read from front to back.
 //!
 //! Arguments: keys f32 [rows, kvHeads · d], values, first row, rows, page table f64 [pages], first position, kvHeads, d,
 //! format.
@@ -15,18 +16,19 @@ pub unsafe fn run(w: &Work) {
         let (page, slot) = ((start + i) / TILE, (start + i) % TILE);
         let base = *table.add(page) as usize;
         let source = ((first + i) * kv_heads + head) * d;
-        let key = head * TILE * d + (slot / 4 * d) * 4 + slot % 4; // then steps of 4
-        let value = (kv_heads + head) * TILE * d + slot * d;
+        let key = head * 2 * TILE * d + (slot / 4 * d) * 4 + slot % 4; // then steps of 4
+        let value = (head * 2 + 1) * TILE * d;
         for j in 0..d {
             let (k, v) = (*keys.add(source + j), *values.add(source + j));
+            let value = value + value_at(d, j, slot);
             match format {
                 Format::F32 => {
                     *(base as *mut f32).add(key + j * 4) = k;
-                    *(base as *mut f32).add(value + j) = v;
+                    *(base as *mut f32).add(value) = v;
                 }
                 _ => {
                     *(base as *mut u16).add(key + j * 4) = half(k);
-                    *(base as *mut u16).add(value + j) = half(v);
+                    *(base as *mut u16).add(value) = half(v);
                 }
             }
         }
@@ -35,4 +37,10 @@ pub unsafe fn run(w: &Work) {
 
 fn half(x: f32) -> u16 {
     i32x4_extract_lane::<0>(narrow_f16(f32x4_splat(x))) as u16
+}
+
+/// Where feature `j` of the value in `slot` lies.
+fn value_at(d: usize, j: usize, slot: usize) -> usize {
+    let width = if j < d / 8 * 8 { 8 } else { 4 };
+    j / 8 * 8 * TILE + slot * width + j % 8
 }

@@ -97,7 +97,8 @@ pub unsafe fn run(w: &Work) {
             }
         }
         for row in 0..rows {
-            spec.finish(item, row, out.add(row * d), *most.add(row), *sum.add(row));
+            let (token, head) = (row / heads, item.head as usize + row % heads);
+            spec.finish(item, row, token, head, out.add(row * d), *most.add(row), *sum.add(row));
         }
     });
 }
@@ -128,7 +129,7 @@ unsafe fn weigh(live: usize, p: *const f32, values: *const f32, d: usize, fade: 
     let mut j = 0;
     while j + 8 <= d {
         let mut acc = [[f32x4_splat(0.0); 2]; 4];
-        let (mut a, mut b) = (p, values.add(j));
+        let (mut a, mut b) = (p, values.add(j * TILE));
         for _ in 0..live {
             let rows = load(a);
             let (b0, b1) = (load(b), load(b.add(4)));
@@ -141,7 +142,7 @@ unsafe fn weigh(live: usize, p: *const f32, values: *const f32, d: usize, fade: 
             let s = lane::<3>(rows);
             acc[3] = [madd(s, b0, acc[3][0]), madd(s, b1, acc[3][1])];
             a = a.add(8);
-            b = b.add(d);
+            b = b.add(8);
         }
         for (r, pair) in acc.into_iter().enumerate() {
             let f = f32x4_splat(*fade.add(r));
@@ -157,7 +158,7 @@ unsafe fn weigh(live: usize, p: *const f32, values: *const f32, d: usize, fade: 
             let o = out.add(r * d + j);
             let mut v = f32x4_mul(load(o), f32x4_splat(*fade.add(r)));
             for key in 0..live {
-                v = madd(f32x4_splat(*p.add(key * 8 + r)), load(values.add(key * d + j)), v);
+                v = madd(f32x4_splat(*p.add(key * 8 + r)), load(values.add(j * TILE + key * 4)), v);
             }
             store(o, v);
         }

@@ -1,9 +1,11 @@
-//! Attention for one to four rows (decode): bound by reading the cache, so lanes are keys and nothing is padded.
+//! Attention for few rows (decode): bound by reading the cache, so lanes are keys, nothing is padded, and pages are read
+//! from front to back. Memory gives its full speed only so: one kv head after the other, 16 KB here and there, it gave
+//! 40 % of it.
 //!
-//! Rows are the heads that share a kv head, so a page is read once for all of them. Items split the cache; what
-//! they leave as partials, `attention_merge` joins. 4 · rows · d flops over 8 · d bytes (f32) per key.
+//! An item is a run of pages for all heads, or all pages for some; one to four rows (tokens × heads of a kv head) share
+//! a reading. What items leave as partials, `attention_merge` joins. 4 · rows · d flops over 8 · d bytes (f32) a key.
 //!
-//! Arguments: see `attention_spec`.
+//! Arguments: see `attention_spec`; an item's heads may belong to several kv heads.
 use crate::attention_spec::*;
 use crate::simd::*;
 use crate::work::Work;
@@ -12,111 +14,119 @@ const ROWS: usize = 4;
 
 pub unsafe fn run(w: &Work) {
     let spec = Spec::read(w);
-    let d = spec.d;
-    let queries = w.scratch::<f32>(); // [row][d]
-    let scores = queries.add(ROWS * d); // [row][TILE]
-    let out = scores.add(ROWS * TILE); // [row][d]
-    let space = out.add(ROWS * d);
+    let (d, group) = (spec.d, spec.heads / spec.kv_heads);
+    let scores = w.scratch::<f32>(); // [row][TILE]
+    let space = scores.add(ROWS * TILE);
+    let queries = space.add(spec.space()); // [kv head][row][d], then the same for the output
     w.each(spec.count, |i| {
         let item = spec.item(i);
-        let heads = item.heads as usize;
-        let rows = item.tokens as usize * heads;
-        let kv_head = item.head as usize / (spec.heads / spec.kv_heads);
-        let (mut most, mut sum) = ([FLOOR; ROWS], [0f32; ROWS]);
-        for row in 0..rows {
-            let (token, head) = (row / heads, item.head as usize + row % heads);
+        let rows = item.tokens as usize * group;
+        let (kv_first, kv_count) = (item.head as usize / group, item.heads as usize / group);
+        let out = queries.add(kv_count * rows * d);
+        let most = out.add(kv_count * rows * d);
+        let sum = most.add(kv_count * rows);
+        for row in 0..kv_count * rows {
+            let (token, head) = (row % rows / group, (kv_first + row / rows) * group + row % group);
             let q = spec.queries.add(((item.row as usize + token) * spec.heads + head) * d);
             let s = f32x4_splat(spec.scale);
             (0..d).step_by(4).for_each(|j| store(queries.add(row * d + j), f32x4_mul(load(q.add(j)), s)));
+            (*most.add(row), *sum.add(row)) = (FLOOR, 0.0);
         }
-        core::ptr::write_bytes(out, 0, rows * d);
+        core::ptr::write_bytes(out, 0, kv_count * rows * d);
 
         for t in 0..item.tiles as usize {
             let (tile, partial) = spec.tile(item, t);
             let live = TILE.min(item.keys as usize - tile * TILE);
-            let (keys, values) = spec.page(item, tile, kv_head, space);
-            match rows {
-                1 => score::<1, 4>(live, d, keys, queries, scores),
-                2 => score::<2, 4>(live, d, keys, queries, scores),
-                3 => score::<3, 2>(live, d, keys, queries, scores),
-                _ => score::<4, 2>(live, d, keys, queries, scores),
-            }
-            let mut fade = [1f32; ROWS];
-            for row in 0..rows {
-                let s = scores.add(row * TILE);
-                let (token, head) = (row / heads, item.head as usize + row % heads);
-                let q = spec.query_position(item, token);
-                if spec.softcap > 0.0 {
-                    (0..live).step_by(4).for_each(|i| store(s.add(i), spec.cap(load(s.add(i)))));
+            for kv in 0..kv_count {
+                let (keys, values) = spec.page(item, tile, kv_first + kv, space);
+                let (queries, out) = (queries.add(kv * rows * d), out.add(kv * rows * d));
+                match rows {
+                    1 => score::<1, 4>(live, d, keys, queries, scores),
+                    2 => score::<2, 4>(live, d, keys, queries, scores),
+                    3 => score::<3, 2>(live, d, keys, queries, scores),
+                    _ => score::<4, 2>(live, d, keys, queries, scores),
                 }
-                if spec.needs_scalars(partial) || !spec.plain_keys() && (partial || spec.has_slopes()) {
-                    for key in 0..live {
-                        let k = spec.key_position(item, tile * TILE + key);
-                        *s.add(key) = spec.rule(*s.add(key), head, q, k, partial);
-                    }
-                } else if spec.has_slopes() || partial {
-                    let (q, slope) = (f32x4_splat(q as f32), f32x4_splat(spec.slope(head)));
-                    let first = (tile * TILE) as f32;
-                    let mut k = f32x4(first, first + 1.0, first + 2.0, first + 3.0);
-                    for i in (0..live).step_by(4) {
-                        let mut v = f32x4_sub(load(s.add(i)), f32x4_mul(slope, f32x4_abs(f32x4_sub(q, k))));
-                        if partial {
-                            v = v128_bitselect(v, f32x4_splat(f32::NEG_INFINITY), spec.sees(q, k));
-                        }
-                        store(s.add(i), v);
-                        k = f32x4_add(k, f32x4_splat(4.0));
-                    }
+                let mut fade = [1f32; ROWS];
+                for row in 0..rows {
+                    let s = scores.add(row * TILE);
+                    let (token, head) = (row / group, (kv_first + kv) * group + row % group);
+                    apply_rules(&spec, item, s, live, tile, partial, token, head);
+                    let at = kv * rows + row;
+                    fade[row] = softmax(s, live, &mut *most.add(at), &mut *sum.add(at));
                 }
-                for i in live..live.next_multiple_of(4) {
-                    *s.add(i) = f32::NEG_INFINITY;
+                match rows {
+                    1 => weigh::<1, 4>(live, d, scores, values, &fade, out),
+                    2 => weigh::<2, 2>(live, d, scores, values, &fade, out),
+                    3 => weigh::<3, 1>(live, d, scores, values, &fade, out),
+                    _ => weigh::<4, 1>(live, d, scores, values, &fade, out),
                 }
-                fade[row] = softmax(s, live, &mut most[row], &mut sum[row]);
-            }
-            match rows {
-                1 => weigh::<1, 4>(live, d, scores, values, &fade, out),
-                2 => weigh::<2, 4>(live, d, scores, values, &fade, out),
-                3 => weigh::<3, 2>(live, d, scores, values, &fade, out),
-                _ => weigh::<4, 2>(live, d, scores, values, &fade, out),
             }
         }
-        for row in 0..rows {
-            spec.finish(item, row, out.add(row * d), most[row], sum[row]);
+        for row in 0..kv_count * rows {
+            let (token, head) = (row % rows / group, (kv_first + row / rows) * group + row % group);
+            spec.finish(item, row, token, head, out.add(row * d), *most.add(row), *sum.add(row));
         }
     });
 }
 
-/// Scores of R rows; G groups of four keys go together so that multiply-adds need not wait for each other.
+/// Softcap, bias and mask of one row of scores; those of keys that are not there become −∞.
 #[inline(always)]
-unsafe fn score<const R: usize, const G: usize>(live: usize, d: usize, keys: *const f32, q: *const f32, s: *mut f32) {
-    let groups = live.div_ceil(4);
-    let mut g = 0;
-    while g + G <= groups {
-        let mut acc = [[f32x4_splat(0.0); G]; R];
-        for j in 0..d {
-            let k: [v128; G] = core::array::from_fn(|i| load(keys.add(((g + i) * d + j) * 4)));
-            for r in 0..R {
-                let x = v128_load32_splat(q.add(r * d + j) as *const u32);
-                for i in 0..G {
-                    acc[r][i] = madd(x, k[i], acc[r][i]);
-                }
-            }
-        }
-        for r in 0..R {
-            for i in 0..G {
-                store(s.add(r * TILE + (g + i) * 4), acc[r][i]);
-            }
-        }
-        g += G;
+unsafe fn apply_rules(
+    spec: &Spec, item: &Item, s: *mut f32, live: usize, tile: usize, partial: bool, token: usize, head: usize,
+) {
+    let q = spec.query_position(item, token);
+    if spec.softcap > 0.0 {
+        (0..live).step_by(4).for_each(|i| store(s.add(i), spec.cap(load(s.add(i)))));
     }
-    while g < groups {
-        for r in 0..R {
-            let mut acc = f32x4_splat(0.0);
-            for j in 0..d {
-                acc = madd(v128_load32_splat(q.add(r * d + j) as *const u32), load(keys.add((g * d + j) * 4)), acc);
-            }
-            store(s.add(r * TILE + g * 4), acc);
+    if spec.needs_scalars(partial) || !spec.plain_keys() && (partial || spec.has_slopes()) {
+        for key in 0..live {
+            let k = spec.key_position(item, tile * TILE + key);
+            *s.add(key) = spec.rule(*s.add(key), head, q, k, partial);
         }
-        g += 1;
+    } else if spec.has_slopes() || partial {
+        let (q, slope) = (f32x4_splat(q as f32), f32x4_splat(spec.slope(head)));
+        let first = (tile * TILE) as f32;
+        let mut k = f32x4(first, first + 1.0, first + 2.0, first + 3.0);
+        for i in (0..live).step_by(4) {
+            let mut v = f32x4_sub(load(s.add(i)), f32x4_mul(slope, f32x4_abs(f32x4_sub(q, k))));
+            if partial {
+                v = v128_bitselect(v, f32x4_splat(f32::NEG_INFINITY), spec.sees(q, k));
+            }
+            store(s.add(i), v);
+            k = f32x4_add(k, f32x4_splat(4.0));
+        }
+    }
+    (live..live.next_multiple_of(4)).for_each(|i| *s.add(i) = f32::NEG_INFINITY);
+}
+
+/// Scores of R rows, keys from front to back: memory streams only where addresses do. The features of a group of four
+/// keys are dealt to C chains a row, R · C in all, which hides the latency of multiply-adds.
+#[inline(always)]
+unsafe fn score<const R: usize, const C: usize>(live: usize, d: usize, keys: *const f32, q: *const f32, s: *mut f32) {
+    for group in 0..live.div_ceil(4) {
+        let keys = keys.add(group * d * 4);
+        let mut acc = [[f32x4_splat(0.0); C]; R];
+        let mut j = 0;
+        while j < d {
+            let four: [v128; R] = core::array::from_fn(|r| load(q.add(r * d + j)));
+            macro_rules! feature {
+                ($l:literal) => {
+                    let k = load(keys.add((j + $l) * 4));
+                    for r in 0..R {
+                        acc[r][$l % C] = madd(lane::<$l>(four[r]), k, acc[r][$l % C]);
+                    }
+                };
+            }
+            feature!(0);
+            feature!(1);
+            feature!(2);
+            feature!(3);
+            j += 4;
+        }
+        for r in 0..R {
+            let total = (1..C).fold(acc[r][0], |sum, c| f32x4_add(sum, acc[r][c]));
+            store(s.add(r * TILE + group * 4), total);
+        }
     }
 }
 
@@ -140,41 +150,57 @@ unsafe fn softmax(s: *mut f32, live: usize, most: &mut f32, sum: &mut f32) -> f3
     fade
 }
 
-/// out = out · fade + P · V for R rows, V vectors of four features at a time.
+/// out = out · fade + P · V for R rows, eight features of all keys at a time, as values lie in memory. Keys are dealt to
+/// C chains a row and half. Values of keys that are not live may be anything, so the last keys go one by one.
 #[inline(always)]
-unsafe fn weigh<const R: usize, const V: usize>(
+unsafe fn weigh<const R: usize, const C: usize>(
     live: usize, d: usize, p: *const f32, values: *const f32, fade: &[f32; ROWS], out: *mut f32,
 ) {
     let mut j = 0;
-    while j + 4 * V <= d {
-        let mut acc: [[v128; V]; R] = core::array::from_fn(|r| {
-            core::array::from_fn(|i| f32x4_mul(load(out.add(r * d + j + i * 4)), f32x4_splat(fade[r])))
-        });
-        for key in 0..live {
-            let v: [v128; V] = core::array::from_fn(|i| load(values.add(key * d + j + i * 4)));
+    while j + 8 <= d {
+        weigh_features::<R, 2, C>(live, d, p, values.add(j * TILE), fade, out.add(j));
+        j += 8;
+    }
+    if j < d {
+        weigh_features::<R, 1, C>(live, d, p, values.add(j * TILE), fade, out.add(j));
+    }
+}
+
+/// The same for V vectors of four features.
+#[inline(always)]
+unsafe fn weigh_features<const R: usize, const V: usize, const C: usize>(
+    live: usize, d: usize, p: *const f32, values: *const f32, fade: &[f32; ROWS], out: *mut f32,
+) {
+    let mut acc = [[[f32x4_splat(0.0); V]; C]; R];
+    macro_rules! key {
+        ($at:expr, $l:literal, $x:expr) => {
+            let v: [v128; V] = core::array::from_fn(|i| load(values.add($at * 4 * V + i * 4)));
             for r in 0..R {
-                let x = v128_load32_splat(p.add(r * TILE + key) as *const u32);
+                let x = $x(r);
                 for i in 0..V {
-                    acc[r][i] = madd(x, v[i], acc[r][i]);
+                    acc[r][$l % C][i] = madd(x, v[i], acc[r][$l % C][i]);
                 }
             }
-        }
-        for r in 0..R {
-            for i in 0..V {
-                store(out.add(r * d + j + i * 4), acc[r][i]);
-            }
-        }
-        j += 4 * V;
+        };
     }
-    while j < d {
-        for r in 0..R {
-            let o = out.add(r * d + j);
-            let mut acc = f32x4_mul(load(o), f32x4_splat(fade[r]));
-            for key in 0..live {
-                acc = madd(f32x4_splat(*p.add(r * TILE + key)), load(values.add(key * d + j)), acc);
-            }
-            store(o, acc);
+    let mut key = 0;
+    while key + 4 <= live {
+        let four: [v128; R] = core::array::from_fn(|r| load(p.add(r * TILE + key)));
+        key!(key, 0, |r: usize| lane::<0>(four[r]));
+        key!((key + 1), 1, |r: usize| lane::<1>(four[r]));
+        key!((key + 2), 2, |r: usize| lane::<2>(four[r]));
+        key!((key + 3), 3, |r: usize| lane::<3>(four[r]));
+        key += 4;
+    }
+    while key < live {
+        key!(key, 0, |r: usize| v128_load32_splat(p.add(r * TILE + key) as *const u32));
+        key += 1;
+    }
+    for r in 0..R {
+        for i in 0..V {
+            let o = out.add(r * d + i * 4);
+            let total = (1..C).fold(acc[r][0][i], |sum, c| f32x4_add(sum, acc[r][c][i]));
+            store(o, madd(load(o), f32x4_splat(fade[r]), total));
         }
-        j += 4;
     }
 }

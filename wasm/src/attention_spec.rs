@@ -85,20 +85,20 @@ impl Spec {
         ((t >> 1) as usize, t & 1 != 0)
     }
     /// Keys and values of a tile for one kv head, widened into `space` ([2][TILE · d]) unless they are f32 already.
-    /// Keys are [TILE / 4][d][4], values [TILE][d].
+    /// Keys are [TILE / 4][d][4], values [d / 8][TILE][8] (see `append`).
     #[inline(always)]
     pub unsafe fn page(&self, item: &Item, tile: usize, kv_head: usize, space: *mut f32) -> (*const f32, *const f32) {
-        let table = *self.tables.add(item.segment as usize) as usize as *const f64;
         let size = TILE * self.d;
         let width = if self.format == Format::F32 { 4 } else { 2 };
-        let keys = (*table.add(tile) as usize + kv_head * size * width) as *const u8;
-        let values = keys.add(self.kv_heads * size * width);
+        let table = *self.tables.add(item.segment as usize) as usize as *const f64;
+        let keys = (*table.add(tile) as usize + kv_head * 2 * size * width) as *const u8;
+        let values = keys.add(size * width);
         if self.format == Format::F32 {
             return (keys as *const f32, values as *const f32);
         }
         let live = TILE.min(item.keys as usize - tile * TILE).next_multiple_of(4) * self.d;
-        for i in (0..live).step_by(8) {
-            for (part, source) in [(0, keys), (size, values)] {
+        for (part, source, count) in [(0, keys, live), (size, values, size)] {
+            for i in (0..count).step_by(8) {
                 let [a, b] = load8(self.format, source, i);
                 store(space.add(part + i), a);
                 store(space.add(part + i + 4), b);
@@ -201,9 +201,9 @@ impl Spec {
         let random = self.block_random.add((head * self.blocks + qb as usize) * self.random_count);
         seen as usize + (0..self.random_count).filter(|i| *random.add(*i) == kb as u32).count()
     }
-    /// Ends a row: `o` [d] with its maximum and sum goes to the output, divided, or to the partials as it is.
-    pub unsafe fn finish(&self, item: &Item, row: usize, o: *const f32, m: f32, l: f32) {
-        let (token, head) = (row / item.heads as usize, item.head as usize + row % item.heads as usize);
+    /// Ends row `row` of an item, which is this token and head: `o` [d] with its maximum and sum goes to the output,
+    /// divided, or to the partials as it is.
+    pub unsafe fn finish(&self, item: &Item, row: usize, token: usize, head: usize, o: *const f32, m: f32, l: f32) {
         if item.partial == WHOLE {
             self.write(item.row as usize + token, head, o, m, l);
         } else {

@@ -91,12 +91,11 @@ impl Format {
     }
 }
 
-/// Four f16 in the low halves of u32 lanes → f32. Subnormals exact; ∞ and NaN become large numbers.
+/// Four f16, sign-extended to i32 lanes → f32. Subnormals exact; ∞ and NaN become large numbers.
 #[inline(always)]
 pub fn widen_f16(h: v128) -> v128 {
-    let sign = i32x4_shl(v128_and(h, i32x4_splat(0x8000)), 16);
-    let rest = i32x4_shl(v128_and(h, i32x4_splat(0x7fff)), 13);
-    v128_or(sign, f32x4_mul(rest, f32x4_splat(f32::from_bits(0x7780_0000)))) // 2^112
+    let bits = v128_and(i32x4_shl(h, 13), i32x4_splat(0x8fff_ffff_u32 as i32));
+    f32x4_mul(bits, f32x4_splat(f32::from_bits(0x7780_0000))) // 2^112: the difference of the exponents' biases
 }
 /// f32 → f16 in the low halves of u32 lanes, to nearest even; what is beyond 65504 becomes 65504.
 #[inline(always)]
@@ -120,7 +119,7 @@ pub unsafe fn load8(format: Format, p: *const u8, i: usize) -> [v128; 2] {
         }
         Format::F16 => {
             let h = load((p as *const u16).add(i));
-            [widen_f16(u32x4_extend_low_u16x8(h)), widen_f16(u32x4_extend_high_u16x8(h))]
+            [widen_f16(i32x4_extend_low_i16x8(h)), widen_f16(i32x4_extend_high_i16x8(h))]
         }
         _ => {
             let h = load((p as *const u16).add(i));
@@ -133,7 +132,7 @@ pub unsafe fn load8(format: Format, p: *const u8, i: usize) -> [v128; 2] {
 pub unsafe fn load1(format: Format, p: *const u8, i: usize) -> f32 {
     match format {
         Format::F32 => *(p as *const f32).add(i),
-        Format::F16 => f32x4_extract_lane::<0>(widen_f16(i32x4_splat(*(p as *const u16).add(i) as i32))),
+        Format::F16 => f32x4_extract_lane::<0>(widen_f16(i32x4_splat(*(p as *const i16).add(i) as i32))),
         _ => f32::from_bits((*(p as *const u16).add(i) as u32) << 16),
     }
 }

@@ -1,8 +1,8 @@
 /**
  * What the attention kernels are to do, as work items: who reads which key tiles, and how partial results join.
  *
- * Many queries: an item is one head and up to 64 tokens. Few queries (decode): an item is all heads of a kv head, so
- * that a page is read once for them; long caches are split over items, whose results are merged by log-sum-exp.
+ * Many queries: an item is one head and up to 64 tokens. Few queries (decode): an item is all heads of a kv head, or of
+ * all, so that a page is read once for them; long caches are split over items, whose results are merged by log-sum-exp.
  * Layouts are those of wasm/src/attention_spec.rs.
  *
  * @module
@@ -64,16 +64,14 @@ export function planAttention(
     if (span.tokens === 0) return;
     const shared = !byHead && span.tokens * group <= TILE_ROWS; // all heads of a kv head in one item
     const step = shared ? span.tokens : TILE_ROWS;
-    const together = shared ? group : 1;
     for (let from = 0; from < span.tokens; from += step) {
       const tokens = Math.min(step, span.tokens - from);
-      const rows = tokens * together;
+      const q0 = span.position + from;
       const plans = new Map<number, { first: number; count: number }>();
       const planFor = (head: number) => {
         const key = byHead ? head : 0;
         let plan = plans.get(key);
         if (!plan) {
-          const q0 = span.position + from;
           const list = planKeyTiles(mask, key, q0, q0 + tokens, span.keys, PAGE_TOKENS);
           plan = { first: tiles.length, count: list.length };
           for (const { tile, partial } of list) tiles.push(tile * 2 + (partial ? 1 : 0));
@@ -81,32 +79,36 @@ export function planAttention(
         }
         return plan;
       };
-      const items = rows <= DECODE_ROWS ? decodeItems : tileItems;
+      const decode = shared && tokens * group <= DECODE_ROWS;
+      const wanted = Math.ceil(ITEMS_A_THREAD * threads / spans.length);
+      // A long cache is read page by page, all heads of a page together; a short one is dealt out by head.
+      const whole = decode && planFor(0).count >= LEAST_SPLIT * wanted;
+      const together = whole ? heads : shared ? group : 1;
+      const rows = tokens * together;
+      const items = decode ? decodeItems : tileItems;
       for (let head = 0; head < heads; head += together) {
         const { first, count } = planFor(head);
-        const wanted = shared ? Math.ceil(ITEMS_A_THREAD * threads / (kvHeads * spans.length)) : 1;
-        const splits = threads > 1 || count > 64
-          ? Math.max(1, Math.min(wanted, Math.floor(count / LEAST_SPLIT)))
-          : 1;
+        const most = Math.ceil(wanted * together / heads);
+        const splits = shared ? Math.max(1, Math.min(most, Math.floor(count / LEAST_SPLIT))) : 1;
         for (let s = 0; s < splits; s++) {
           const start = Math.floor(count * s / splits), end = Math.floor(count * (s + 1) / splits);
           items.push(
-            ...[span.row + from, tokens, span.position + from, head, together, segment],
+            ...[span.row + from, tokens, q0, head, together, segment],
             ...[first + start, end - start, span.keys, span.keyRow],
             splits === 1 ? WHOLE : partialRows + s * rows,
           );
         }
         if (splits === 1) continue;
+        // Rows of an item go by kv head, then token, then head.
         for (let r = 0; r < rows; r++) {
-          merges.push(
-            ...[
-              span.row + from + Math.floor(r / together),
-              head + r % together,
-              partialRows + r,
-              splits,
-              rows,
-            ],
-          );
+          const kv = Math.floor(r / (tokens * group)), token = Math.floor(r % (tokens * group) / group);
+          merges.push(...[
+            span.row + from + token,
+            head + kv * group + r % group,
+            partialRows + r,
+            splits,
+            rows,
+          ]);
         }
         partialRows += splits * rows;
       }

@@ -330,7 +330,7 @@ export class WasmDevice implements Device {
       spec.scale ?? 1 / Math.sqrt(headDim),
       spec.softcap ?? 0,
       ...this.#biasArguments(spec),
-      ...this.#maskArguments(mask),
+      ...this.#maskArguments(mask, Math.max(...spans.map((s) => Math.max(s.keys, s.position + s.tokens)))),
       spec.sinkLogits ? own(spec.sinkLogits).address : 0,
       "rows" in at ? own(at.rows).address : 0,
       keys.positions,
@@ -342,7 +342,7 @@ export class WasmDevice implements Device {
       if (count > 0) this.#record(operation, [q.address, y.address, items, count, ...shared], floats * 4);
     };
     run("attention", work.tileItems, 2 * 64 * headDim + 64 * 64 + 5 * 64 + page + 64);
-    run("attention_decode", work.decodeItems, 8 * headDim + 4 * 64 + page + 64);
+    run("attention_decode", work.decodeItems, 4 * 64 + page + 4 * kvHeads * (2 * headDim + 2) + 64);
     run("attention_merge", work.merges, headDim);
     return y;
   }
@@ -478,7 +478,39 @@ export class WasmDevice implements Device {
     return y;
   }
 
+  /**
+   * Runs a loop that does nothing but multiply-adds or int8 dots on registers (`amount` iterations of 64 flops or 256
+   * operations) or reads `amount` bytes, `items` times over all threads. For benches.
+   */
+  measureRoof(
+    kind: "multiplyAdd" | "dot" | "read",
+    { amount, items }: { readonly amount: number; readonly items: number },
+  ): Promise<void> {
+    return this.step(async () => {
+      const buffer = kind === "read" ? this.#roofBuffer(amount * items) : 0;
+      const out = this.#make("f32", [items]);
+      this.#record("roof", [
+        ["multiplyAdd", "dot", "read"].indexOf(kind),
+        amount,
+        items,
+        buffer,
+        out.address,
+      ]);
+      await this.flush();
+    });
+  }
+
   // Recording.
+
+  #roofMemory: { address: number; bytes: number } | undefined;
+  /** Written once: pages that nobody wrote are all the same page. */
+  #roofBuffer(bytes: number): number {
+    if (this.#roofMemory?.bytes !== bytes) {
+      this.#roofMemory = { address: this.#memory.allocate(bytes), bytes };
+      this.#memory.u8(this.#roofMemory.address, bytes).fill(1);
+    }
+    return this.#roofMemory.address;
+  }
 
   #record(operation: string, args: readonly number[], scratch = 0): void {
     this.#recorder.record(operation, args, scratch);
@@ -658,15 +690,16 @@ export class WasmDevice implements Device {
     });
   }
 
-  #maskArguments(mask: AttentionMask): number[] {
+  /** `extent`: positions below it are looked up. */
+  #maskArguments(mask: AttentionMask, extent: number): number[] {
     const { causal, prefix = 0, window, keepFirst = 0, blocks } = mask;
     const plain = [causal ? 1 : 0, prefix, window ? 1 : 0, window?.left ?? 0, window?.right ?? 0, keepFirst];
     if (!blocks) return [...plain, 0, 0, 0, 0, 0, 0];
     return [
       ...plain,
-      ...this.#once(mask, "blocks", () => {
+      ...this.#once(mask, `blocks/${extent}`, () => {
         const count = Math.max(
-          1,
+          Math.ceil(extent / blocks.size),
           ...blocks.random.map((rows) => rows.length),
           ...blocks.global.map((b) => b + 1),
         );

@@ -1,7 +1,7 @@
 /**
  * A paged cache of keys and values: pages of 64 tokens of one layer, their addresses in a table in shared memory.
  *
- * Page: keys [kvHeads][16][headDim][4], then values [kvHeads][64][headDim]. Nothing is copied as a cache grows.
+ * Page: per kv head keys [16][headDim][4], then values [headDim / 8][64][8]. Nothing is copied as a cache grows.
  * Forks share pages; who appends to a page that others hold too copies it first.
  *
  * @module

@@ -1,0 +1,75 @@
+/**
+ * A whole model with random weights: tokens per second of prefill by length, of decode by depth.
+ *
+ * @module
+ */
+import type { CacheDType, Device } from "../runtime/device/device.ts";
+import { readConfig } from "../runtime/load/config.ts";
+import { openCheckpoint } from "../runtime/load/safetensors.ts";
+import { createWeights, type WeightChoice } from "../runtime/load/weights.ts";
+import type { Decoder } from "../runtime/models/model.ts";
+import { findModel } from "../runtime/models/registry.ts";
+import { Sequence } from "../runtime/sequence.ts";
+import { median } from "./measure.ts";
+import { randomCheckpoint, type ShapeName } from "./shapes.ts";
+
+/** Loads a shape with random weights. */
+export async function loadShape(device: Device, name: ShapeName, weights: WeightChoice): Promise<Decoder> {
+  const files = randomCheckpoint(name);
+  const config = await readConfig(files);
+  using checkpoint = await openCheckpoint(files);
+  const loader = createWeights(checkpoint, device);
+  const model = findModel(config)(device, loader, config);
+  await loader.load({ weights });
+  if (model.kind !== "decoder") throw new TypeError(`Cannot bench "${name}": it is no decoder`);
+  return model;
+}
+
+export interface Plan {
+  readonly prefill: readonly number[];
+  readonly decode: readonly number[];
+  /** Decode steps at each depth. */
+  readonly steps: number;
+  readonly runs: number;
+  readonly cache: CacheDType;
+}
+export type Measured = {
+  readonly what: "prefill" | "decode";
+  readonly at: number;
+  readonly tokensPerSecond: number;
+};
+
+/** Prefill of n tokens from nothing; decode steps with `depth` tokens in the cache. Medians of runs and of steps. */
+export async function* measureModel(
+  device: Device,
+  { decoder, plan }: { decoder: Decoder; plan: Plan },
+): AsyncGenerator<Measured> {
+  const { vocabulary } = decoder.facts;
+  const idsFor = (n: number, seed: number) =>
+    Uint32Array.from({ length: n }, (_, i) => (i * 7919 + seed * 104729 + 11) % vocabulary);
+  const sequence = new Sequence(device, decoder, plan.cache);
+  await sequence.read(idsFor(64, 0));
+  for (const n of plan.prefill) {
+    const rates: number[] = [];
+    for (let run = 0; run < plan.runs; run++) {
+      sequence.truncate(0);
+      const start = performance.now();
+      await sequence.read(idsFor(n, run));
+      rates.push(n / (performance.now() - start) * 1000);
+    }
+    yield { what: "prefill", at: n, tokensPerSecond: median(rates) };
+  }
+  for (const depth of plan.decode) {
+    // What prefill left serves as far as it goes.
+    if (sequence.length > depth) sequence.truncate(depth);
+    if (sequence.length < depth) await sequence.read(idsFor(depth - sequence.length, 1));
+    const rates: number[] = [];
+    for (let step = 0; step < plan.steps; step++) {
+      const start = performance.now();
+      await sequence.read(idsFor(1, step));
+      rates.push(1000 / (performance.now() - start));
+    }
+    yield { what: "decode", at: depth, tokensPerSecond: median(rates) };
+  }
+  sequence.free();
+}
