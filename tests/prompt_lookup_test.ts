@@ -108,11 +108,11 @@ for (const [device, open] of Object.entries(devices)) {
   for (const name of ["llama", "mpt", "mistral", "gemma2"]) {
     Deno.test(`speculate: "lookup" gives the same text: ${name} on ${device}`, async () => {
       const files = await folderFiles(fixturePath(name));
-      await using model = await loadModel(files, await open(), { contextLength: 128 });
+      await using model = await loadModel(files, await open(), { contextLength: 256 });
       let drafted = 0;
       const prompt = "The sea was calm. The sea was calm. The sea";
       for (const sampling of [{ temperature: 0 }, { temperature: 0.3, seed: 5, repetitionPenalty: 1.1 }]) {
-        const options = { ...sampling, maxTokens: 40 };
+        const options = { ...sampling, maxTokens: 120 };
         const plain = await collect(model.generate(prompt, options));
         const guessed = await collect(model.generate(prompt, { ...options, speculate: "lookup" }));
         assert.deepEqual(guessed.ids, plain.ids);
