@@ -29,13 +29,14 @@ export {
   type ChatOptions,
   type DeviceState,
   type Done,
+  type EvaluationOptions,
   type GenerateOptions,
   LanguageModel,
   type Logits,
   type ModelInfo,
   type Piece,
 } from "./runtime/language_model.ts";
-export type { Evaluation } from "./runtime/evaluate.ts";
+export type { Evaluation, PositionLoss } from "./runtime/evaluate.ts";
 export type { GenerateResult, StopReason } from "./runtime/generate.ts";
 export type { SamplingOptions } from "./runtime/sampler.ts";
 export type { CacheDType, WeightDType } from "./runtime/device/device.ts";

@@ -25,7 +25,12 @@ interface OptionBase {
 /** One option. `value` is how --help names its value. */
 export type Option =
   | OptionBase & { readonly type: "flag"; readonly many?: false }
-  | OptionBase & { readonly type: "text"; readonly value: string }
+  | OptionBase & {
+    readonly type: "text";
+    readonly value: string;
+    /** The value may be left out and is "" then: the next word is taken for it only if it matches. */
+    readonly optional?: RegExp;
+  }
   | OptionBase & { readonly type: "choice"; readonly choices: readonly string[] }
   | OptionBase & {
     readonly type: "number";
@@ -84,7 +89,7 @@ export function parseOptions<T extends OptionTable>(
   const { options } = command;
   const shorts = new Map(Object.entries(options).flatMap(([name, o]) => o.short ? [[o.short, name]] : []));
   const { tokens } = parseArgs({
-    args: joinNegativeNumbers(args, options, shorts),
+    args: joinValues(args, options, shorts),
     options: Object.fromEntries(
       Object.entries(options).map(([name, o]) => [name, {
         type: o.type === "flag" ? "boolean" as const : "string" as const,
@@ -130,8 +135,11 @@ export function parseOptions<T extends OptionTable>(
   return { values: found as Values<T>, words };
 }
 
-/** `--presence-penalty -0.5`: parseArgs would take -0.5 for options; joined with `=` it is a value. */
-function joinNegativeNumbers(
+/**
+ * Joins with `=` what parseArgs would take apart or together wrongly: `--presence-penalty -0.5`, whose value looks like
+ * an option, and options whose value may be left out.
+ */
+function joinValues(
   args: readonly string[],
   options: OptionTable,
   shorts: ReadonlyMap<string, string>,
@@ -146,6 +154,10 @@ function joinNegativeNumbers(
     if (isNumber && next !== undefined && /^-[\d.]/.test(next)) {
       joined.push(`--${name}=${next}`);
       i++;
+    } else if (option?.type === "text" && option.optional) {
+      const given = next !== undefined && option.optional.test(next);
+      joined.push(`--${name}=${given ? next : ""}`);
+      if (given) i++;
     } else joined.push(arg);
   }
   return joined;
@@ -230,5 +242,6 @@ export function columns(rows: readonly (readonly [left: string, right: string])[
 
 function valueName(option: Option): string {
   if (option.type === "flag") return "";
-  return option.type === "choice" ? option.choices.join("|") : option.value;
+  if (option.type === "choice") return option.choices.join("|");
+  return option.type === "text" && option.optional ? `[${option.value}]` : option.value;
 }

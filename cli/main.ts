@@ -30,6 +30,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "tell what a checkpoint is and what it needs, without loading it",
     load: async () => (await import("./inspect.ts")).default,
   },
+  eval: {
+    summary: "measure how well a model predicts a text, and by position in the context",
+    load: async () => (await import("./eval.ts")).default,
+  },
   bench: {
     summary: "measure this machine's roofs, each operation and a whole model",
     load: async () => (await import("./bench.ts")).default,

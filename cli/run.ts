@@ -16,6 +16,7 @@ import {
 } from "./model_options.ts";
 import { openProgressBar } from "./progress_bar.ts";
 import { dim, onInterrupt, writeError, writeOut } from "./terminal.ts";
+import { readText } from "./text_file.ts";
 
 export default command({
   name: "run",
@@ -54,7 +55,9 @@ export default command({
     if (words.length > 0 && values.prompt !== undefined) {
       throw new UsageError("Cannot run: the prompt was given twice: leave out --prompt");
     }
-    const asked = values.prompt === "-" ? await readStdin() : values.prompt ?? words[0];
+    const asked = values.prompt === "-"
+      ? (await readText("-")).replace(/\r?\n$/, "")
+      : values.prompt ?? words[0];
     const book = values.file === undefined ? undefined : await readText(values.file);
     if (asked === undefined && book === undefined) {
       throw new UsageError('Cannot run: there is no prompt: type lakh run "Once upon a time"');
@@ -112,17 +115,4 @@ function asJson(
     weights: info.weights,
     cache: info.cache,
   };
-}
-
-async function readStdin(): Promise<string> {
-  return (await new Response(Deno.stdin.readable).text()).replace(/\r?\n$/, "");
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    const why = error instanceof Deno.errors.NotFound ? "there is no such file" : (error as Error).message;
-    throw new Error(`Cannot read "${path}": ${why}`, { cause: error });
-  }
 }

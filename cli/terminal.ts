@@ -39,11 +39,12 @@ function writeAll(to: { writeSync(p: Uint8Array): number }, text: string): void 
 
 /** Faint text for people on a terminal; as it is elsewhere and with NO_COLOR (https://no-color.org). */
 export function dim(text: string): string {
-  return colours() ? `\x1b[2m${text}\x1b[22m` : text;
+  return colours(Deno.stderr) ? `\x1b[2m${text}\x1b[22m` : text;
 }
 
-function colours(): boolean {
-  return Deno.stderr.isTerminal() && !Deno.env.get("NO_COLOR") && Deno.env.get("TERM") !== "dumb";
+/** Whether what is written there may have colours. */
+export function colours(to: { isTerminal(): boolean }): boolean {
+  return to.isTerminal() && !Deno.env.get("NO_COLOR") && Deno.env.get("TERM") !== "dumb";
 }
 
 /**

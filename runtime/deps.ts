@@ -14,3 +14,8 @@ export async function loadProgressBars(): Promise<typeof import("npm:cli-progres
   // deno-lint-ignore no-import-prefix -- a module imported from a URL has no import map
   return (await import("npm:cli-progress@3.12.0")).default;
 }
+
+/** Charts on a terminal. */
+export async function loadTerminalCharts(): Promise<typeof import("npm:simple-ascii-chart@5.4.0")> {
+  return await import("npm:simple-ascii-chart@5.4.0");
+}

@@ -1,12 +1,24 @@
 /**
- * How well a model predicts a text: the mean of −ln p(token | tokens before it).
+ * How well a model predicts a text: the mean of −ln p(token | tokens before it), and how that depends on how many tokens
+ * stand before.
  *
  * The text is cut into windows, and each is read from an empty cache after the id that begins a text, so that the
- * number says what a context of that length is worth. What remains at the end is a shorter window.
+ * number says what a context of that length is worth. Windows that begin less than their length apart slide: each token
+ * counts once in the mean, with the most context that it has, but in every window in the losses by position. These are
+ * then means over nearly the same tokens, so that positions can be compared.
  *
  * @module
  */
 import { prefillChunk, type ReadOptions, type Sequence } from "./sequence.ts";
+
+/** The loss at positions [from, to) of a window. */
+export interface PositionLoss {
+  readonly from: number;
+  readonly to: number;
+  readonly natsPerToken: number;
+  /** Tokens that were predicted there, in all windows. */
+  readonly tokens: number;
+}
 
 /** The loss of a text. */
 export interface Evaluation {
@@ -14,51 +26,130 @@ export interface Evaluation {
   readonly natsPerToken: number;
   /** Tokens that were predicted. */
   readonly tokens: number;
+  /** By how many tokens of the window stand before: 0 to 15, 16 to 31, 32 to 63, … */
+  readonly byPosition: readonly PositionLoss[];
 }
 
 /** What {@linkcode evaluateIds} needs beside the ids. */
 export interface EvaluateOptions extends ReadOptions {
   /** Tokens of a window. */
   readonly window: number;
+  /** Tokens from the beginning of one window to that of the next. Default: `window`, so that none overlap. */
+  readonly stride?: number | undefined;
   /** Read before each window; without it, the first token of a window is not predicted. */
   readonly first: number | undefined;
 }
+
+/** Positions of the first bucket; each further one ends at twice the one before. */
+const firstBucket = 16;
+/** Logits of a pass: 512 rows of a large vocabulary would take 300 MB. */
+const logitBytes = 64 << 20;
 
 /** Predicts `ids` window by window. `sequence` is used up: it holds the last window afterwards. */
 export async function evaluateIds(
   sequence: Sequence,
   ids: Uint32Array,
-  { window, first, signal, onTokens }: EvaluateOptions,
+  { window, stride = window, first, signal, onTokens }: EvaluateOptions,
 ): Promise<Evaluation> {
   if (!(Number.isInteger(window) && window > 0)) {
     throw new RangeError(`Cannot evaluate in windows of ${window} tokens: give a whole number of 1 or more`);
   }
-  let nats = 0, tokens = 0;
-  for (let start = 0; start < ids.length; start += window) {
-    const targets = ids.subarray(start, start + window);
+  if (!(Number.isInteger(stride) && stride > 0 && stride <= window)) {
+    throw new RangeError(
+      `Cannot evaluate with a window every ${stride} tokens: give a whole number of 1 to ${window}, the window`,
+    );
+  }
+  const chunk = chunkFor(sequence.decoder.facts.vocabulary);
+  const windows = windowsOf(ids.length, { window, stride });
+  const work = windows.reduce((sum, { from, to }) => sum + to - from, 0);
+  const buckets: { nats: number; tokens: number }[] = [];
+  let nats = 0, tokens = 0, done = 0, counted = 0;
+  for (const { from, to } of windows) {
+    const targets = ids.subarray(from, to);
     const text = first === undefined ? targets : Uint32Array.of(first, ...targets);
+    const added = text.length - targets.length;
     sequence.truncate(0);
     // The last id of a window predicts nothing.
-    for (let from = 0; from < text.length - 1; from += prefillChunk) {
+    for (let at = 0; at < text.length - 1; at += chunk) {
       signal?.throwIfAborted();
-      const to = Math.min(from + prefillChunk, text.length - 1);
-      const rows = Uint32Array.from({ length: to - from }, (_, i) => i);
-      const logits = await sequence.pass(text.subarray(from, to), rows, text.length - 1);
+      const part = text.subarray(at, Math.min(at + chunk, text.length - 1));
+      const rows = Uint32Array.from(part, (_, i) => i);
+      const logits = await sequence.pass(part, rows, text.length - 1);
       const vocabulary = logits.length / rows.length;
       for (const row of rows) {
-        nats += crossEntropy(
+        const before = at + row + 1 - added; // tokens of the window before the predicted one
+        const loss = crossEntropy(
           logits.subarray(row * vocabulary, (row + 1) * vocabulary),
-          text[from + row + 1]!,
+          text[at + row + 1]!,
         );
+        const bucket = buckets[bucketOf(before)] ??= { nats: 0, tokens: 0 };
+        bucket.nats += loss;
+        bucket.tokens++;
+        if (from + before < counted) continue;
+        nats += loss;
         tokens++;
       }
+      onTokens?.(done + Math.min(at + part.length, targets.length), work);
     }
-    onTokens?.(start + targets.length, ids.length);
+    done += targets.length;
+    counted = to;
   }
   if (tokens === 0) {
     throw new RangeError(`Cannot evaluate a text of ${ids.length} tokens: there is none to predict`);
   }
-  return { natsPerToken: nats / tokens, tokens };
+  const byPosition = Array.from(buckets, (bucket, i) => ({ bucket, ...edgesOf(i) }))
+    .filter(({ bucket }) => bucket !== undefined)
+    .map(({ bucket, from, to }): PositionLoss => ({
+      from,
+      to,
+      natsPerToken: bucket.nats / bucket.tokens,
+      tokens: bucket.tokens,
+    }));
+  return { natsPerToken: nats / tokens, tokens, byPosition };
+}
+
+/** One evaluation of several texts: means over all their tokens. */
+export function mergeEvaluations(evaluations: readonly Evaluation[]): Evaluation {
+  const buckets = new Map<number, PositionLoss>();
+  for (const { from, to, natsPerToken, tokens } of evaluations.flatMap((e) => e.byPosition)) {
+    const before = buckets.get(from);
+    buckets.set(from, { from, to, ...meanOf([...(before ? [before] : []), { natsPerToken, tokens }]) });
+  }
+  return { ...meanOf(evaluations), byPosition: [...buckets.values()].sort((a, b) => a.from - b.from) };
+}
+
+function meanOf(losses: readonly { readonly natsPerToken: number; readonly tokens: number }[]) {
+  const tokens = losses.reduce((sum, loss) => sum + loss.tokens, 0);
+  return {
+    natsPerToken: losses.reduce((sum, loss) => sum + loss.natsPerToken * loss.tokens, 0) / tokens,
+    tokens,
+  };
+}
+
+/** Tokens of a pass whose logits all are wanted. */
+export function chunkFor(vocabulary: number): number {
+  return Math.max(1, Math.min(prefillChunk, Math.floor(logitBytes / (4 * vocabulary))));
+}
+
+/** Windows over a text; the last ends where the text does. */
+function windowsOf(
+  length: number,
+  { window, stride }: { readonly window: number; readonly stride: number },
+): { from: number; to: number }[] {
+  const windows: { from: number; to: number }[] = [];
+  for (let from = 0, to = 0; to < length; from += stride) {
+    to = Math.min(from + window, length);
+    windows.push({ from, to });
+  }
+  return windows;
+}
+
+function bucketOf(position: number): number {
+  return position < firstBucket ? 0 : Math.floor(Math.log2(position / firstBucket)) + 1;
+}
+
+function edgesOf(bucket: number): { from: number; to: number } {
+  return { from: bucket === 0 ? 0 : firstBucket * 2 ** (bucket - 1), to: firstBucket * 2 ** bucket };
 }
 
 /** −ln softmax(logits)[target] */

@@ -12,6 +12,7 @@ const example = command({
     penalty: { type: "number", short: "p", value: "X", min: -2, max: 2, help: "how much" },
     kind: { type: "choice", choices: ["dense", "sparse"], help: "which" },
     stop: { type: "text", value: "TEXT", many: true, help: "ends it" },
+    chart: { type: "text", value: "FILE.svg", optional: /\.svg$/, help: "draws" },
     json: { type: "flag", short: "j", help: "for scripts" },
   },
   examples: [["lakh example", "shows"]],
@@ -23,7 +24,14 @@ Deno.test("parseOptions() reads every kind of option, in any order and form", ()
     ...["one", "--count", "3", "--penalty=-0.5", "--kind", "sparse", "--stop", "a", "-j", "--stop=", "two"],
     ...["--", "--count"],
   ]);
-  assert.deepEqual({ ...values }, { count: 3, penalty: -0.5, kind: "sparse", stop: ["a", ""], json: true });
+  assert.deepEqual({ ...values }, {
+    count: 3,
+    penalty: -0.5,
+    kind: "sparse",
+    stop: ["a", ""],
+    chart: undefined,
+    json: true,
+  });
   assert.deepEqual(words, ["one", "two", "--count"]);
 });
 
@@ -34,6 +42,7 @@ Deno.test("parseOptions() leaves absent options undefined, flags false and lists
     penalty: undefined,
     kind: undefined,
     stop: [],
+    chart: undefined,
     json: false,
   });
 });
@@ -41,6 +50,17 @@ Deno.test("parseOptions() leaves absent options undefined, flags false and lists
 Deno.test("parseOptions() takes a negative number as a value, not as options", () => {
   assert.equal(parseOptions(example, ["--penalty", "-1.5"]).values.penalty, -1.5);
   assert.equal(parseOptions(example, ["-p", "-.5"]).values.penalty, -0.5);
+});
+
+Deno.test("parseOptions() takes the next word for a value that may be left out only if it looks like one", () => {
+  const read = (...args: string[]) => {
+    const { values, words } = parseOptions(example, args);
+    return [values.chart, ...words];
+  };
+  assert.deepEqual(read("--chart", "a.svg", "b.txt"), ["a.svg", "b.txt"]);
+  assert.deepEqual(read("--chart", "b.txt"), ["", "b.txt"]);
+  assert.deepEqual(read("b.txt", "--chart"), ["", "b.txt"]);
+  assert.deepEqual(read("--chart=c.svg"), ["c.svg"]);
 });
 
 Deno.test("parseOptions() reads 100k as 100,000", () => {
@@ -106,7 +126,7 @@ Deno.test("numbers are told as people read them", () => {
   assert.deepEqual([formatSpeed(512, 1000), formatSpeed(10, 3000), formatSpeed(0, 10)], ["512", "3.33", "–"]);
 });
 
-for (const name of ["chat", "run", "verify", "inspect"]) {
+for (const name of ["chat", "run", "verify", "inspect", "eval"]) {
   Deno.test(`lakh ${name} --help shows options and examples and exits with 0`, async () => {
     const { code, stdout, stderr } = await lakh([name, "--help"]);
     assert.equal(code, 0, stderr);

@@ -8,7 +8,7 @@ import {
 } from "../runtime/generate.ts";
 import { Sampler } from "../runtime/sampler.ts";
 import { prefillChunk, Sequence } from "../runtime/sequence.ts";
-import { evaluateIds } from "../runtime/evaluate.ts";
+import { chunkFor, evaluateIds, mergeEvaluations } from "../runtime/evaluate.ts";
 import { facts, FakeDecoder, fakeDevice } from "./fake_decoder.ts";
 
 const greedy = () => new Sampler({ temperature: 0 });
@@ -248,4 +248,46 @@ Deno.test("evaluateIds() is the mean loss over windows", async () => {
   assert(Math.abs(bare.natsPerToken - right) < 1e-6);
   await assert.rejects(evaluateIds(sequence, Uint32Array.of(1), { window: 3, first: undefined }), RangeError);
   await assert.rejects(evaluateIds(sequence, counting, { window: 0, first: 0 }), RangeError);
+});
+
+Deno.test("evaluateIds() slides: a token counts once in the mean, and in every window by position", async () => {
+  const { sequence } = open();
+  const right = -Math.log(Math.exp(10) / (Math.exp(10) + 99)), wrong = right + 10;
+  // Windows 1…20, 6…25, 11…30: after 0 comes 1, so the first token of the others surprises.
+  const counting = Uint32Array.from({ length: 30 }, (_, i) => i + 1);
+  const near = (a: number, b: number) => assert(Math.abs(a - b) < 1e-5, `${a} is not ${b}`);
+  const slid = await evaluateIds(sequence, counting, { window: 20, stride: 5, first: 0 });
+  assert.equal(slid.tokens, 30);
+  near(slid.natsPerToken, right); // what surprises stood in the window before, with more context
+  assert.deepEqual(slid.byPosition.map(({ from, to, tokens }) => [from, to, tokens]), [[0, 16, 48], [
+    16,
+    32,
+    12,
+  ]]);
+  near(slid.byPosition[0]!.natsPerToken, (46 * right + 2 * wrong) / 48);
+  near(slid.byPosition[1]!.natsPerToken, right);
+  // Without an id to begin with, position 0 is not predicted.
+  const bare = await evaluateIds(sequence, counting, { window: 20, stride: 20, first: undefined });
+  assert.deepEqual(bare.byPosition.map(({ tokens }) => tokens), [15 + 9, 4]);
+  for (const stride of [0, 21, 1.5]) {
+    await assert.rejects(evaluateIds(sequence, counting, { window: 20, stride, first: 0 }), /every/);
+  }
+});
+
+Deno.test("mergeEvaluations() weighs by tokens", () => {
+  const bucket = (natsPerToken: number, tokens: number) => ({ from: 0, to: 16, natsPerToken, tokens });
+  const more = { from: 16, to: 32, natsPerToken: 5, tokens: 7 };
+  assert.deepEqual(
+    mergeEvaluations([
+      { natsPerToken: 2, tokens: 10, byPosition: [bucket(2, 10)] },
+      { natsPerToken: 4, tokens: 30, byPosition: [bucket(3, 30), more] },
+    ]),
+    { natsPerToken: 3.5, tokens: 40, byPosition: [bucket(2.75, 40), more] },
+  );
+});
+
+Deno.test("chunkFor() keeps the logits of a pass small", () => {
+  assert.equal(chunkFor(4096), 512);
+  const rows = chunkFor(150_000);
+  assert(rows > 64 && rows * 150_000 * 4 <= 64 * 2 ** 20, String(rows));
 });
