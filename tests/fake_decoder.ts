@@ -23,6 +23,14 @@ export const facts: ModelFacts = {
 class FakeCache implements KvCache {
   length = 0;
   freed = false;
+  readonly dropped = 0;
+  readonly window = undefined;
+  readonly layout = "none";
+  readonly pageBytes = 0;
+  keepWindow(): void {}
+  evict(from: number, to: number): void {
+    this.length -= to - from;
+  }
   truncate(length: number): void {
     if (length > this.length) throw new Error(`truncate(${length}) of ${this.length}`);
     this.length = length;

@@ -40,6 +40,21 @@ export interface KvCache {
    * pages are shared until either changes them, so it costs a page of copying at most, when the first one appends.
    */
   fork(): KvCache;
+  /** Tokens at the beginning, whole pages, that were given back because a window has left them behind. */
+  readonly dropped: number;
+  /** What `keepWindow` was told last. */
+  readonly window: number | undefined;
+  /**
+   * Says that no query to come sees a key more than `left` tokens before it: pages further back are given back, and
+   * more of them as the cache grows and this is said again. Keeps some tokens more, so that `truncate` may take a few.
+   */
+  keepWindow(left: number): void;
+  /** Takes whole pages [from, to) of tokens out; those behind them count their positions from `from`. */
+  evict(from: number, to: number): void;
+  /** How a page lies in memory, e.g. "wasm f32 2 x 64": pages of one cache fit another where it is the same. */
+  readonly layout: string;
+  /** Bytes of one page. */
+  readonly pageBytes: number;
   /** Gives the pages back. */
   free(): void;
 }
@@ -125,6 +140,17 @@ export interface Device extends AsyncDisposable {
   /** Frees an uploaded tensor. */
   free(x: Tensor): void;
   createKvCache(kvHeads: number, headDim: number, dtype: CacheDType): KvCache;
+  /** Copies pages [from, to) out, one after the other; none of them may have been dropped. Not inside a step. */
+  readPages(cache: KvCache, from: number, to: number): Promise<Uint8Array>;
+  /**
+   * Fills an empty cache with what `readPages` gave of one with this length and as many dropped tokens: all pages that
+   * were left of it, in pieces of whole pages. Not inside a step. When `pages` throws or ends early the cache is empty.
+   */
+  fillPages(
+    cache: KvCache,
+    held: { readonly length: number; readonly dropped: number; readonly window: number | undefined },
+    pages: AsyncIterable<Uint8Array>,
+  ): Promise<void>;
   /** Runs what is recorded and copies `x` out. */
   read(x: Tensor): Promise<Float32Array>;
   /** Runs what is recorded. */

@@ -40,6 +40,8 @@ export function selfAttention(device: Device, parts: SelfAttentionParts): Decode
       queries = device.rope(queries, segments, turn.queries);
       keys = device.rope(keys, segments, turn.keys);
     }
+    const { window } = spec.mask;
+    if (window) caches.forEach((cache) => cache.keepWindow(window.left));
     device.append(caches, keys, v(h), segments);
     if (sinkLogits && !spec.sinkLogits) spec = { ...spec, sinkLogits: sinkLogits() };
     return o(device.attention(queries, segments, { caches }, spec));

@@ -23,6 +23,7 @@ import type {
   TensorSource,
   WeightDType,
 } from "../../runtime/device/device.ts";
+import { checkPages, pagesBehind } from "../../runtime/device/pages_behind.ts";
 import { activate } from "./activate.ts";
 import { add } from "./add.ts";
 import { attention, type Bias, type Positioned } from "./attention.ts";
@@ -59,6 +60,8 @@ class ReferenceCache implements KvCache {
   keys: number[] = [];
   values: number[] = [];
   freed = false;
+  dropped = 0;
+  window: number | undefined;
 
   constructor(
     readonly kvHeads: number,
@@ -77,10 +80,37 @@ class ReferenceCache implements KvCache {
 
   truncate(length: number): void {
     mustBe(
-      length >= 0 && length <= this.length,
+      length === 0 || length >= this.dropped && length <= this.length,
       () => `Cannot truncate a cache of ${this.length} to ${length}`,
     );
     this.keys.length = this.values.length = length * this.features;
+    if (length === 0) this.dropped = 0;
+  }
+
+  keepWindow(left: number): void {
+    this.window = left;
+    const dropped = Math.max(this.dropped, 64 * pagesBehind(this.length, left));
+    // Whoever looks at them all the same gets no number.
+    for (const list of [this.keys, this.values]) {
+      list.fill(NaN, this.dropped * this.features, dropped * this.features);
+    }
+    this.dropped = dropped;
+  }
+
+  evict(from: number, to: number): void {
+    checkPages(from, to, this.length);
+    for (const list of [this.keys, this.values]) {
+      list.splice(from * this.features, (to - from) * this.features);
+    }
+    this.dropped -= Math.max(0, Math.min(this.dropped, to) - from);
+  }
+
+  get layout(): string {
+    return `reference f64 ${this.kvHeads} x ${this.headDim}`;
+  }
+
+  get pageBytes(): number {
+    return 2 * 64 * this.features * 8;
   }
 
   fork(): ReferenceCache {
@@ -88,6 +118,8 @@ class ReferenceCache implements KvCache {
     const copy = new ReferenceCache(this.kvHeads, this.headDim, this.dtype, this.onFork);
     copy.keys = this.keys.slice();
     copy.values = this.values.slice();
+    copy.dropped = this.dropped;
+    copy.window = this.window;
     this.onFork(copy);
     return copy;
   }
@@ -114,7 +146,7 @@ export class ReferenceDevice implements Device {
     for (const { shape, dtype } of this.#uploads) {
       bytes += count(shape) * (dtype === "q8" ? 34 / 32 : dtype === "q4" ? 18 / 32 : BYTES[dtype]);
     }
-    for (const cache of this.#caches) bytes += 8 * cache.keys.length;
+    for (const cache of this.#caches) bytes += 8 * (cache.keys.length - cache.dropped * cache.features);
     return bytes;
   }
 
@@ -158,6 +190,44 @@ export class ReferenceDevice implements Device {
     const cache = new ReferenceCache(kvHeads, headDim, dtype, (copy) => this.#caches.push(copy));
     this.#caches.push(cache);
     return cache;
+  }
+
+  readPages(cache: KvCache, from: number, to: number): Promise<Uint8Array> {
+    const { keys, values, features } = cache as ReferenceCache;
+    const pages = Array.from({ length: to - from }, (_, i) => {
+      const page = new Float64Array(2 * 64 * features), at = (from + i) * 64 * features;
+      page.set(keys.slice(at, at + 64 * features));
+      page.set(values.slice(at, at + 64 * features), 64 * features);
+      return new Uint8Array(page.buffer);
+    });
+    return Promise.resolve(Uint8Array.from(pages.flatMap((page) => [...page])));
+  }
+
+  async fillPages(
+    cache: KvCache,
+    held: { length: number; dropped: number; window: number | undefined },
+    pages: AsyncIterable<Uint8Array>,
+  ): Promise<void> {
+    const mine = cache as ReferenceCache, { features, pageBytes } = mine;
+    mustBe(mine.length === 0, () => `Cannot fill a cache: it holds ${mine.length} tokens`);
+    try {
+      mine.keys = new Array(held.dropped * features).fill(NaN);
+      mine.values = mine.keys.slice();
+      mine.dropped = held.dropped;
+      mine.window = held.window;
+      for await (const piece of pages) {
+        for (let at = 0; at < piece.length; at += pageBytes) {
+          const numbers = [...new Float64Array(piece.slice(at, at + pageBytes).buffer)];
+          const count = Math.min(64, held.length - mine.length) * features;
+          mine.keys.push(...numbers.slice(0, count));
+          mine.values.push(...numbers.slice(64 * features, 64 * features + count));
+        }
+      }
+      mustBe(mine.length === held.length, () => `Cannot fill a cache of ${held.length}: pages end early`);
+    } catch (error) {
+      mine.truncate(0);
+      throw error;
+    }
   }
 
   read(x: Tensor): Promise<Float32Array> {

@@ -140,6 +140,43 @@ export class WasmDevice implements Device {
     }, { kvHeads, headDim, dtype });
   }
 
+  readPages(cache: KvCache, from: number, to: number): Promise<Uint8Array> {
+    return this.#alone(() => {
+      const mine = ownCache(cache), bytes = mine.pageBytes;
+      const copy = new Uint8Array((to - from) * bytes);
+      mine.addresses(from, to).forEach((at, i) => copy.set(this.#memory.u8(at, bytes), i * bytes));
+      return Promise.resolve(copy);
+    });
+  }
+
+  fillPages(
+    cache: KvCache,
+    { length, dropped, window }: { length: number; dropped: number; window: number | undefined },
+    pages: AsyncIterable<Uint8Array>,
+  ): Promise<void> {
+    return this.#alone(async () => {
+      const mine = ownCache(cache), bytes = mine.pageBytes;
+      if (mine.length > 0) throw new Error(`Cannot fill a cache: it holds ${mine.length} tokens already`);
+      try {
+        mine.skip(dropped);
+        mine.window = window;
+        for await (const piece of pages) {
+          for (let at = 0; at < piece.length; at += bytes) {
+            const index = Math.ceil(mine.length / PAGE_TOKENS);
+            mine.extend(Math.min(PAGE_TOKENS, length - mine.length));
+            this.#memory.u8(mine.addresses(index, index + 1)[0]!, bytes).set(piece.subarray(at, at + bytes));
+          }
+        }
+        if (mine.length < length) {
+          throw new RangeError(`Cannot fill a cache of ${length} tokens: pages end at ${mine.length}`);
+        }
+      } catch (error) {
+        mine.truncate(0);
+        throw error;
+      }
+    });
+  }
+
   async read(x: Tensor): Promise<Float32Array> {
     await this.flush();
     const tensor = own(x);

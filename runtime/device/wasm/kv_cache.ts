@@ -7,10 +7,14 @@
  * @module
  */
 import type { CacheDType, KvCache } from "../device.ts";
+import { checkPages, pagesBehind } from "../pages_behind.ts";
 import type { SharedMemory } from "./memory.ts";
 
 /** Tokens in a page. */
 export const PAGE_TOKENS = 64;
+
+/** Changes when a page lies otherwise in memory: saved pages of another version are refused. */
+const PAGE_LAYOUT = "layout 2";
 
 /** Bytes of one page. */
 export function pageBytes(kvHeads: number, headDim: number, dtype: "f32" | "f16"): number {
@@ -37,8 +41,11 @@ export class WasmKvCache implements KvCache {
   readonly kvHeads: number;
   readonly headDim: number;
   length = 0;
+  window: number | undefined;
   readonly #device: CacheDevice;
-  #pages: Page[] = [];
+  /** Undefined where a page was dropped. */
+  #pages: (Page | undefined)[] = [];
+  #dropped = 0;
   #table = 0;
   #capacity = 0;
   #freed = false;
@@ -69,7 +76,7 @@ export class WasmKvCache implements KvCache {
     if (tokens > 0 && this.length % PAGE_TOKENS > 0) this.#own(this.#pages.length - 1);
     if (pages > this.#capacity) this.#newTable(Math.max(16, pages, 2 * this.#capacity));
     while (this.#pages.length < pages) {
-      const address = this.#device.memory.allocate(this.#pageBytes);
+      const address = this.#device.memory.allocate(this.pageBytes);
       this.#device.memory.f64(this.#table + this.#pages.length * 8, 1)[0] = address;
       this.#pages.push({ address, holders: 1 });
     }
@@ -80,18 +87,69 @@ export class WasmKvCache implements KvCache {
     if (this.#freed) throw new Error("Cannot fork a cache: it was freed");
     const copy = new WasmKvCache(this.#device, this);
     copy.length = this.length;
+    copy.window = this.window;
+    copy.#dropped = this.#dropped;
     copy.#pages = this.#pages.slice();
     if (this.#capacity > 0) copy.#newTable(this.#capacity);
-    for (const page of this.#pages) page.holders++;
+    for (const page of this.#pages) if (page) page.holders++;
     return copy;
   }
 
   truncate(length: number): void {
-    if (!(length >= 0 && length <= this.length)) {
-      throw new RangeError(`Cannot truncate a cache of ${this.length} tokens: to ${length}`);
+    if (!(length >= 0 && length <= this.length) || length > 0 && length < this.dropped) {
+      throw new RangeError(
+        `Cannot truncate a cache of ${this.length} tokens, ${this.dropped} of them dropped: to ${length}`,
+      );
     }
     this.length = length;
+    if (length === 0) this.#dropped = 0;
     this.#drop(Math.ceil(length / PAGE_TOKENS));
+  }
+
+  get dropped(): number {
+    return this.#dropped * PAGE_TOKENS;
+  }
+
+  keepWindow(left: number): void {
+    this.window = left;
+    const behind = pagesBehind(this.length, left);
+    for (let i = this.#dropped; i < behind; i++) {
+      this.#release(this.#pages[i]);
+      this.#pages[i] = undefined;
+    }
+    this.#dropped = Math.max(this.#dropped, behind);
+  }
+
+  evict(from: number, to: number): void {
+    checkPages(from, to, this.length);
+    const first = from / PAGE_TOKENS, count = to / PAGE_TOKENS - first;
+    for (const page of this.#pages.splice(first, count)) this.#release(page);
+    this.#dropped -= Math.max(0, Math.min(this.#dropped - first, count));
+    this.length -= to - from;
+    if (this.#capacity > 0) this.#newTable(this.#capacity);
+  }
+
+  get layout(): string {
+    return `wasm ${this.dtype} ${this.kvHeads} x ${this.headDim}, ${PAGE_LAYOUT}`;
+  }
+
+  /** Addresses of pages [from, to). Throws where one was dropped. */
+  addresses(from: number, to: number): number[] {
+    return Array.from({ length: to - from }, (_, i) => {
+      const page = this.#pages[from + i];
+      if (!page) {
+        throw new RangeError(`Cannot read page ${from + i} of a cache: it was dropped, or never held`);
+      }
+      return page.address;
+    });
+  }
+
+  /** An empty cache gets a beginning of so many tokens that are dropped. */
+  skip(tokens: number): void {
+    checkPages(0, tokens, tokens);
+    this.#dropped = tokens / PAGE_TOKENS;
+    this.#pages = new Array(this.#dropped).fill(undefined);
+    this.length = tokens;
   }
 
   free(): void {
@@ -107,8 +165,8 @@ export class WasmKvCache implements KvCache {
   #own(index: number): void {
     const shared = this.#pages[index]!;
     if (shared.holders === 1) return;
-    const address = this.#device.memory.allocate(this.#pageBytes);
-    this.#device.copy(shared.address, address, this.#pageBytes);
+    const address = this.#device.memory.allocate(this.pageBytes);
+    this.#device.copy(shared.address, address, this.pageBytes);
     shared.holders--;
     this.#pages[index] = { address, holders: 1 };
     // Commands that are recorded but have not run look at the old page through the old table.
@@ -117,19 +175,21 @@ export class WasmKvCache implements KvCache {
 
   #newTable(capacity: number): void {
     const table = this.#device.memory.allocate(capacity * 8);
-    this.#device.memory.f64(table, this.#pages.length).set(this.#pages.map(({ address }) => address));
+    this.#device.memory.f64(table, this.#pages.length).set(this.#pages.map((page) => page?.address ?? 0));
     if (this.#capacity > 0) this.#device.retire(this.#table, this.#capacity * 8);
     this.#table = table;
     this.#capacity = capacity;
   }
 
-  get #pageBytes(): number {
+  get pageBytes(): number {
     return pageBytes(this.kvHeads, this.headDim, this.dtype);
   }
 
   #drop(pages: number): void {
-    for (const page of this.#pages.splice(pages)) {
-      if (--page.holders === 0) this.#device.retire(page.address, this.#pageBytes);
-    }
+    for (const page of this.#pages.splice(pages)) this.#release(page);
+  }
+
+  #release(page: Page | undefined): void {
+    if (page && --page.holders === 0) this.#device.retire(page.address, this.pageBytes);
   }
 }

@@ -169,7 +169,9 @@ function keysOf(gpu: Gpu, over: KeySource, want: { kvHeads: number; headDim: num
         throw new RangeError(`Cannot attend: caches of ${dtype} and of another format in one pass`);
       }
       const pages = new Uint32Array(cache.pages.length), place = new Uint8Array(cache.pages.length);
-      cache.pages.forEach(({ slab, index }, tile) => {
+      cache.pages.forEach((page, tile) => {
+        if (!page) return; // dropped: behind every window, so no plan has it
+        const { slab, index } = page;
         let store = slabs.indexOf(slab);
         if (store < 0) {
           store = slabs.push(slab) - 1;

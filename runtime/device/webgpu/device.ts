@@ -23,7 +23,7 @@ import type {
 import { type GpuOptions, openGpu } from "./adapter.ts";
 import { append } from "./append.ts";
 import { attention } from "./attention.ts";
-import { geometryOf, GpuKvCache, Slabs } from "./kv_cache.ts";
+import { geometryOf, GpuKvCache, PAGE, Slabs } from "./kv_cache.ts";
 import { embed, expertLinear, linear } from "./linear.ts";
 import { Arena, formatBytes, Memory, sizeClass } from "./memory.ts";
 import { Recorder } from "./recorder.ts";
@@ -197,6 +197,52 @@ export class WebGpuDevice implements Device {
   }
 
   async read(x: Tensor): Promise<Float32Array> {
+  async readPages(cache: KvCache, from: number, to: number): Promise<Uint8Array> {
+    this.#mustLive("read pages");
+    const mine = ownCache(cache), { pageBytes } = mine;
+    const reader = this.#reader((to - from) * pageBytes);
+    for (let i = from; i < to; i++) {
+      const target = { buffer: reader, id: -1, offset: (i - from) * pageBytes, size: pageBytes };
+      this.#recorder.copy(mine.place(i), target, pageBytes);
+    }
+    this.#submit();
+    await reader.mapAsync(READ, 0, (to - from) * pageBytes);
+    const copy = new Uint8Array(reader.getMappedRange(0, (to - from) * pageBytes).slice(0));
+    reader.destroy();
+    await this.#check("read pages");
+    return copy;
+  }
+
+  async fillPages(
+    cache: KvCache,
+    { length, dropped, window }: { length: number; dropped: number; window: number | undefined },
+    pages: AsyncIterable<Uint8Array>,
+  ): Promise<void> {
+    this.#mustLive("fill a cache");
+    const mine = ownCache(cache), { pageBytes } = mine;
+    if (mine.length > 0) throw new Error(`Cannot fill a cache: it holds ${mine.length} tokens already`);
+    try {
+      mine.skip(dropped);
+      mine.window = window;
+      for await (const piece of pages) {
+        const first = Math.ceil(mine.length / PAGE);
+        mine.grow(Math.min(piece.length / pageBytes * PAGE, length - mine.length));
+        // Slabs that grew are copied by what is recorded; a write of the queue comes after it only once that is submitted.
+        this.#submit();
+        for (let at = 0; at < piece.length; at += pageBytes) {
+          const { buffer, offset } = mine.place(first + at / pageBytes);
+          this.#device.queue.writeBuffer(buffer, offset, piece.slice(at, at + pageBytes));
+        }
+      }
+      if (mine.length < length) {
+        throw new RangeError(`Cannot fill a cache of ${length} tokens: pages end at ${mine.length}`);
+      }
+    } catch (error) {
+      mine.truncate(0);
+      throw error;
+    }
+  }
+
     this.#mustLive("read");
     const { dtype, shape } = mine(x, "read");
     const bytes = 4 * countOf(shape);
@@ -444,4 +490,9 @@ export class WebGpuDevice implements Device {
         "open another device and load the model again, with smaller weights (q8 or q4) or a shorter context if it was full",
     );
   }
+}
+
+function ownCache(cache: KvCache): GpuKvCache {
+  if (!(cache instanceof GpuKvCache)) throw new TypeError("Cannot use a cache of another device on webgpu");
+  return cache;
 }

@@ -10,11 +10,14 @@
  * @module
  */
 import type { CacheDType, KvCache } from "../device.ts";
+import { checkPages, pagesBehind } from "../pages_behind.ts";
 import { formatBytes, type Memory, type Region } from "./memory.ts";
 import type { Recorder } from "./recorder.ts";
 
 /** Tokens in a page: one key tile. */
 export const PAGE = 64;
+/** Changes when a page lies otherwise in memory: saved pages of another version are refused. */
+const PAGE_LAYOUT = "layout 1";
 const QUAD_BYTES: Record<CacheDType, number> = { f32: 16, f16: 8, q8: 4 };
 /** Pages of the first slab: at least so many, and so many bytes. */
 const FIRST_PAGES = 8, FIRST_BYTES = 2 ** 18;
@@ -86,6 +89,10 @@ export class Slabs {
     }
   }
 
+  get pageBytes(): number {
+    return this.#pageBytes;
+  }
+
   /** A page, in the slab of `neighbour` if possible. */
   take(neighbour: Page | undefined): Page {
     let slab = neighbour?.slab;
@@ -122,9 +129,9 @@ export class Slabs {
   }
 
   /** Pages back; slabs that are empty then are given back as well. */
-  release(pages: readonly Page[]): void {
+  release(pages: readonly (Page | undefined)[]): void {
     for (const page of pages) {
-      if (--page.holders > 0) continue;
+      if (!page || --page.holders > 0) continue;
       page.slab.free.push(page.index);
       page.slab.live.delete(page);
     }
@@ -179,8 +186,11 @@ function range(n: number): number[] {
 
 /** Keys and values of one layer of one sequence. */
 export class GpuKvCache implements KvCache {
-  readonly pages: Page[] = [];
+  /** Undefined where a page was dropped. */
+  readonly pages: (Page | undefined)[] = [];
+  window: number | undefined;
   #length = 0;
+  #dropped = 0;
   #freed = false;
 
   /** `device` is told of forks and of caches that are freed. */
@@ -220,21 +230,76 @@ export class GpuKvCache implements KvCache {
 
   truncate(length: number): void {
     this.mustLive("truncate");
-    if (!Number.isInteger(length) || length < 0 || length > this.#length) {
-      throw new RangeError(`Cannot truncate to ${length} tokens: the cache holds ${this.#length}`);
+    const held = Number.isInteger(length) && length >= 0 && length <= this.#length;
+    if (!held || length > 0 && length < this.dropped) {
+      throw new RangeError(
+        `Cannot truncate to ${length} tokens: the cache holds ${this.#length}, ${this.dropped} of them dropped`,
+      );
     }
     this.#length = length;
+    if (length === 0) this.#dropped = 0;
     this.slabs.release(this.pages.splice(Math.ceil(length / PAGE)));
+  }
+
+  get dropped(): number {
+    return this.#dropped * PAGE;
+  }
+
+  keepWindow(left: number): void {
+    this.mustLive("keep a window");
+    this.window = left;
+    const behind = Math.max(this.#dropped, pagesBehind(this.#length, left));
+    const pages = this.pages.slice(this.#dropped, behind);
+    this.pages.fill(undefined, this.#dropped, behind);
+    this.#dropped = behind;
+    this.slabs.release(pages);
+  }
+
+  evict(from: number, to: number): void {
+    this.mustLive("evict");
+    checkPages(from, to, this.#length);
+    const first = from / PAGE, count = to / PAGE - first;
+    const pages = this.pages.splice(first, count);
+    this.#dropped -= Math.max(0, Math.min(this.#dropped - first, count));
+    this.#length -= to - from;
+    this.slabs.release(pages);
+  }
+
+  /** An empty cache gets a beginning of so many tokens that are dropped. */
+  skip(tokens: number): void {
+    checkPages(0, tokens, tokens);
+    this.#dropped = tokens / PAGE;
+    this.pages.splice(0, Infinity, ...new Array(this.#dropped).fill(undefined));
+    this.#length = tokens;
+  }
+
+  get layout(): string {
+    const { dtype, kvHeads, headDim } = this.geometry;
+    return `webgpu ${dtype} ${kvHeads} x ${headDim}, ${PAGE_LAYOUT}`;
+  }
+
+  get pageBytes(): number {
+    return this.slabs.pageBytes;
+  }
+
+  /** Where page `index` lies. Throws when it was dropped. */
+  place(index: number): Region {
+    const page = this.pages[index];
+    if (!page) throw new RangeError(`Cannot use page ${index} of a cache: it was dropped, or never held`);
+    const { region } = page.slab;
+    return { ...region, offset: region.offset + page.index * this.pageBytes, size: this.pageBytes };
   }
 
   fork(): GpuKvCache {
     this.mustLive("fork");
     const copy = new GpuKvCache(this.slabs, this.device);
     for (const page of this.pages) {
-      page.holders++;
+      if (page) page.holders++;
       copy.pages.push(page);
     }
     copy.#length = this.#length;
+    copy.#dropped = this.#dropped;
+    copy.window = this.window;
     this.device.onFork(copy);
     return copy;
   }

@@ -1,0 +1,26 @@
+/**
+ * Which pages of a cache a window has left behind.
+ *
+ * @module
+ */
+
+/** Tokens in a page: one key tile. */
+const PAGE = 64;
+/**
+ * Tokens that stay behind a window, so that a text can be taken back by as many and go on: a question and its answer,
+ * when the next question is about the same document.
+ */
+const SLACK = 512;
+
+/** Pages at the beginning that no query sees which comes after `length` tokens, nor after a few less. */
+export function pagesBehind(length: number, left: number): number {
+  return Math.max(0, Math.floor((length - left - SLACK) / PAGE));
+}
+
+/** Throws a RangeError unless [from, to) are whole pages among `length` tokens. */
+export function checkPages(from: number, to: number, length: number): void {
+  if (from % PAGE === 0 && to % PAGE === 0 && 0 <= from && from <= to && to <= length) return;
+  throw new RangeError(
+    `Cannot take tokens ${from} to ${to} out of a cache of ${length}: give whole pages of ${PAGE}`,
+  );
+}
