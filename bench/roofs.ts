@@ -14,7 +14,7 @@ export interface Roofs {
 
 /** Beyond every cache. */
 const READ_BYTES = 256 << 20;
-const ITERATIONS = 400_000;
+const ITERATIONS = 4_000_000;
 
 /** Measures the roofs of a device with all its threads. */
 export async function measureRoofs(device: WasmDevice, runs = 5): Promise<Roofs> {
@@ -25,7 +25,7 @@ export async function measureRoofs(device: WasmDevice, runs = 5): Promise<Roofs>
   };
   const bytes = Math.floor(READ_BYTES / items / 128) * 128;
   const roofs = {
-    f32Gflops: await rate("multiplyAdd", ITERATIONS, ITERATIONS * 64),
+    f32Gflops: await rate("multiplyAdd", ITERATIONS, ITERATIONS * 96),
     int8Gops: await rate("dot", ITERATIONS, ITERATIONS * 256),
     readGbs: await rate("read", bytes, bytes),
   };

@@ -30,8 +30,8 @@ pub unsafe fn run(w: &Work) {
                 let mut sums = [i32x4_splat(0); 2];
                 for quad in 0..8 {
                     let ones = i8x16_splat(1);
-                    sums[0] = i32x4_relaxed_dot_i8x16_i7x16_add(load(block.add(quad * 32)), ones, sums[0]);
-                    sums[1] = i32x4_relaxed_dot_i8x16_i7x16_add(load(block.add(quad * 32 + 16)), ones, sums[1]);
+                    sums[0] = dot(load(block.add(quad * 32)), ones, sums[0]);
+                    sums[1] = dot(load(block.add(quad * 32 + 16)), ones, sums[1]);
                 }
                 store(offsets.add(b * 8), i32x4_neg(i32x4_shl(sums[0], 6)));
                 store(offsets.add(b * 8 + 4), i32x4_neg(i32x4_shl(sums[1], 6)));
@@ -65,8 +65,8 @@ unsafe fn tile(blocks: usize, a: *const u8, b: *const u8, offsets: *const i32) -
             };
             ($rows:ident, $b0:ident, $b1:ident, $r:literal) => {
                 let s = lane::<$r>($rows);
-                acc[$r][0] = i32x4_relaxed_dot_i8x16_i7x16_add($b0, s, acc[$r][0]);
-                acc[$r][1] = i32x4_relaxed_dot_i8x16_i7x16_add($b1, s, acc[$r][1]);
+                acc[$r][0] = dot($b0, s, acc[$r][0]);
+                acc[$r][1] = dot($b1, s, acc[$r][1]);
             };
         }
         quad!(0);

@@ -18,6 +18,12 @@ pub unsafe fn store<T>(p: *mut T, v: v128) {
 pub fn madd(a: v128, b: v128, c: v128) -> v128 {
     f32x4_relaxed_madd(a, b, c)
 }
+/// acc + Σ of four products each: a signed, b in 0…127. In two steps, because V8 makes three instructions of these and
+/// five of `i32x4_relaxed_dot_i8x16_i7x16_add` (into which LLVM would turn a pairwise widening, hence the dot with 1).
+#[inline(always)]
+pub fn dot(a: v128, b: v128, acc: v128) -> v128 {
+    i32x4_add(acc, i32x4_dot_i16x8(i16x8_relaxed_dot_i8x16_i7x16(a, b), i16x8_splat(1)))
+}
 /// Lane `L` in all four lanes.
 #[inline(always)]
 pub fn lane<const L: usize>(v: v128) -> v128 {

@@ -516,7 +516,7 @@ export class WasmDevice implements Device {
   }
 
   /**
-   * Runs a loop that does nothing but multiply-adds or int8 dots on registers (`amount` iterations of 64 flops or 256
+   * Runs a loop that does nothing but multiply-adds or int8 dots on registers (`amount` iterations of 96 flops or 256
    * operations) or reads `amount` bytes, `items` times over all threads. For benches.
    */
   measureRoof(
@@ -535,6 +535,17 @@ export class WasmDevice implements Device {
       ]);
       await this.flush();
     });
+  }
+
+  /** Runs `body` and tells the seconds that each operation took in it. Commands run apart meanwhile. For benches. */
+  async profile(body: () => Promise<unknown>): Promise<Map<string, number>> {
+    const profile = this.#recorder.profile = new Map<string, number>();
+    try {
+      await body();
+      return profile;
+    } finally {
+      this.#recorder.profile = undefined;
+    }
   }
 
   // Recording.
