@@ -14,12 +14,14 @@ const QUANTIZED: readonly WeightDType[] = ["q8", "q4"];
 const F32_SUM = 1e-5;
 /** A number taken from a table: one multiplication by a scale in f32. */
 const F32_ONCE = 1e-6;
+/** webgpu multiplies large f16 weights in f16 from 9 rows on: x, products and sums of 16 are rounded by up to 2⁻¹² each. */
+const F16_SUM = 1e-3;
 /**
  * wasm multiplies q8 and q4 weights with activations rounded to integers in ±63 per block of 32 when it has two rows
- * or more. Each rounding is off by at most half a step and uniform, so the sum has deviation step · |w| / √12;
+ * or more, webgpu in ±127 from 9 rows on with large weights. Each rounding is off by at most half a step and uniform, so the sum has deviation step · |w| / √12;
  * six deviations are met about once in 10⁹ numbers.
  */
-const ACTIVATION_LEVELS = 63;
+const ACTIVATION_LEVELS = { wasm: 63, webgpu: 127, reference: Infinity } as const;
 const DEVIATIONS = 6;
 const BLOCK = 32;
 
@@ -27,28 +29,44 @@ function largestOf(x: Float32Array): number {
   return x.reduce((largest, v) => Math.max(largest, Math.abs(v)), 0);
 }
 
+/** How a device rounds x before it multiplies. */
+interface Arithmetic {
+  /** Of Σ|x·w|. */
+  readonly sum: number;
+  /** Integers that the largest of a block of 32 activations becomes. */
+  readonly levels: number;
+}
+
 /** Largest difference allowed for x · w of one row. */
 function dotBound(
   x: Float32Array,
   w: Float64Array,
-  { quantized, bias = 0 }: { readonly quantized: boolean; readonly bias?: number | undefined },
+  { sum: ofSum, levels, bias = 0 }: Arithmetic & { readonly bias?: number | undefined },
 ): number {
   let sum = Math.abs(bias), variance = 0;
   for (let i = 0; i < x.length; i++) sum += Math.abs(x[i]! * w[i]!);
-  if (quantized) {
+  if (levels < Infinity) {
     for (let start = 0; start < x.length; start += BLOCK) {
-      const step = largestOf(x.subarray(start, start + BLOCK)) / ACTIVATION_LEVELS;
+      const step = largestOf(x.subarray(start, start + BLOCK)) / levels;
       for (const v of w.subarray(start, start + BLOCK)) variance += v * v * step * step / 12;
     }
   }
-  return F32_SUM * sum + DEVIATIONS * Math.sqrt(variance) + 1e-30;
+  return ofSum * sum + DEVIATIONS * Math.sqrt(variance) + 1e-30;
 }
 
-function roundsActivations(device: Device["name"], dtype: WeightDType, rows: number): boolean {
-  return device === "wasm" && QUANTIZED.includes(dtype) && rows > 1;
+function arithmeticOf(
+  device: Device["name"],
+  dtype: WeightDType,
+  [rows, size, out]: readonly [number, number, number],
+): Arithmetic {
+  const many = device === "webgpu" ? rows > 8 && size >= 512 && out >= 512 : rows > 1;
+  return {
+    sum: device === "webgpu" && dtype === "f16" && many ? F16_SUM : F32_SUM,
+    levels: QUANTIZED.includes(dtype) && many ? ACTIVATION_LEVELS[device] : Infinity,
+  };
 }
 
-/** [rows, in, out] around the tiles of 4 rows, 8 columns, 32 weights and 64 tokens, primes, and one of a real size. */
+/** [rows, in, out] around the tiles of 4 rows, 8 columns, 32 weights and 64 tokens, primes, and two of a real size. */
 const SHAPES = [
   [0, 64, 8],
   [1, 32, 1],
@@ -64,6 +82,7 @@ const SHAPES = [
   [64, 96, 65],
   [65, 64, 40],
   [131, 512, 72],
+  [70, 576, 513],
 ] as const;
 /** Rows of a matrix need not fill vectors, unless they are quantized. */
 const ODD_SHAPES = [[1, 1, 1], [1, 7, 5], [3, 33, 10], [5, 31, 3], [66, 37, 11], [9, 70, 64]] as const;
@@ -93,7 +112,7 @@ function linearCases(): DeviceCase[] {
               return dotBound(
                 x.subarray(row * size, (row + 1) * size),
                 rounded.subarray(column * size, (column + 1) * size),
-                { quantized: roundsActivations(device, dtype, rows), bias: bias?.[column] },
+                { ...arithmeticOf(device, dtype, [rows, size, out]), bias: bias?.[column] },
               );
             },
           };
@@ -210,12 +229,12 @@ function expertCases(): DeviceCase[] {
           // Weights sum to one, so the sum is as exact as the least exact expert.
           bound(_, index, device) {
             const row = Math.floor(index / out), column = index % out;
-            const quantized = roundsActivations(device, dtype, 2);
+            const arithmetic = arithmeticOf(device, dtype, [Math.max(rows, 2), size, out]); // pairs, not rows
             let largest = 0;
             for (let expert = 0; expert < experts; expert++) {
               const start = (expert * out + column) * size;
               const part = rounded.subarray(start, start + size);
-              const of = { quantized, bias: bias[expert * out + column] };
+              const of = { ...arithmetic, bias: bias[expert * out + column] };
               largest = Math.max(largest, dotBound(x.subarray(row * size, (row + 1) * size), part, of));
             }
             return 2 * largest;

@@ -67,3 +67,9 @@ export async function openGpu({ software = true, limits = "adapter" }: GpuOption
   });
   return { device, ...description };
 }
+
+/** Whether WGSL has dot4I8Packed here. */
+export function hasPackedDot(): boolean {
+  const { wgslLanguageFeatures } = navigator.gpu as GPU & { wgslLanguageFeatures?: ReadonlySet<string> };
+  return wgslLanguageFeatures?.has("packed_4x8_integer_dot_product") ?? false;
+}

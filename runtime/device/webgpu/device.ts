@@ -20,7 +20,7 @@ import type {
   TensorSource,
   WeightDType,
 } from "../device.ts";
-import { type GpuOptions, openGpu } from "./adapter.ts";
+import { type GpuOptions, hasPackedDot, openGpu } from "./adapter.ts";
 import { append } from "./append.ts";
 import { attention } from "./attention.ts";
 import { geometryOf, GpuKvCache, PAGE, Slabs } from "./kv_cache.ts";
@@ -111,6 +111,7 @@ export class WebGpuDevice implements Device {
       lists,
       dummy: this.#memory.create(16, "a dummy", "tables"),
       unused: this.#memory.create(16, "a dummy", "tables"),
+      arithmetic: { f16: this.limits.f16, packedDot: options.limits !== "minimum" && hasPackedDot() },
       make: (shape, dtype = "f32") => this.#make(shape, dtype),
       temporary: (bytes) => this.#memory.take(Math.max(bytes, 16), "a temporary result"),
       remember: (key, part, make) => this.#remember(key, part, make),
@@ -196,7 +197,6 @@ export class WebGpuDevice implements Device {
     return cache;
   }
 
-  async read(x: Tensor): Promise<Float32Array> {
   async readPages(cache: KvCache, from: number, to: number): Promise<Uint8Array> {
     this.#mustLive("read pages");
     const mine = ownCache(cache), { pageBytes } = mine;
@@ -243,6 +243,7 @@ export class WebGpuDevice implements Device {
     }
   }
 
+  async read(x: Tensor): Promise<Float32Array> {
     this.#mustLive("read");
     const { dtype, shape } = mine(x, "read");
     const bytes = 4 * countOf(shape);

@@ -35,7 +35,11 @@ import xScalar from "../../../shaders/lib/x_scalar.wgsl" with { type: "text" };
 import xVec4 from "../../../shaders/lib/x_vec4.wgsl" with { type: "text" };
 import linear from "../../../shaders/linear.wgsl" with { type: "text" };
 import linearDecode from "../../../shaders/linear_decode.wgsl" with { type: "text" };
+import linearF16 from "../../../shaders/linear_f16.wgsl" with { type: "text" };
+import linearQ8 from "../../../shaders/linear_q8.wgsl" with { type: "text" };
 import multiply from "../../../shaders/multiply.wgsl" with { type: "text" };
+import packRowsF16 from "../../../shaders/pack_rows_f16.wgsl" with { type: "text" };
+import packRowsQ8 from "../../../shaders/pack_rows_q8.wgsl" with { type: "text" };
 import rmsNorm from "../../../shaders/rms_norm.wgsl" with { type: "text" };
 import rope from "../../../shaders/rope.wgsl" with { type: "text" };
 import route from "../../../shaders/route.wgsl" with { type: "text" };
@@ -115,7 +119,17 @@ export const kernels = {
   layerNorm: kernel("layer_norm", [R, R, R, W], flat, reduce, layerNorm),
   linear: perWeight("linear", linear, [R, R, R, R, W]),
   linearDecode: perWeight("linear_decode", linearDecode, [R, R, R, R, W]),
+  linearF16: kernel("linear_f16 f16", [R, R, R, R, W], linearF16),
+  linearQ8: each(
+    { q8: weightQ8, q4: weightQ4 },
+    (dtype, piece) => kernel(`linear_q8 ${dtype}`, [R, R, R, R, R, W], piece, linearQ8),
+  ),
   multiply: kernel("multiply", [R, R, W], flat, multiply),
+  packRowsF16: {
+    vec4: kernel("pack_rows_f16", [R, W, W], flat, xVec4, packRowsF16),
+    scalar: kernel("pack_rows_f16 unaligned", [R, W, W], flat, xScalar, packRowsF16),
+  },
+  packRowsQ8: kernel("pack_rows_q8", [R, W, W], flat, xVec4, packRowsQ8),
   rmsNorm: kernel("rms_norm", [R, R, W], flat, reduce, rmsNorm),
   rope: kernel("rope", [R, R, W], flat, rope),
   route: kernel("route", [R, R, W, W], flat, reduce, route),

@@ -8,13 +8,16 @@
 import type { ExpertChoice, Tensor, WeightDType } from "../device.ts";
 import { kernels } from "./kernels.ts";
 import type { Region } from "./memory.ts";
-import { folded } from "./recorder.ts";
+import { QUANT_BLOCK } from "./pack.ts";
+import { folded, type Groups } from "./recorder.ts";
 import { type Gpu, type GpuTensor, type Matrix, mine, rowsOf, sides, stretches } from "./tensor.ts";
 
 /** Rows up to which reading the weight once is the whole cost (linear_decode.wgsl). */
 const DECODE_ROWS = 8;
 /** Columns and rows of a tile in linear.wgsl; columns of a workgroup in linear_decode.wgsl. */
 const TILE = 64, DECODE_COLUMNS = 4;
+/** Rows and columns from which a matrix is bound by arithmetic in a prefill, rather than by launching and reading. */
+const LARGE = 512;
 const MAX_GROUPS = 65535;
 
 /** x [rows, in] · weight[out, in]ᵀ + bias [out] → [rows, out] */
@@ -29,7 +32,10 @@ export function linear(gpu: Gpu, x: Tensor, weight: Tensor, bias?: Tensor): GpuT
   return result;
 }
 
-/** Records a product; `result` is [rows, out]. */
+/**
+ * Records a product; `result` is [rows, out]. Activations are only rounded (to f16, or to bytes for q8 and q4) where
+ * that saves time: not in few rows, nor in small matrices, such as routers, which choose by a hair.
+ */
 export function product(gpu: Gpu, { x, matrix, dtype, bias, result }: {
   readonly x: GpuTensor;
   readonly matrix: Matrix;
@@ -38,32 +44,102 @@ export function product(gpu: Gpu, { x, matrix, dtype, bias, result }: {
   readonly result: GpuTensor;
 }): void {
   const [rows, features] = x.shape as [number, number], out = result.shape[1]!;
-  for (const { from, to } of stretches(rows, [features, out], gpu.memory.limits)) {
-    const count = to - from;
-    const decode = count <= DECODE_ROWS;
-    const kernel =
-      (decode ? kernels.linearDecode : kernels.linear)[features % 4 === 0 ? "vec4" : "scalar"][dtype];
+  const large = features >= LARGE && out >= LARGE;
+  for (const stretch of stretches(rows, [features, out], gpu.memory.limits)) {
+    const { from, to } = stretch, count = to - from;
+    if (count === 0) continue;
+    const into = rowsOf(result.region!, out, from, to);
     for (const part of matrix.parts) {
-      if (part.rows === 0 || count === 0) continue;
-      gpu.recorder.dispatch(
-        kernel,
-        [
-          rowsOf(x.region!, features, from, to),
-          part.numbers,
-          part.scales ?? gpu.dummy,
-          bias ?? gpu.dummy,
-          rowsOf(result.region!, out, from, to),
-        ],
-        {
-          parameters: [count, part.rows, features, matrix.stride, part.first, out, bias ? 1 : 0],
-          groups: decode
-            ? folded(Math.ceil(part.rows / DECODE_COLUMNS))
-            : [Math.ceil(part.rows / TILE), Math.ceil(count / TILE)],
-          constants: decode ? { ROWS: count } : {},
-        },
-      );
+      if (part.rows === 0) continue;
+      const parameters = [count, part.rows, features, matrix.stride, part.first, out, bias ? 1 : 0];
+      const groups: Groups = [Math.ceil(part.rows / TILE), Math.ceil(count / TILE)];
+      const scales = part.scales ?? gpu.dummy, biasRegion = bias ?? gpu.dummy;
+      if (count <= DECODE_ROWS) {
+        gpu.recorder.dispatch(
+          kernels.linearDecode[alignment(features)][dtype],
+          [rowsOf(x.region!, features, from, to), part.numbers, scales, biasRegion, into],
+          { parameters, groups: folded(Math.ceil(part.rows / DECODE_COLUMNS)), constants: { ROWS: count } },
+        );
+      } else if (dtype === "f16" && gpu.arithmetic.f16 && large) {
+        const packed = packF16(gpu, x, stretch);
+        gpu.recorder.dispatch(
+          kernels.linearF16,
+          [packed.numbers, part.numbers, packed.factors, biasRegion, into],
+          { parameters, groups },
+        );
+      } else if ((dtype === "q8" || dtype === "q4") && gpu.arithmetic.packedDot && large) {
+        const packed = packQ8(gpu, x, { ...stretch, evenFirst: dtype === "q4" });
+        gpu.recorder.dispatch(
+          kernels.linearQ8[dtype],
+          [packed.numbers, part.numbers, scales, packed.factors, biasRegion, into],
+          { parameters, groups },
+        );
+      } else {
+        gpu.recorder.dispatch(
+          kernels.linear[alignment(features)][dtype],
+          [rowsOf(x.region!, features, from, to), part.numbers, scales, biasRegion, into],
+          { parameters, groups },
+        );
+      }
     }
   }
+}
+
+function alignment(features: number): "vec4" | "scalar" {
+  return features % 4 === 0 ? "vec4" : "scalar";
+}
+
+/** Rows of an activation in a smaller format, with one or more factors a row. */
+interface Packed {
+  readonly numbers: Region;
+  readonly factors: Region;
+  readonly of: readonly GpuTensor[];
+}
+
+/** Packed rows by tensor and format: queries, keys and values are products of the same x. */
+const packedRows = new WeakMap<GpuTensor, Map<string, Packed>>();
+
+function packedOnce(x: GpuTensor, key: string, pack: () => Packed): Packed {
+  let formats = packedRows.get(x);
+  if (!formats) packedRows.set(x, formats = new Map());
+  let found = formats.get(key);
+  // Dead if it was made in a scope that has ended.
+  if (!found || found.of.some(({ dead }) => dead)) formats.set(key, found = pack());
+  return found;
+}
+
+function packF16(gpu: Gpu, x: GpuTensor, { from, to }: { from: number; to: number }): Packed {
+  return packedOnce(x, `f16 ${from}`, () => {
+    const features = x.shape[1]!, rows = to - from, stride = 2 * Math.ceil(features / 4);
+    const numbers = gpu.make([rows, stride], "u32"), factors = gpu.make([rows, 1]);
+    gpu.recorder.dispatch(
+      kernels.packRowsF16[alignment(features)],
+      [rowsOf(x.region!, features, from, to), numbers.region!, factors.region!],
+      { parameters: [rows, features, stride], groups: folded(rows) },
+    );
+    return { numbers: numbers.region!, factors: factors.region!, of: [numbers, factors] };
+  });
+}
+
+function packQ8(
+  gpu: Gpu,
+  x: GpuTensor,
+  { from, to, evenFirst }: { readonly from: number; readonly to: number; readonly evenFirst: boolean },
+): Packed {
+  return packedOnce(x, `q8 ${evenFirst} ${from}`, () => {
+    const features = x.shape[1]!, rows = to - from, blocks = features / QUANT_BLOCK;
+    const numbers = gpu.make([rows, features / 4], "u32"), factors = gpu.make([rows, blocks]);
+    gpu.recorder.dispatch(
+      kernels.packRowsQ8,
+      [rowsOf(x.region!, features, from, to), numbers.region!, factors.region!],
+      {
+        parameters: [rows, features],
+        groups: folded(Math.ceil(rows * blocks / 64)),
+        constants: { EVEN_FIRST: evenFirst ? 1 : 0 },
+      },
+    );
+    return { numbers: numbers.region!, factors: factors.region!, of: [numbers, factors] };
+  });
 }
 
 /** Row r · count + j of the result is weight[experts[r, j]] · x + bias[experts[r, j]]. */
@@ -96,7 +172,7 @@ export function expertLinear(
   const biasRegion = table?.region ?? table?.matrix?.parts[0]?.numbers;
   const biasStride = table?.region ? out : 4 * (table?.matrix?.stride ?? 0);
   const result = gpu.make([pairs, out]);
-  const kernel = kernels.expertLinear[features % 4 === 0 ? "vec4" : "scalar"][dtype];
+  const kernel = kernels.expertLinear[alignment(features)][dtype];
   const { count } = choice;
   // A row of choices has `count` rows of the result, and one or `count` of x.
   const share = rows === pairs ? 1 : count, own = count / share;

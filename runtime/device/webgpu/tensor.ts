@@ -50,6 +50,8 @@ export interface Gpu {
   readonly dummy: Region;
   /** Bound for outputs that are not wanted: a buffer cannot be read and written in one dispatch. */
   readonly unused: Region;
+  /** What shaders may use: f16 arithmetic, dot products of packed bytes. */
+  readonly arithmetic: { readonly f16: boolean; readonly packedDot: boolean };
   /** A tensor of the current scope. */
   make(shape: Shape, dtype?: "f32" | "u32"): GpuTensor;
   /** Memory until the end of what is being recorded for one operation. */
