@@ -53,15 +53,39 @@ export class Sequence {
     return this.#running;
   }
 
+  /** Keys and values, one a layer; none before the first pass. */
+  get caches(): readonly KvCache[] {
+    return this.#caches ?? [];
+  }
+
+  /** An empty sequence gets what another had read. */
+  adopt(ids: Iterable<number>, caches: readonly KvCache[]): void {
+    this.free();
+    this.#ids = [...ids];
+    this.#caches = [...caches];
+  }
+
   /** Keeps the ids that `ids` begins with as well and forgets the rest. Returns how many are kept. */
   keepPrefix(ids: ArrayLike<number>): number {
+    const common = this.commonPrefix(ids);
+    this.truncate(common);
+    return common;
+  }
+
+  /** How many of the ids that `ids` begins with it holds, and can go on from. */
+  commonPrefix(ids: ArrayLike<number>): number {
     let common = 0;
     while (common < ids.length && common < this.#ids.length && ids[common] === this.#ids[common]) common++;
     // Keys beyond rereadBeyond fit no shorter text.
     const { rereadBeyond = Infinity } = this.decoder.facts;
-    if (common <= rereadBeyond && this.length > rereadBeyond) common = 0;
-    this.truncate(common);
-    return common;
+    if (common <= rereadBeyond && this.length > rereadBeyond) return 0;
+    return common < this.#shortest ? 0 : common;
+  }
+
+  /** The fewest tokens, but for none, from which it can go on: windows have left pages behind. */
+  get #shortest(): number {
+    const ends = this.caches.map(({ dropped, window = 0 }) => dropped > 0 ? dropped + window : 0);
+    return Math.max(0, ...ends);
   }
 
   /** Forgets everything from position `length` on. */

@@ -64,20 +64,22 @@ export async function folderFiles(path: string): Promise<Files> {
         throw unreadable(`${path}/${name}`, error, "there is no such file");
       }
     },
-    async open(name) {
-      const target = inside(name);
-      let file: Deno.FsFile | undefined;
-      try {
-        file = await Deno.open(target, { read: true });
-        const { size, isDirectory } = await file.stat();
-        if (isDirectory) throw new Error("it is a folder");
-        return new DiskFile(target, file, size);
-      } catch (error) {
-        file?.close();
-        throw unreadable(target, error, "there is no such file");
-      }
-    },
+    open: async (name) => await openFile(inside(name)),
   };
+}
+
+/** Opens a file on disk. Throws an Error in words when there is none. */
+export async function openFile(path: string): Promise<RandomAccessFile> {
+  let file: Deno.FsFile | undefined;
+  try {
+    file = await Deno.open(path, { read: true });
+    const { size, isDirectory } = await file.stat();
+    if (isDirectory) throw new Error("it is a folder");
+    return new DiskFile(path, file, size);
+  } catch (error) {
+    file?.close();
+    throw unreadable(path, error, "there is no such file");
+  }
 }
 
 function unreadable(path: string, error: unknown, notFound: string): Error {

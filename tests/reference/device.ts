@@ -126,6 +126,7 @@ class ReferenceCache implements KvCache {
 
   free(): void {
     this.freed = true;
+    this.dropped = 0;
     this.keys = [];
     this.values = [];
   }

@@ -1,0 +1,241 @@
+/**
+ * What a model has read, in a file: ids, keys and values, so that a document is read once.
+ *
+ * "lakhread" · u32 version · u32 bytes of the header · header (JSON) · ids u32 [tokens] · pages, layer by layer, as they
+ * lie in the device's memory · u64 xxHash of all before. All little-endian. Files are written under another name first.
+ *
+ * @module
+ */
+import type { CacheDType, KvCache, WeightDType } from "./device/device.ts";
+import { loadHash } from "./deps.ts";
+import type { RandomAccessFile } from "./load/files.ts";
+import { openFile } from "./load/folder.ts";
+import type { Sequence } from "./sequence.ts";
+
+const MAGIC = "lakhread";
+const VERSION = 1;
+/** Bytes that are copied at once. */
+const PIECE_BYTES = 4 << 20;
+const CHECKSUM_BYTES = 8;
+/** A header that is longer is none. */
+const MOST_HEADER_BYTES = 64 << 20;
+
+/** What has to be the same for keys and values to be the same. */
+export interface SessionModel {
+  /** For messages. */
+  readonly name: string;
+  /** Of config.json, the tensors' names and shapes, and samples of their numbers. */
+  readonly fingerprint: string;
+  readonly weights: WeightDType;
+  readonly cache: CacheDType;
+}
+
+interface LayerHeader {
+  readonly layout: string;
+  readonly pageBytes: number;
+  readonly length: number;
+  readonly dropped: number;
+  readonly window?: number;
+}
+
+interface Header {
+  readonly model: SessionModel;
+  readonly tokens: number;
+  /** The text that was read, where the saver knows it. */
+  readonly text?: string;
+  readonly layers: readonly LayerHeader[];
+}
+
+/** Writes a sequence to a file, whole or not at all. */
+export async function saveSession(
+  path: string,
+  sequence: Sequence,
+  { model, text }: { readonly model: SessionModel; readonly text: string | undefined },
+): Promise<void> {
+  const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.part`;
+  try {
+    using file = await Deno.open(temporary, { write: true, createNew: true });
+    const hash = await loadHash();
+    const writeAll = async (bytes: Uint8Array) => {
+      for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+    };
+    const write = async (bytes: Uint8Array) => {
+      hash.update(bytes);
+      await writeAll(bytes);
+    };
+    const layers = sequence.caches.map(({ layout, pageBytes, length, dropped, window }): LayerHeader => {
+      return { layout, pageBytes, length, dropped, ...(window !== undefined && { window }) };
+    });
+    const header: Header = { model, tokens: sequence.length, ...(text !== undefined && { text }), layers };
+    const json = new TextEncoder().encode(JSON.stringify(header));
+    const start = new Uint8Array(MAGIC.length + 8);
+    start.set(new TextEncoder().encode(MAGIC));
+    new DataView(start.buffer).setUint32(8, VERSION, true);
+    new DataView(start.buffer).setUint32(12, json.length, true);
+    await write(start);
+    await write(json);
+    await write(new Uint8Array(Uint32Array.from(sequence.ids).buffer));
+    for (const cache of sequence.caches) {
+      for (const { from, to } of piecesOf(cache)) {
+        await write(await sequence.device.readPages(cache, from, to));
+      }
+    }
+    await writeAll(hash.digest("binary"));
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw new Error(`Cannot save "${path}": ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Reads a file that `saveSession` wrote into an empty sequence. Throws an Error that says what differs when the file is
+ * of another model or format, cut off or damaged; the sequence is empty then.
+ */
+export async function resumeSession(
+  path: string,
+  sequence: Sequence,
+  model: SessionModel,
+): Promise<{ readonly tokens: number; readonly text: string | undefined }> {
+  const file = await openFile(path);
+  try {
+    return await readSession(file, { path, sequence, model });
+  } catch (error) {
+    sequence.free();
+    throw error;
+  } finally {
+    file.close();
+  }
+}
+
+async function readSession(
+  file: RandomAccessFile,
+  { path, sequence, model }: {
+    readonly path: string;
+    readonly sequence: Sequence;
+    readonly model: SessionModel;
+  },
+): Promise<{ tokens: number; text: string | undefined }> {
+  const refuse = (why: string) => new Error(`Cannot resume "${path}": ${why}`);
+  const hash = await loadHash();
+  let at = 0;
+  const buffer = new Uint8Array(PIECE_BYTES);
+  /** The next bytes; valid until the next call when they fit the buffer. */
+  const read = async (count: number) => {
+    const into = count <= buffer.length ? buffer.subarray(0, count) : new Uint8Array(count);
+    if (at + count > file.size) throw refuse(`it is cut off: it has ${file.size} bytes and goes on`);
+    await file.read(at, into);
+    at += count;
+    hash.update(into);
+    return into;
+  };
+
+  const foreign = "it is not a file that lakh has saved with a read text";
+  if (file.size < 16) throw refuse(foreign);
+  const start = (await read(16)).slice();
+  const view = new DataView(start.buffer);
+  if (new TextDecoder().decode(start.subarray(0, 8)) !== MAGIC) throw refuse(foreign);
+  const version = view.getUint32(8, true), headerBytes = view.getUint32(12, true);
+  if (version !== VERSION) {
+    throw refuse(`it is of version ${version}, this lakh reads version ${VERSION}: read the text again`);
+  }
+  if (headerBytes > MOST_HEADER_BYTES) throw refuse(`it is damaged: its header has ${headerBytes} bytes`);
+  const header = parseHeader(new TextDecoder().decode(await read(headerBytes)));
+  if (!header) throw refuse("it is damaged: its header cannot be read");
+  const other = difference(header, model);
+  if (other) throw refuse(other);
+  const caches = sequence.decoder.createCaches(model.cache);
+  const wanted = layersDiffer(header, caches);
+  const size = at + 4 * header.tokens + CHECKSUM_BYTES +
+    header.layers.reduce((sum, layer) => sum + pagesOf(layer) * layer.pageBytes, 0);
+  if (wanted || file.size !== size) {
+    caches.forEach((cache) => cache.free());
+    throw refuse(
+      wanted ??
+        (file.size < size
+          ? `it is cut off: it has ${file.size} bytes of ${size}`
+          : `it is damaged: it has ${file.size} bytes and should have ${size}`),
+    );
+  }
+  const ids = new Uint32Array((await read(4 * header.tokens)).slice().buffer);
+  try {
+    for (const [i, cache] of caches.entries()) {
+      const layer = header.layers[i]!;
+      const pages = async function* () {
+        for (const { from, to } of piecesOf(layer)) yield await read((to - from) * layer.pageBytes);
+      };
+      await sequence.device.fillPages(cache, { ...layer, window: layer.window }, pages());
+    }
+    const found = hash.digest("hex");
+    const expected = new Uint8Array(CHECKSUM_BYTES);
+    await file.read(at, expected);
+    if (found !== [...expected].map((byte) => byte.toString(16).padStart(2, "0")).join("")) {
+      throw refuse("it is damaged: its checksum does not match: read the text again");
+    }
+  } catch (error) {
+    caches.forEach((cache) => cache.free());
+    throw error;
+  }
+  sequence.adopt(ids, caches);
+  return { tokens: header.tokens, text: header.text };
+}
+
+/** Runs of pages that one piece holds. */
+function* piecesOf(layer: Pick<KvCache, "pageBytes" | "length" | "dropped">) {
+  const step = Math.max(1, Math.floor(PIECE_BYTES / layer.pageBytes));
+  const first = layer.dropped / 64, end = first + pagesOf(layer);
+  for (let from = first; from < end; from += step) yield { from, to: Math.min(from + step, end) };
+}
+
+function pagesOf({ length, dropped }: Pick<KvCache, "length" | "dropped">): number {
+  return Math.ceil(length / 64) - dropped / 64;
+}
+
+function parseHeader(text: string): Header | undefined {
+  let header: Header;
+  try {
+    header = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const isCount = (x: unknown) => Number.isSafeInteger(x) && (x as number) >= 0;
+  const { model, tokens, layers } = header ?? {};
+  const fits = typeof model === "object" && model !== null && isCount(tokens) && Array.isArray(layers) &&
+    layers.every((layer) =>
+      typeof layer?.layout === "string" && isCount(layer.pageBytes) && layer.pageBytes > 0 &&
+      isCount(layer.length) && isCount(layer.dropped) && layer.dropped % 64 === 0 &&
+      layer.dropped <= layer.length
+    );
+  return fits ? header : undefined;
+}
+
+/** In words, what of the model is not as it was; undefined when nothing. */
+function difference({ model: saved }: Header, model: SessionModel): string | undefined {
+  if (saved.fingerprint !== model.fingerprint) {
+    return `it was read by another model ("${saved.name}", this is "${model.name}"): read the text again`;
+  }
+  for (const key of ["weights", "cache"] as const) {
+    if (saved[key] !== model[key]) {
+      return `its ${key} were ${saved[key]}, the model is open with ${model[key]}: ` +
+        `open it with ${key} ${saved[key]}, or read the text again`;
+    }
+  }
+  return undefined;
+}
+
+function layersDiffer({ layers, tokens }: Header, caches: readonly KvCache[]): string | undefined {
+  if (layers.length !== caches.length) {
+    return `it has ${layers.length} layers, the model ${caches.length}: read the text again`;
+  }
+  for (const [i, cache] of caches.entries()) {
+    const { layout, pageBytes, length } = layers[i]!;
+    if (layout !== cache.layout || pageBytes !== cache.pageBytes) {
+      return `its pages are laid out as "${layout}", here they are "${cache.layout}": ` +
+        `resume it on the device that it was saved on, or read the text again`;
+    }
+    if (length > tokens) return `it is damaged: layer ${i} has ${length} tokens of ${tokens}`;
+  }
+  return undefined;
+}
