@@ -1,8 +1,10 @@
 //! Writes keys and values of new tokens into their pages: per kv head first keys as [TILE / 4][d][4],
-//! then values as [d / 8][TILE][8] (and [TILE][4] for a last half), so that a page is read from front to back.
+//! then values as [d / 8][TILE][8] (and [TILE][4] for a last half), so that a page is read from front to back. q8: see
+//! `attention_q8`.
 //!
 //! Arguments: keys f32 [rows, kvHeads · d], values, first row, rows, page table f64 [pages], first position, kvHeads, d,
 //! format.
+use crate::attention_q8::Head;
 use crate::attention_spec::TILE;
 use crate::simd::*;
 use crate::work::Work;
@@ -15,6 +17,10 @@ pub unsafe fn run(w: &Work) {
         let (i, head) = (item / kv_heads, item % kv_heads);
         let (page, slot) = ((start + i) / TILE, (start + i) % TILE);
         let base = *table.add(page) as usize;
+        if format == Format::Q8 {
+            let source = ((first + i) * kv_heads + head) * d;
+            return Head::at(base, head, d).write(slot, d, keys.add(source), values.add(source));
+        }
         let source = ((first + i) * kv_heads + head) * d;
         let key = head * 2 * TILE * d + (slot / 4 * d) * 4 + slot % 4; // then steps of 4
         let value = (head * 2 + 1) * TILE * d;

@@ -6,6 +6,7 @@
 //! Per key tile and 64 rows: 4 · 64 · 64 · d flops over 512 · d bytes of keys and values.
 //!
 //! Arguments: see `attention_spec`.
+use crate::attention_q8::pack_of_eight;
 use crate::attention_spec::*;
 use crate::linear_float::tile4x8;
 use crate::simd::*;
@@ -29,6 +30,9 @@ pub unsafe fn run(w: &Work) {
     let (most, sum, fade) = (take(ROWS), take(ROWS), take(ROWS));
     let (position, slope) = (take(ROWS), take(ROWS));
     let space = take(spec.space());
+    let scales = take(ROWS); // of packed queries
+    let offsets = take(TILE) as *mut i32;
+    let eight_bits = spec.format == Format::Q8;
 
     w.each(spec.count, |i| {
         let item = spec.item(i);
@@ -43,6 +47,11 @@ pub unsafe fn run(w: &Work) {
             *most.add(row) = FLOOR;
             *sum.add(row) = 0.0;
             let q = spec.queries.add(((item.row as usize + token) * spec.heads + head) * d);
+            if eight_bits {
+                let packed = (queries as *mut u8).add(row / 8 * d * 8 + row % 8 * 4);
+                *scales.add(row) = pack_of_eight(q, d, spec.scale, packed);
+                continue;
+            }
             let packed = queries.add(row / 8 * d * 8 + row % 8);
             for j in 0..d {
                 *packed.add(j * 8) = *q.add(j) * spec.scale;
@@ -53,10 +62,21 @@ pub unsafe fn run(w: &Work) {
         for t in 0..item.tiles as usize {
             let (tile, partial) = spec.tile(item, t);
             let live = TILE.min(item.keys as usize - tile * TILE);
-            let (keys, values) = spec.page(item, tile, kv_head, space);
+            let head = spec.head(item, tile, kv_head);
+            let (keys, values) = if eight_bits {
+                head.offsets(live, d, offsets);
+                head.widen_values(live, d, space);
+                (core::ptr::null(), space as *const f32)
+            } else {
+                spec.page(item, tile, kv_head, space)
+            };
             for group in 0..groups {
                 let s = scores.add(group * TILE * 8);
-                for four in 0..live.div_ceil(4) {
+                if eight_bits {
+                    let q = (queries as *const u8).add(group * d * 8);
+                    head.score8(live, d, q, scales.add(group * 8), offsets, s);
+                }
+                for four in 0..if eight_bits { 0 } else { live.div_ceil(4) } {
                     let tile = tile4x8(d, keys.add(four * d * 4), queries.add(group * d * 8));
                     for (key, [a, b]) in tile.into_iter().enumerate() {
                         store(s.add((four * 4 + key) * 8), a);

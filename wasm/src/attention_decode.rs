@@ -6,6 +6,7 @@
 //! a reading. What items leave as partials, `attention_merge` joins. 4 · rows · d flops over 8 · d bytes (f32) a key.
 //!
 //! Arguments: see `attention_spec`; an item's heads may belong to several kv heads.
+use crate::attention_q8::pack_row;
 use crate::attention_spec::*;
 use crate::simd::*;
 use crate::work::Work;
@@ -16,8 +17,10 @@ pub unsafe fn run(w: &Work) {
     let spec = Spec::read(w);
     let (d, group) = (spec.d, spec.heads / spec.kv_heads);
     let scores = w.scratch::<f32>(); // [row][TILE]
-    let space = scores.add(ROWS * TILE);
+    let p16 = scores.add(ROWS * TILE) as *mut i16; // the same in 16 bits
+    let space = scores.add(2 * ROWS * TILE);
     let queries = space.add(spec.space()); // [kv head][row][d], then the same for the output
+    let eight_bits = spec.format == Format::Q8;
     w.each(spec.count, |i| {
         let item = spec.item(i);
         let rows = item.tokens as usize * group;
@@ -25,11 +28,15 @@ pub unsafe fn run(w: &Work) {
         let out = queries.add(kv_count * rows * d);
         let most = out.add(kv_count * rows * d);
         let sum = most.add(kv_count * rows);
+        let scales = sum.add(kv_count * rows); // of queries in 16 bits
         for row in 0..kv_count * rows {
             let (token, head) = (row % rows / group, (kv_first + row / rows) * group + row % group);
             let q = spec.queries.add(((item.row as usize + token) * spec.heads + head) * d);
+            if eight_bits {
+                *scales.add(row) = pack_row(q, d, spec.scale, (queries as *mut i16).add(row * d));
+            }
             let s = f32x4_splat(spec.scale);
-            (0..d).step_by(4).for_each(|j| store(queries.add(row * d + j), f32x4_mul(load(q.add(j)), s)));
+            (0..if eight_bits { 0 } else { d }).step_by(4).for_each(|j| store(queries.add(row * d + j), f32x4_mul(load(q.add(j)), s)));
             (*most.add(row), *sum.add(row)) = (FLOOR, 0.0);
         }
         core::ptr::write_bytes(out, 0, kv_count * rows * d);
@@ -38,9 +45,18 @@ pub unsafe fn run(w: &Work) {
             let (tile, partial) = spec.tile(item, t);
             let live = TILE.min(item.keys as usize - tile * TILE);
             for kv in 0..kv_count {
-                let (keys, values) = spec.page(item, tile, kv_first + kv, space);
+                let head = spec.head(item, tile, kv_first + kv);
+                let (keys, values) = match eight_bits {
+                    true => (core::ptr::null(), core::ptr::null()),
+                    false => spec.page(item, tile, kv_first + kv, space),
+                };
+                let (q16, scales) = ((queries as *const i16).add(kv * rows * d), scales.add(kv * rows) as *const f32);
                 let (queries, out) = (queries.add(kv * rows * d), out.add(kv * rows * d));
                 match rows {
+                    1 if eight_bits => head.score::<1>(live, d, q16, scales, scores),
+                    2 if eight_bits => head.score::<2>(live, d, q16, scales, scores),
+                    3 if eight_bits => head.score::<3>(live, d, q16, scales, scores),
+                    _ if eight_bits => head.score::<4>(live, d, q16, scales, scores),
                     1 => score::<1, 4>(live, d, keys, queries, scores),
                     2 => score::<2, 4>(live, d, keys, queries, scores),
                     3 => score::<3, 2>(live, d, keys, queries, scores),
@@ -55,6 +71,10 @@ pub unsafe fn run(w: &Work) {
                     fade[row] = softmax(s, live, &mut *most.add(at), &mut *sum.add(at));
                 }
                 match rows {
+                    1 if eight_bits => head.weigh::<1>(live, d, scores, &fade, p16, out),
+                    2 if eight_bits => head.weigh::<2>(live, d, scores, &fade, p16, out),
+                    3 if eight_bits => head.weigh::<3>(live, d, scores, &fade, p16, out),
+                    _ if eight_bits => head.weigh::<4>(live, d, scores, &fade, p16, out),
                     1 => weigh::<1, 4>(live, d, scores, values, &fade, out),
                     2 => weigh::<2, 2>(live, d, scores, values, &fade, out),
                     3 => weigh::<3, 1>(live, d, scores, values, &fade, out),

@@ -1,4 +1,5 @@
 //! Arguments that every attention kernel shares, and the rules for one score (`attention_spec.ts` is the definition).
+use crate::attention_q8::Head;
 use crate::simd::*;
 use crate::work::Work;
 
@@ -84,7 +85,12 @@ impl Spec {
         let t = *self.tiles.add(item.first_tile as usize + i);
         ((t >> 1) as usize, t & 1 != 0)
     }
-    /// Keys and values of a tile for one kv head, widened into `space` ([2][TILE · d]) unless they are f32 already.
+    /// A tile of a q8 cache for one kv head.
+    pub unsafe fn head(&self, item: &Item, tile: usize, kv_head: usize) -> Head {
+        let table = *self.tables.add(item.segment as usize) as usize as *const f64;
+        Head::at(*table.add(tile) as usize, kv_head, self.d)
+    }
+    /// Keys and values of a tile for one kv head (not of a q8 cache), widened into `space` ([2][TILE · d]) unless they are f32 already.
     /// Keys are [TILE / 4][d][4], values [d / 8][TILE][8] (see `append`).
     #[inline(always)]
     pub unsafe fn page(&self, item: &Item, tile: usize, kv_head: usize, space: *mut f32) -> (*const f32, *const f32) {

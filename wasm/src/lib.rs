@@ -9,6 +9,7 @@
 
 mod simd;
 mod work;
+mod attention_q8;
 mod attention_spec;
 
 use wasm_bindgen::prelude::*;

@@ -68,7 +68,7 @@ unsafe fn float<const FORMAT: usize>(k: usize, x: *const f32, b: *const u8) -> [
 
 /// Two i32 sums per output, for four outputs in two vectors → one sum each.
 #[inline(always)]
-fn pairs(a: v128, b: v128) -> v128 {
+pub fn pairs(a: v128, b: v128) -> v128 {
     i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(a, b), i32x4_shuffle::<1, 3, 5, 7>(a, b))
 }
 

@@ -1,7 +1,7 @@
 /**
  * A paged cache of keys and values: pages of 64 tokens of one layer, their addresses in a table in shared memory.
  *
- * Page: per kv head keys [16][headDim][4], then values [headDim / 8][64][8]. Nothing is copied as a cache grows.
+ * Page: per kv head keys [16][headDim][4], then values [headDim / 8][64][8]; q8: see wasm/src/attention_q8.rs. Nothing is copied as a cache grows.
  * Forks share pages; who appends to a page that others hold too copies it first.
  *
  * @module
@@ -14,11 +14,13 @@ import type { SharedMemory } from "./memory.ts";
 export const PAGE_TOKENS = 64;
 
 /** Changes when a page lies otherwise in memory: saved pages of another version are refused. */
-const PAGE_LAYOUT = "layout 2";
+const PAGE_LAYOUT = "layout 3";
 
 /** Bytes of one page. */
-export function pageBytes(kvHeads: number, headDim: number, dtype: "f32" | "f16"): number {
-  return 2 * kvHeads * PAGE_TOKENS * headDim * (dtype === "f32" ? 4 : 2);
+export function pageBytes(kvHeads: number, headDim: number, dtype: CacheDType): number {
+  // q8 has an f32 scale for every key and value of a token.
+  const bytes = { f32: 4 * headDim, f16: 2 * headDim, q8: headDim + 4 }[dtype];
+  return 2 * kvHeads * PAGE_TOKENS * bytes;
 }
 
 /** A page's place, and how many caches have it in their table. */
@@ -37,7 +39,7 @@ interface CacheDevice {
 }
 
 export class WasmKvCache implements KvCache {
-  readonly dtype: "f32" | "f16";
+  readonly dtype: CacheDType;
   readonly kvHeads: number;
   readonly headDim: number;
   length = 0;
@@ -55,9 +57,6 @@ export class WasmKvCache implements KvCache {
     headDim: number;
     dtype: CacheDType;
   }) {
-    if (dtype === "q8") {
-      throw new Error('Cannot make a cache: dtype "q8" is not supported on wasm: use f32 or f16');
-    }
     this.#device = device;
     this.kvHeads = kvHeads;
     this.headDim = headDim;
