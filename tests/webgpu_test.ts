@@ -7,6 +7,7 @@ import type { Device } from "../runtime/device/device.ts";
 import type { GpuOptions } from "../runtime/device/webgpu/adapter.ts";
 import { openWebGpuDevice, type WebGpuDevice } from "../runtime/device/webgpu/device.ts";
 import { allKernels } from "../runtime/device/webgpu/kernels.ts";
+import { measureGpuRoofs, profileGpu } from "../runtime/device/webgpu/profile.ts";
 import { compute, Random, withWeights } from "./cases/case.ts";
 import { check } from "./cases/check.ts";
 import { deviceCases } from "./device_cases.ts";
@@ -92,6 +93,49 @@ onGpu(
     assert.ok(refused <= MOST_REFUSED, `${refused} cases were refused`);
   },
 );
+
+onGpu("topK() finds the largest numbers of each row, ties to the lower feature", {}, async (device) => {
+  const random = new Random(9);
+  for (
+    const [rows, features, k] of [[1, 1, 1], [3, 7, 7], [2, 255, 40], [5, 1000, 256], [
+      1,
+      150_001,
+      50,
+    ]] as const
+  ) {
+    // Few different numbers, so that there are ties, of both signs and both zeros.
+    const x = random.normals(rows * features).map((v) => Math.round(v * 20) / 20);
+    const found = await compute(device, () => device.topK(device.constant([rows, features], x), k));
+    for (let row = 0; row < rows; row++) {
+      const numbers = x.subarray(row * features, (row + 1) * features);
+      const order = Array.from(numbers.keys()).sort((i, j) => numbers[j]! - numbers[i]! || i - j).slice(0, k);
+      const at = row * 2 * k;
+      assert.deepEqual(
+        Array.from(found.subarray(at + k, at + 2 * k)),
+        order,
+        `features of row ${row}, seed 9`,
+      );
+      order.forEach((feature, i) => assert.ok(found[at + i] === numbers[feature]));
+    }
+  }
+});
+
+onGpu("a profile has every operation, and roofs that are measured beside it", {}, async (device) => {
+  const before = device.statistics.buffers;
+  const roofs = await measureGpuRoofs(device);
+  assert.ok(roofs.readGbs > 0 && roofs.f32Gflops > 0);
+  assert.equal(roofs.f16Gflops !== undefined, device.limits.f16);
+  const run = () => compute(device, () => device.scale(device.constant([9, 100], new Float32Array(900)), 2));
+  if (!device.internals.device.features.has("timestamp-query")) {
+    await assert.rejects(profileGpu(device, roofs, run), /no timestamp queries/);
+    return;
+  }
+  const [scale, ...others] = await profileGpu(device, roofs, run);
+  assert.deepEqual([scale!.name, scale!.calls, others.length], ["scale", 1, 0]);
+  assert.ok(scale!.seconds > 0 && scale!.gigabytesPerSecond > 0);
+  await run();
+  assert.ok(device.statistics.buffers <= before + 8, "nothing of it stays");
+});
 
 onGpu("1,000 decode steps leave the number of buffers as it is", {}, async (device) => {
   const random = new Random(7);

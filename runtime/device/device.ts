@@ -208,4 +208,12 @@ export interface Device extends AsyncDisposable {
   expertLinear(x: Tensor, choice: ExpertChoice, weight: Tensor, bias?: Tensor): Tensor;
   /** [rows · count, features] → [rows, features]: the sum of each row's choices by their weights */
   combineExperts(x: Tensor, choice: ExpertChoice): Tensor;
+
+  // Sampling.
+
+  /**
+   * [rows, 2 · k]: the k ≤ 256 largest numbers of each row, largest first (ties: the lower feature first), then their
+   * features. Only where reading whole rows is what costs (GPUs); elsewhere callers read and search them.
+   */
+  topK?(x: Tensor, k: number): Tensor;
 }

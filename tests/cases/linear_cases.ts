@@ -82,7 +82,7 @@ const SHAPES = [
   [64, 96, 65],
   [65, 64, 40],
   [131, 512, 72],
-  [70, 576, 513],
+  [70, 576, 516],
 ] as const;
 /** Rows of a matrix need not fill vectors, unless they are quantized. */
 const ODD_SHAPES = [[1, 1, 1], [1, 7, 5], [3, 33, 10], [5, 31, 3], [66, 37, 11], [9, 70, 64]] as const;

@@ -78,6 +78,7 @@ export function append(
         {
           parameters: [count, kvHeads, headDim / 4, headStride, valueOffset, keyScales, valueScales],
           groups: folded(Math.ceil(count * kvHeads * (dtype === "q8" ? 1 : headDim / 4) / THREADS)),
+          work: { bytes: count * features * (8 + 2 * { f32: 4, f16: 2, q8: 1 }[dtype]) },
         },
       );
     }

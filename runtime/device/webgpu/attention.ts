@@ -14,7 +14,7 @@ import { bucketTable } from "../relative_buckets.ts";
 import { kernels } from "./kernels.ts";
 import { GpuKvCache, PAGE } from "./kv_cache.ts";
 import type { Region } from "./memory.ts";
-import { type Constants, floatBits } from "./recorder.ts";
+import { type Constants, floatBits, type Work } from "./recorder.ts";
 import { type Gpu, type GpuTensor, mine, rowsOf, sides, stretches } from "./tensor.ts";
 
 /** Rows of a segment up to which the decode kernel serves it. */
@@ -351,6 +351,7 @@ class Plan {
         shared,
         items: starts[pass]!,
         count: items[pass]!.length,
+        work: this.#work(items[pass]!, perHead ? 1 : this.#heads),
         perHead,
         groups: [items[pass]!.length, perHead ? 1 : this.#heads],
         constants: { COLUMNS: Math.ceil(this.#quads / 16) },
@@ -426,6 +427,7 @@ class Plan {
         shared,
         items: starts[store]!,
         count: here.length,
+        work: this.#work(here, this.#heads),
         perHead: false,
         groups: [here.length, this.#kvHeads, chunks],
         constants: { LANES: lanes, COLUMNS: columns, QUERIES: queries, ROUND: Math.min(64, 128 / queries) },
@@ -442,6 +444,20 @@ class Plan {
     );
     this.#gpu.memory.recycle(sums);
     this.#gpu.memory.recycle(state);
+  }
+
+  /** Of items, in whole tiles: keys and values are counted once an item and key head. */
+  #work(items: readonly (readonly number[])[], heads: number): Work {
+    const quadBytes = { f32: 16, f16: 8, q8: 4 }[this.#keys.dtype];
+    const sharing = this.#heads / this.#kvHeads;
+    let flops = 0, bytes = 0;
+    for (const [, rows, , , tiles] of items) {
+      const keys = tiles! * PAGE;
+      flops += 16 * rows! * keys * this.#quads * heads;
+      bytes += 2 * keys * this.#quads * quadBytes * Math.ceil(heads / sharing) +
+        32 * rows! * this.#quads * heads;
+    }
+    return { flops, bytes };
   }
 
   /** Key tiles of queries at [position, position + count), as tile << 1 | partial. */
@@ -496,20 +512,22 @@ class Plan {
 
   #dispatch(
     kernel: typeof kernels.attention[CacheDType],
-    { queries, result, firstRow, store, state, list, shared, items, count, perHead, groups, constants }: {
-      readonly queries: Region;
-      readonly result: Region;
-      readonly firstRow: number;
-      readonly store: Store;
-      readonly state: Region;
-      readonly list: Region;
-      readonly shared: SharedLists;
-      readonly items: number;
-      readonly count: number;
-      readonly perHead: boolean;
-      readonly groups: readonly [number, number?, number?];
-      readonly constants: Constants;
-    },
+    { queries, result, firstRow, store, state, list, shared, items, count, work, perHead, groups, constants }:
+      {
+        readonly queries: Region;
+        readonly result: Region;
+        readonly firstRow: number;
+        readonly store: Store;
+        readonly state: Region;
+        readonly list: Region;
+        readonly shared: SharedLists;
+        readonly items: number;
+        readonly count: number;
+        readonly work: Work;
+        readonly perHead: boolean;
+        readonly groups: readonly [number, number?, number?];
+        readonly constants: Constants;
+      },
   ): void {
     const { scale = 1 / Math.sqrt(4 * this.#quads), softcap = 0, bias, mask } = this.#spec;
     const { blocks, window } = mask;
@@ -570,6 +588,7 @@ class Plan {
           firstRow,
         ],
         groups,
+        work,
         constants: {
           ...constants,
           BIAS: bias === undefined ? 0 : bias.kind === "alibi" ? 1 : summaries ? 3 : 2,

@@ -40,6 +40,7 @@ import {
   scale,
   scatterAdd,
   slice,
+  topK,
 } from "./rows.ts";
 import { countOf, type Gpu, GpuTensor, mine } from "./tensor.ts";
 import { uploadWeight } from "./weights.ts";
@@ -138,8 +139,8 @@ export class WebGpuDevice implements Device {
   }
 
   /** For profiles (profile.ts): the GPU below. */
-  get internals(): { readonly device: GPUDevice; readonly recorder: Recorder } {
-    return { device: this.#device, recorder: this.#recorder };
+  get internals(): { readonly device: GPUDevice; readonly recorder: Recorder; readonly memory: Memory } {
+    return { device: this.#device, recorder: this.#recorder, memory: this.#memory };
   }
 
   // Memory.
@@ -391,6 +392,10 @@ export class WebGpuDevice implements Device {
 
   combineExperts(x: Tensor, choice: ExpertChoice): Tensor {
     return combineExperts(this.#gpu, x, choice);
+  }
+
+  topK(x: Tensor, k: number): Tensor {
+    return topK(this.#gpu, x, k);
   }
 
   /** Frees everything. Errors of a lost device do not matter any more. */

@@ -41,11 +41,16 @@ import multiply from "../../../shaders/multiply.wgsl" with { type: "text" };
 import packRowsF16 from "../../../shaders/pack_rows_f16.wgsl" with { type: "text" };
 import packRowsQ8 from "../../../shaders/pack_rows_q8.wgsl" with { type: "text" };
 import rmsNorm from "../../../shaders/rms_norm.wgsl" with { type: "text" };
+import roofF16 from "../../../shaders/roof_f16.wgsl" with { type: "text" };
+import roofF32 from "../../../shaders/roof_f32.wgsl" with { type: "text" };
+import roofInt8 from "../../../shaders/roof_int8.wgsl" with { type: "text" };
+import roofRead from "../../../shaders/roof_read.wgsl" with { type: "text" };
 import rope from "../../../shaders/rope.wgsl" with { type: "text" };
 import route from "../../../shaders/route.wgsl" with { type: "text" };
 import scale from "../../../shaders/scale.wgsl" with { type: "text" };
 import scatterAdd from "../../../shaders/scatter_add.wgsl" with { type: "text" };
 import slice from "../../../shaders/slice.wgsl" with { type: "text" };
+import topK from "../../../shaders/top_k.wgsl" with { type: "text" };
 import type { CacheDType, WeightDType } from "../device.ts";
 
 /** One shader module and its bindings. */
@@ -131,11 +136,16 @@ export const kernels = {
   },
   packRowsQ8: kernel("pack_rows_q8", [R, W, W], flat, xVec4, packRowsQ8),
   rmsNorm: kernel("rms_norm", [R, R, W], flat, reduce, rmsNorm),
+  roofF16: kernel("roof_f16", [W], roofF16),
+  roofF32: kernel("roof_f32", [W], roofF32),
+  roofInt8: kernel("roof_int8", [W], roofInt8),
+  roofRead: kernel("roof_read", [R, W], roofRead),
   rope: kernel("rope", [R, R, W], flat, rope),
   route: kernel("route", [R, R, W, W], flat, reduce, route),
   scale: kernel("scale", [R, W], flat, scale),
   scatterAdd: kernel("scatter_add", [R, R, R, W], flat, scatterAdd),
   slice: kernel("slice", [R, W], flat, slice),
+  topK: kernel("top_k", [R, W], topK),
 };
 
 /** Every kernel, for tests. */

@@ -9,7 +9,7 @@ import type { ExpertChoice, Tensor, WeightDType } from "../device.ts";
 import { kernels } from "./kernels.ts";
 import type { Region } from "./memory.ts";
 import { QUANT_BLOCK } from "./pack.ts";
-import { folded, type Groups } from "./recorder.ts";
+import { folded, type Groups, type Work } from "./recorder.ts";
 import { type Gpu, type GpuTensor, type Matrix, mine, rowsOf, sides, stretches } from "./tensor.ts";
 
 /** Rows up to which reading the weight once is the whole cost (linear_decode.wgsl). */
@@ -53,32 +53,38 @@ export function product(gpu: Gpu, { x, matrix, dtype, bias, result }: {
       if (part.rows === 0) continue;
       const parameters = [count, part.rows, features, matrix.stride, part.first, out, bias ? 1 : 0];
       const groups: Groups = [Math.ceil(part.rows / TILE), Math.ceil(count / TILE)];
+      const work = { flops: 2 * count * features * part.rows };
       const scales = part.scales ?? gpu.dummy, biasRegion = bias ?? gpu.dummy;
       if (count <= DECODE_ROWS) {
         gpu.recorder.dispatch(
           kernels.linearDecode[alignment(features)][dtype],
           [rowsOf(x.region!, features, from, to), part.numbers, scales, biasRegion, into],
-          { parameters, groups: folded(Math.ceil(part.rows / DECODE_COLUMNS)), constants: { ROWS: count } },
+          {
+            parameters,
+            groups: folded(Math.ceil(part.rows / DECODE_COLUMNS)),
+            constants: { ROWS: count },
+            work,
+          },
         );
       } else if (dtype === "f16" && gpu.arithmetic.f16 && large) {
         const packed = packF16(gpu, x, stretch);
         gpu.recorder.dispatch(
           kernels.linearF16,
           [packed.numbers, part.numbers, packed.factors, biasRegion, into],
-          { parameters, groups },
+          { parameters, groups, work },
         );
       } else if ((dtype === "q8" || dtype === "q4") && gpu.arithmetic.packedDot && large) {
         const packed = packQ8(gpu, x, { ...stretch, evenFirst: dtype === "q4" });
         gpu.recorder.dispatch(
           kernels.linearQ8[dtype],
           [packed.numbers, part.numbers, scales, packed.factors, biasRegion, into],
-          { parameters, groups },
+          { parameters, groups, work },
         );
       } else {
         gpu.recorder.dispatch(
           kernels.linear[alignment(features)][dtype],
           [rowsOf(x.region!, features, from, to), part.numbers, scales, biasRegion, into],
-          { parameters, groups },
+          { parameters, groups, work },
         );
       }
     }
@@ -205,11 +211,21 @@ export function expertLinear(
             first,
           ],
           groups: [Math.ceil(out / DECODE_COLUMNS), Math.min(here - first, MAX_GROUPS)],
+          work: pairWork(here - first, { out, features, stride: matrix.stride }),
         });
       }
     }
   }
   return result;
+}
+
+/** Of `pairs` in a part that holds all experts: each reads its matrix and a row of x, and writes one. */
+function pairWork(
+  pairs: number,
+  { out, features, stride }: { readonly out: number; readonly features: number; readonly stride: number },
+): Work {
+  const count = Math.min(pairs, MAX_GROUPS);
+  return { flops: 2 * count * out * features, bytes: count * (16 * stride * out + 4 * features + 4 * out) };
 }
 
 /** [ids, hidden] = rows of table [vocabulary, hidden] */
@@ -229,6 +245,7 @@ export function embed(gpu: Gpu, table: Tensor, ids: Uint32Array): GpuTensor {
         {
           parameters: [to - from, columns, matrix.stride, part.first, part.rows],
           groups: folded(Math.ceil((to - from) * Math.ceil(columns / 4) / 64)),
+          work: { bytes: (to - from) * (16 * matrix.stride + 4 * columns) },
         },
       );
     }

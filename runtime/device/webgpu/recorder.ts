@@ -27,10 +27,16 @@ interface Pipeline {
   readonly layout: GPUBindGroupLayout;
 }
 
-/** What a profile wants to know of a dispatch. */
+/** Flops and bytes of a dispatch, for profiles. */
+export interface Work {
+  readonly flops: number;
+  readonly bytes: number;
+}
+
+/** A profile that is being made. */
 export interface Timing {
-  /** Opens a pass of its own for the dispatch and says where its timestamps go. */
-  begin(name: string): GPUComputePassTimestampWrites | undefined;
+  /** Says where the timestamps of a dispatch go, which gets a pass of its own. */
+  begin(name: string, work: Work): GPUComputePassTimestampWrites;
   /** Copies timestamps at the end of a submission. */
   resolve(encoder: GPUCommandEncoder): void;
 }
@@ -78,14 +84,18 @@ export class Recorder {
     return this.#encoder !== undefined;
   }
 
-  /** `buffers` in the order of the kernel's bindings, `parameters` in that of its struct (floats by `floatBits`). */
+  /**
+   * `buffers` in the order of the kernel's bindings, `parameters` in that of its struct (floats by `floatBits`). `work`
+   * defaults to the bytes that are bound.
+   */
   dispatch(
     kernel: Kernel,
     buffers: readonly Region[],
-    { parameters, groups, constants = {} }: {
+    { parameters, groups, constants = {}, work }: {
       readonly parameters: readonly number[];
       readonly groups: Groups;
       readonly constants?: Constants;
+      readonly work?: Partial<Work>;
     },
   ): void {
     const [x, y = 1, z = 1] = groups;
@@ -95,7 +105,12 @@ export class Recorder {
     const place = this.#parameters.put(words, PARAMETER_BYTES);
     const group = this.#bindGroup(compiled, place, buffers);
     this.#encoder ??= this.#device.createCommandEncoder();
-    const timestampWrites = this.timing?.begin(kernel.name);
+    const bound = () => buffers.reduce((bytes, { size }) => bytes + size, 0);
+    const timestampWrites = this.timing?.begin(kernel.name, {
+      flops: 0,
+      bytes: work?.bytes ?? bound(),
+      ...work,
+    });
     if (timestampWrites) this.#endPass();
     this.#pass ??= this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
     this.#pass.setPipeline(compiled.pipeline);

@@ -281,6 +281,7 @@ export function gather(gpu: Gpu, x: Tensor, rows: Tensor): GpuTensor {
       gpu.recorder.dispatch(kernels.gather, [some, rowsOf(list.region!, 1, from, to), result], {
         parameters: [(to - from) * features, features, part.from, part.to - part.from],
         groups: threads((to - from) * features),
+        work: { bytes: 8 * (to - from) * features },
       });
     }
   });
@@ -314,6 +315,32 @@ export function scatterAdd(
           rowsOf(result.region!, features, to.from, to.to),
         ],
         { parameters: [numbers, features, to.from, to.to - to.from], groups: threads(numbers) },
+      );
+    }
+  }
+  return result;
+}
+
+/** Most numbers that `topK` finds, and rows of a dispatch (a multiple of all alignments). */
+const MOST_TOP = 256, MOST_ROWS = 32768;
+
+/** [rows, 2 · k]: the k largest of each row, largest first, then their features */
+export function topK(gpu: Gpu, x: Tensor, k: number): GpuTensor {
+  const { rows, features } = sides(x, "run topK");
+  if (!Number.isInteger(k) || k < 1 || k > Math.min(features, MOST_TOP)) {
+    throw new RangeError(
+      `Cannot run topK: ${k} of ${features} numbers: 1 to ${Math.min(features, MOST_TOP)} can be found`,
+    );
+  }
+  const region = plain(gpu, x, "run topK");
+  const result = gpu.make([rows, 2 * k]);
+  for (const { from, to } of stretches(rows, [features, 2 * k], gpu.memory.limits)) {
+    for (let first = from; first < to; first += MOST_ROWS) {
+      const count = Math.min(MOST_ROWS, to - first);
+      gpu.recorder.dispatch(
+        kernels.topK,
+        [rowsOf(region, features, first, first + count), rowsOf(result.region!, 2 * k, first, first + count)],
+        { parameters: [count, features, k], groups: [count] },
       );
     }
   }
