@@ -18,12 +18,28 @@
  * const ids = model.tokenizer.encode("Once upon a time");
  * const { logits, shape } = await model.logits(ids); // [tokens, vocabulary]
  * ```
+ * @example Vectors
+ * ```ts ignore
+ * import { openEncoder } from "@lakh/lakh";
+ *
+ * using model = await openEncoder("sentence-transformers/all-MiniLM-L6-v2");
+ * const [lamp, light] = await model.embed(["a lamp", "a light in the window"], { normalize: true });
+ * const { hidden, shape } = await model.encode("a lamp"); // [tokens, hiddenSize]
+ * ```
+ * @example A summary, by an encoder-decoder
+ * ```ts ignore
+ * import { openModel } from "@lakh/lakh";
+ *
+ * using model = await openModel("./long-t5-tglobal-base-16384-book-summary");
+ * const book = await Deno.readTextFile("great-gatsby.txt");
+ * for await (const piece of model.generate(book, { numBeams: 4, truncate: "end" })) console.log(piece.text);
+ * ```
  *
  * @module
  */
 import configuration from "./deno.json" with { type: "json" };
 
-export { openModel, type OpenOptions } from "./runtime/open_model.ts";
+export { openEncoder, openModel, type OpenOptions } from "./runtime/open_model.ts";
 export type { LoadModelOptions } from "./runtime/load_model.ts";
 export {
   type ChatOptions,
@@ -37,6 +53,16 @@ export {
   type Piece,
 } from "./runtime/language_model.ts";
 export type { Evaluation, PositionLoss } from "./runtime/evaluate.ts";
+export {
+  type EmbedOptions,
+  type EncodeOptions,
+  type EncoderInfo,
+  EncoderModel,
+  type HiddenStates,
+} from "./runtime/encoder_model.ts";
+export type { BeamOptions } from "./runtime/beam_search.ts";
+export type { ConstraintOptions } from "./runtime/constraints.ts";
+export type { Pooling, SentenceConfig } from "./runtime/sentence_config.ts";
 export type { GenerateResult, StopReason } from "./runtime/generate.ts";
 export type { SamplingOptions } from "./runtime/sampler.ts";
 export type { CacheDType, WeightDType } from "./runtime/device/device.ts";

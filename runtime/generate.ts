@@ -11,7 +11,7 @@ import type { CacheDType, Device } from "./device/device.ts";
 import type { ModelFacts } from "./models/model.ts";
 import type { Drafter } from "./prompt_lookup.ts";
 import type { Sampler } from "./sampler.ts";
-import { cacheBytesPerToken, type Sequence } from "./sequence.ts";
+import { cacheBytesPerToken, type ReadOptions, type Sequence } from "./sequence.ts";
 
 /** Why a generation ended. */
 export type StopReason =
@@ -63,26 +63,18 @@ export async function* generateIds(
   prompt: Uint32Array,
   { sampler, maxTokens, stopIds, drafter, signal, onTokens }: GenerateIdsOptions,
 ): AsyncGenerator<number, GenerateResult, boolean | undefined> {
-  // The last token is read again in any case: its logits are not kept.
-  const reusedTokens = Math.min(sequence.keepPrefix(prompt), prompt.length - 1);
-  sequence.truncate(reusedTokens);
-  let tokens = 0, draftedTokens = 0, acceptedTokens = 0, prefillSeconds = 0, decodeSeconds = 0;
+  const { logits: first, reusedTokens, prefillSeconds } = await readPrompt(sequence, prompt, {
+    signal,
+    onTokens,
+  });
+  let tokens = 0, draftedTokens = 0, acceptedTokens = 0, decodeSeconds = 0;
   const result = (reason: StopReason): GenerateResult => {
     const counts = { promptTokens: prompt.length, reusedTokens, tokens, draftedTokens, acceptedTokens };
     return { reason, ...counts, prefillSeconds, decodeSeconds };
   };
 
-  if (signal?.aborted) return result("cancelled");
-  let logits: Float32Array;
-  let started = performance.now();
-  try {
-    logits = await sequence.read(prompt.subarray(reusedTokens), { signal, onTokens });
-  } catch (error) {
-    if (signal?.aborted && error === signal.reason) return result("cancelled");
-    throw error;
-  } finally {
-    prefillSeconds = (performance.now() - started) / 1000;
-  }
+  if (!first) return result("cancelled");
+  let logits = first, started: number;
   const text = drafter && [...prompt];
   let guesses: readonly number[] = [];
   while (tokens < maxTokens) {
@@ -122,6 +114,32 @@ export async function* generateIds(
   return result("length");
 }
 
+/**
+ * Makes `sequence` hold `prompt` and nothing else; what it holds of it is not read again. Gives the logits that follow,
+ * or none when the signal stopped it.
+ */
+export async function readPrompt(
+  sequence: Sequence,
+  prompt: Uint32Array,
+  options: ReadOptions,
+): Promise<{
+  readonly logits: Float32Array | undefined;
+  readonly reusedTokens: number;
+  readonly prefillSeconds: number;
+}> {
+  const { signal } = options;
+  // The last token is read again in any case: its logits are not kept.
+  const reusedTokens = sequence.keepPrefix(prompt.subarray(0, -1));
+  const started = performance.now();
+  let logits: Float32Array | undefined;
+  try {
+    if (!signal?.aborted) logits = await sequence.read(prompt.subarray(reusedTokens), options);
+  } catch (error) {
+    if (!signal?.aborted || error !== signal.reason) throw error;
+  }
+  return { logits, reusedTokens, prefillSeconds: (performance.now() - started) / 1000 };
+}
+
 /** With the id before them these are 8 rows, as many as devices compute nearly as fast as one. */
 const maxGuesses = 7;
 
@@ -136,10 +154,27 @@ export interface Room {
   readonly held: number;
   /** Undefined for as many as there is room for, at most 512. */
   readonly maxTokens: number | undefined;
-  /** Drop the oldest tokens of a prompt that is too long. */
-  readonly truncate: "start" | undefined;
+  /** Drop tokens at this end of a prompt that is too long. */
+  readonly truncate: "start" | "end" | undefined;
   /** Stays at the beginning of a prompt that is cut. */
   readonly bosId: number | undefined;
+}
+
+/**
+ * `limit` of the ids, the others dropped at one end; the first and the last stay if they are in `keep`. Undefined when
+ * that leaves nothing else.
+ */
+export function cutIds(
+  ids: Uint32Array,
+  limit: number,
+  { truncate, keep }: { readonly truncate: "start" | "end"; readonly keep: ReadonlySet<number> },
+): Uint32Array | undefined {
+  if (ids.length <= limit) return ids;
+  const first = keep.has(ids[0]!) ? 1 : 0, last = keep.has(ids.at(-1)!) ? 1 : 0;
+  const inner = ids.subarray(first, ids.length - last), count = limit - first - last;
+  if (count <= 0) return undefined;
+  const kept = truncate === "start" ? inner.subarray(inner.length - count) : inner.subarray(0, count);
+  return Uint32Array.from([...ids.subarray(0, first), ...kept, ...ids.subarray(ids.length - last)]);
 }
 
 /** Tokens of an answer when nobody says how many. */
@@ -167,15 +202,10 @@ export function fit(prompt: Uint32Array, room: Room): { prompt: Uint32Array; max
   const wanted = room.maxTokens ?? Math.max(1, Math.min(defaultMaxTokens, limit - prompt.length));
   if (prompt.length + wanted <= limit) return { prompt, maxTokens: wanted };
 
-  if (room.truncate === "start" && wanted < limit) {
-    const keepFirst = prompt[0] === room.bosId ? 1 : 0;
-    const rest = limit - wanted - keepFirst;
-    if (rest > 0) {
-      const cut = new Uint32Array(keepFirst + rest);
-      cut.set(prompt.subarray(0, keepFirst));
-      cut.set(prompt.subarray(prompt.length - rest), keepFirst);
-      return { prompt: cut, maxTokens: wanted };
-    }
+  if (room.truncate && wanted < limit) {
+    const keep = new Set(room.bosId === undefined ? [] : [room.bosId]);
+    const cut = cutIds(prompt, limit - wanted, { truncate: room.truncate, keep });
+    if (cut) return { prompt: cut, maxTokens: wanted };
   }
   const sizes = `the prompt has ${prompt.length} tokens and ${wanted} are to follow`;
   const remedies =

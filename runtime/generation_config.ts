@@ -1,8 +1,11 @@
 /**
- * What a checkpoint says about generating: sampling defaults, and the ids that end a text.
+ * What a checkpoint says about generating: sampling, beams, what may not come, and the ids that end a text.
  *
  * @module
  */
+import type { BeamOptions } from "./beam_search.ts";
+import type { CheckpointConstraints } from "./constraints.ts";
+import type { Model } from "./models/model.ts";
 import { mergeSampling, type SamplingOptions } from "./sampler.ts";
 import type { JsonObject } from "./text/json_file.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
@@ -13,17 +16,72 @@ import type { Tokenizer } from "./text/tokenizer.ts";
  */
 const endsOfTurn = ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endofturn|>", "<|END_OF_TURN_TOKEN|>"];
 
-/** Sampling options of generation_config.json; where it says not to sample, temperature 0. */
-export function samplingOf(generation: JsonObject): SamplingOptions {
-  const number = (key: string) => typeof generation[key] === "number" ? generation[key] as number : undefined;
-  const named = {
-    temperature: generation.do_sample === false ? 0 : number("temperature"),
+/** What is used where the caller says nothing. */
+export interface GenerationDefaults {
+  readonly sampling: SamplingOptions;
+  readonly beams: Required<BeamOptions>;
+  readonly constraints: CheckpointConstraints;
+  /** Undefined where the checkpoint does not say. */
+  readonly maxTokens: number | undefined;
+}
+
+/**
+ * Defaults of generation_config.json or, for the older encoder-decoders that lack it, of config.json. A decoder that is
+ * not told whether to sample does; an encoder-decoder does not.
+ */
+export function generationDefaultsOf(
+  generation: JsonObject | undefined,
+  config: JsonObject,
+  kind: Model["kind"],
+): GenerationDefaults {
+  const said = generation ?? (kind === "seq2seq" ? config : {});
+  const number = (key: string) => typeof said[key] === "number" ? said[key] as number : undefined;
+  const samples = said.do_sample ?? (kind === "decoder");
+  const sampling = {
+    temperature: samples ? number("temperature") ?? (kind === "decoder" ? undefined : 1) : 0,
     topK: number("top_k"),
     topP: number("top_p"),
     minP: number("min_p"),
     repetitionPenalty: number("repetition_penalty"),
   };
-  return mergeSampling(named as SamplingOptions);
+  const { early_stopping } = said;
+  // max_length and min_length count what the answer follows: a prompt, whose length nobody knew, or one start id.
+  const counted = (key: string) => kind === "seq2seq" ? less(number(key)) : undefined;
+  return {
+    sampling: mergeSampling(sampling as SamplingOptions),
+    beams: {
+      numBeams: samples ? 1 : number("num_beams") ?? 1,
+      lengthPenalty: number("length_penalty") ?? 1,
+      earlyStopping: early_stopping === "never" ? "never" : early_stopping === true,
+    },
+    constraints: defined({
+      noRepeatNgramSize: number("no_repeat_ngram_size"),
+      minTokens: number("min_new_tokens") ?? counted("min_length"),
+      badWords: idLists(said.bad_words_ids),
+      forcedFirstId: number("forced_bos_token_id"),
+      forcedLastIds: idsOf(said.forced_eos_token_id),
+    }),
+    maxTokens: number("max_new_tokens") ?? counted("max_length"),
+  };
+}
+
+function less(count: number | undefined): number | undefined {
+  return count === undefined ? undefined : Math.max(0, count - 1);
+}
+
+/** Without what is undefined. */
+function defined(options: Readonly<Record<string, unknown>>): CheckpointConstraints {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
+
+/** One id or a list of them. */
+function idsOf(value: unknown): number[] | undefined {
+  const ids = (Array.isArray(value) ? value : [value]).filter((id) => Number.isInteger(id));
+  return ids.length > 0 ? ids : undefined;
+}
+
+function idLists(value: unknown): number[][] | undefined {
+  return Array.isArray(value) ? value.map((word) => idsOf(word) ?? []) : undefined;
 }
 
 /** Ids that end a text: generation_config.json's, config.json's and the tokenizer's. */

@@ -3,17 +3,24 @@
  *
  * @module
  */
+import { type BeamOptions, beamSearch } from "./beam_search.ts";
+import { type ConstraintOptions, Constraints } from "./constraints.ts";
 import type { CacheDType, Device, WeightDType } from "./device/device.ts";
 import { evaluateIds, type Evaluation } from "./evaluate.ts";
-import { fit, generateIds, type GenerateResult } from "./generate.ts";
-import type { Decoder, ModelFacts } from "./models/model.ts";
+import { cutIds, defaultMaxTokens, fit, generateIds, type GenerateResult } from "./generate.ts";
+import type { GenerationDefaults } from "./generation_config.ts";
+import type { Decoder, ModelFacts, Seq2Seq } from "./models/model.ts";
+import { KeptSequences } from "./kept_sequences.ts";
 import type { OnProgress } from "./progress.ts";
 import { PromptLookup } from "./prompt_lookup.ts";
-import { mergeSampling, Sampler, type SamplingOptions } from "./sampler.ts";
-import { prefillChunk, Sequence } from "./sequence.ts";
+import { checkSampling, mergeSampling, Sampler, type SamplingOptions } from "./sampler.ts";
+import { cacheBytesPerToken, prefillChunk, Sequence } from "./sequence.ts";
+import { resumeSession, saveSession, type SessionModel } from "./session_file.ts";
+import { Source } from "./source.ts";
 import { asOneText, type ChatTemplate, type Message, type RenderOptions } from "./text/chat_template.ts";
 import { StopStrings } from "./text/stop_strings.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
+import { Turns } from "./turns.ts";
 
 /** What a model is and what it takes. */
 export interface ModelInfo {
@@ -21,6 +28,8 @@ export interface ModelInfo {
   readonly name: string;
   /** `model_type` of config.json. */
   readonly modelType: string;
+  /** A decoder goes on with a text; "seq2seq" reads one and writes another: a summary, a translation. */
+  readonly kind: "decoder" | "seq2seq";
   /** Sizes and kinds, as the model's family tells them. */
   readonly facts: ModelFacts;
   /** Numbers in the weights. */
@@ -33,7 +42,10 @@ export interface ModelInfo {
   readonly device: "wasm" | "webgpu" | "reference";
   /** Threads that compute; 1 on a GPU. */
   readonly threads: number;
-  /** Tokens of prompt and answer together at most; undefined where only memory limits it. */
+  /**
+   * Tokens of prompt and answer together at most, of the text that is read with "seq2seq"; undefined where only memory
+   * limits it.
+   */
   readonly contextLength: number | undefined;
   /** Bytes of the weights in memory. */
   readonly bytes: number;
@@ -42,15 +54,15 @@ export interface ModelInfo {
 }
 
 /** How a text is generated. What is not said comes from generation_config.json or {@linkcode samplingDefaults}. */
-export interface GenerateOptions extends SamplingOptions {
-  /** Tokens at most. Default: as many as there is room for, at most 512. */
+export interface GenerateOptions extends SamplingOptions, BeamOptions, ConstraintOptions {
+  /** Tokens at most. Default: the checkpoint's max_length with "seq2seq", else what there is room for, at most 512. */
   readonly maxTokens?: number;
   /** Strings that end the text; they are not part of it. */
   readonly stop?: readonly string[];
   /** Ends the text early, with the reason "cancelled". */
   readonly signal?: AbortSignal;
-  /** "start" drops the oldest tokens of a prompt that is too long; without it that is a RangeError. */
-  readonly truncate?: "start";
+  /** Drops the first or the last tokens of a prompt that is too long; without it that is a RangeError. */
+  readonly truncate?: "start" | "end";
   /**
    * "lookup" guesses ids ahead from what stands in the prompt, and checks several in one pass: the same text, sooner
    * where it quotes. Default false.
@@ -116,21 +128,31 @@ export interface DeviceState {
 export interface LanguageModelParts {
   readonly info: ModelInfo;
   readonly device: Device;
-  readonly decoder: Decoder;
+  readonly model: Decoder | Seq2Seq;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
   /** Ids that end any text, and those that also end a turn of a conversation. */
   readonly stopIds: ReadonlySet<number>;
   readonly chatStopIds: ReadonlySet<number>;
-  /** From generation_config.json. */
-  readonly sampling: SamplingOptions;
+  readonly defaults: GenerationDefaults;
+  /** Tells this checkpoint from others. */
+  fingerprint(): Promise<string>;
+}
+
+/** Where ids are generated: a sequence, and what it is to read. */
+interface Desk {
+  readonly sequence: Sequence;
+  readonly prompt: Uint32Array;
+  readonly maxTokens: number;
+  /** What was read into the memory of an encoder-decoder before. */
+  readonly source: Pick<GenerateResult, "promptTokens" | "reusedTokens" | "prefillSeconds"> | undefined;
 }
 
 /**
  * A model that is ready. {@linkcode openModel} makes one.
  *
- * It holds one text in its cache: a prompt that begins as the last text did is read from where they part, so that a
- * conversation goes on without being read again. Several generations at once take turns in the order in which they
+ * It keeps the last few texts in its cache: a prompt that begins as one of them does is read from where they part, so
+ * that a conversation goes on, and a second question about a document is answered, without reading again. Several generations at once take turns in the order in which they
  * were started; one that is begun and neither finished nor left (`break`, `return()`) makes the others wait.
  *
  * @example
@@ -147,12 +169,16 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   /** Where it runs, with the bytes that are taken and those that there are. */
   readonly device: DeviceState;
   readonly #parts: LanguageModelParts;
-  readonly #sequence: Sequence;
-  /** All that hold or make cache pages. */
+  /** Texts of a decoder that were read before. */
+  readonly #kept: KeptSequences | undefined;
+  /** With an encoder-decoder: of the source that was read last. */
+  #sequence: Sequence | undefined;
+  #source: Source | undefined;
+  /** All that hold or make cache pages, but for those kept. */
   readonly #sequences = new Set<Sequence>();
-  readonly #closing = new AbortController();
-  readonly #closingBegun = Promise.withResolvers<void>();
-  #turn: Promise<void> = Promise.resolve();
+  readonly #turns = new Turns();
+  /** Settles when no source is read, and no session is saved or resumed. */
+  #reading: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
   /** @ignore Only `loadModel` puts the parts together. */
@@ -161,13 +187,16 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     this.info = parts.info;
     this.tokenizer = parts.tokenizer;
     this.device = parts.device;
-    this.#sequence = new Sequence(parts.device, parts.decoder, parts.info.cache);
-    this.#sequences.add(this.#sequence);
+    const { model } = parts;
+    if (model.kind === "decoder") {
+      this.#kept = new KeptSequences(() => new Sequence(parts.device, model, parts.info.cache));
+    }
   }
 
   /**
    * Answers the last message of a conversation, piece by piece; the last piece has `done`. Models without a chat
-   * template write on: the conversation is one text, and the answer is how it continues.
+   * template write on: the conversation is one text, and the answer is how it continues. Encoder-decoders do not chat: a
+   * TypeError says so.
    *
    * @example
    * ```ts
@@ -176,6 +205,12 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * ```
    */
   async *chat(messages: readonly Message[], options: ChatOptions = {}): AsyncGenerator<Piece, void> {
+    if (this.info.kind === "seq2seq") {
+      throw new TypeError(
+        `Cannot chat with model_type "${this.info.modelType}": it reads a text and writes another: ` +
+          "give the text to generate (lakh run)",
+      );
+    }
     const text = this.render(messages, options.variables ? { variables: options.variables } : {});
     const { chatTemplate } = this.#parts;
     // A template writes its special tokens itself; an answer begins a text of its own.
@@ -184,7 +219,11 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Continues a text (special tokens of the tokenizer are put before it) or ids (taken as they are).
+   * Continues a text (special tokens of the tokenizer are put before it) or ids (taken as they are). An encoder-decoder
+   * reads it and writes what it was made for: a summary, a translation.
+   *
+   * With `numBeams` above 1 a beam search finds the likeliest text as a whole; it comes in one run at the end. Without
+   * `numBeams` and `temperature` the checkpoint says which of both.
    *
    * @example
    * ```ts
@@ -192,6 +231,13 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    *   console.log(text);
    *   if (done) console.log(done.tokens / done.decodeSeconds, "tokens a second");
    * }
+   * ```
+   * @example A summary
+   * ```ts
+   * using model = await openModel("./long-t5-tglobal-base-16384-book-summary");
+   * const book = await Deno.readTextFile("great-gatsby.txt");
+   * const options = { numBeams: 4, noRepeatNgramSize: 3, truncate: "end" } as const;
+   * for await (const piece of model.generate(book, options)) console.log(piece.text);
    * ```
    */
   async *generate(prompt: string | Uint32Array, options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
@@ -207,18 +253,22 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Logits after each of the ids, from one full pass that leaves the text in the cache alone.
+   * Logits after each of the ids, from one full pass that leaves the text in the cache alone. An encoder-decoder reads
+   * `source` first, and the ids are what it has written so far, from `decoder_start_token_id` on.
    *
    * @example
    * ```ts
    * const { logits, shape: [tokens, vocabulary] } = await model.logits(model.tokenizer.encode("Once upon a"));
    * ```
    */
-  async logits(ids: Uint32Array, options: { readonly signal?: AbortSignal } = {}): Promise<Logits> {
+  async logits(
+    ids: Uint32Array,
+    options: { readonly source?: Uint32Array; readonly signal?: AbortSignal } = {},
+  ): Promise<Logits> {
     if (ids.length === 0) throw new RangeError("Cannot compute logits of 0 tokens: give at least one");
     const { vocabulary } = this.info.facts;
     const logits = new Float32Array(ids.length * vocabulary);
-    await this.#withSequence(options.signal, async (sequence, signal) => {
+    await this.#withSequence(options, async (sequence, signal) => {
       for (let from = 0; from < ids.length; from += prefillChunk) {
         signal.throwIfAborted();
         const chunk = ids.subarray(from, from + prefillChunk);
@@ -246,20 +296,61 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     const ids = typeof text === "string" ? this.tokenizer.encode(text, { special: false }) : text;
     const first = this.tokenizer.bosId ?? this.tokenizer.eosId;
     return await this.#withSequence(
-      options.signal,
+      options,
       (sequence, signal) =>
         evaluateIds(sequence, ids, { window, stride, first, signal, onTokens: tokensTo(onProgress) }),
     );
   }
 
+  /**
+   * Writes the text that was read last to a file, with its keys and values: prompt and answer, however long it took to
+   * read. `text` is kept in the file for who resumes it. The file is written whole or not at all; what it takes is about
+   * what the cache takes in memory. Throws an Error when nothing has been read.
+   *
+   * @example
+   * ```ts ignore
+   * for await (const _ of model.generate(book, { maxTokens: 0 }));
+   * await model.saveSession("book.lakh", { text: book });
+   * ```
+   */
+  saveSession(path: string, options: { readonly text?: string } = {}): Promise<void> {
+    return this.#withSessions(async (kept, model) => {
+      const sequence = kept.latest;
+      if (!sequence) throw new Error(`Cannot save "${path}": nothing has been read yet`);
+      await saveSession(path, sequence, { model, text: options.text });
+    });
+  }
+
+  /**
+   * Reads a file of {@linkcode saveSession}: a prompt that begins as its text does is then read from where they part.
+   * Throws an Error that says what differs when the file is of another model, other weights or another cache format, or
+   * when it is cut off or damaged.
+   *
+   * @example
+   * ```ts ignore
+   * const { text } = await model.resumeSession("book.lakh");
+   * for await (const piece of model.generate(text + "\n\nWho is Daisy?")) console.log(piece.text);
+   * ```
+   */
+  resumeSession(path: string): Promise<{ readonly tokens: number; readonly text: string | undefined }> {
+    return this.#withSessions(async (kept, model) => {
+      const sequence = kept.take(new Uint32Array(0));
+      const result = await resumeSession(path, sequence, model);
+      kept.keep(sequence);
+      return result;
+    });
+  }
+
   /** Ends what runs and gives memory and threads back. What is called afterwards throws. */
   close(): Promise<void> {
     return this.#closed ??= (async () => {
-      this.#closing.abort(new Error("Cannot go on: the model is closed: open it again"));
-      this.#closingBegun.resolve();
+      this.#turns.close();
       // Who waits between two tokens may never come back, so only a pass that runs is waited for.
+      await this.#reading;
       for (const sequence of this.#sequences) await sequence.idle;
       for (const sequence of this.#sequences) sequence.free();
+      this.#kept?.free();
+      this.#source?.free();
       await this.#parts.device[Symbol.asyncDispose]();
     })();
   }
@@ -279,26 +370,20 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     options: GenerateOptions,
     { continues, stopIds }: { readonly continues: boolean; readonly stopIds: ReadonlySet<number> },
   ): AsyncGenerator<Piece, void> {
-    const signal = this.#signal(options.signal);
-    const release = await this.#takeTurn();
+    const signal = this.#turns.signal(options.signal);
+    const release = await this.#turns.take();
+    let desk: Desk | undefined;
     try {
-      const { prompt, maxTokens } = fit(ids, {
-        facts: this.info.facts,
-        device: this.#parts.device,
-        cache: this.info.cache,
-        contextLength: this.info.contextLength,
-        held: this.#sequence.length,
-        maxTokens: options.maxTokens,
-        truncate: options.truncate,
-        bosId: this.tokenizer.bosId,
-      });
-      const sampler = new Sampler(mergeSampling(this.#parts.sampling, options), prompt);
+      desk = await this.#prepare(ids, options);
+      const { source } = desk;
       const stop = new StopStrings(options.stop ?? []);
-      const text = this.tokenizer.stream(continues ? prompt : []);
-      const onTokens = tokensTo(options.onProgress);
-      const drafter = options.speculate === "lookup" ? new PromptLookup() : undefined;
-      const steps = generateIds(this.#sequence, prompt, {
-        ...{ sampler, maxTokens, stopIds, drafter, signal, onTokens },
+      const text = this.tokenizer.stream(continues && !source ? desk.prompt : []);
+      const { steps, seed } = this.#write(desk, options, { stopIds, signal });
+      const finish = (result: GenerateResult): Done => ({
+        ...result,
+        ...source,
+        prefillSeconds: result.prefillSeconds + (source?.prefillSeconds ?? 0),
+        seed,
       });
       let pending: number[] = [];
       let step = await steps.next();
@@ -311,51 +396,192 @@ export class LanguageModel implements Disposable, AsyncDisposable {
         }
         step = await steps.next(stop.stopped);
         if (stop.stopped && step.done) {
-          yield { text: shown, ids: pending, done: { ...step.value, seed: sampler.seed } };
+          yield { text: shown, ids: pending, done: finish(step.value) };
           return;
         }
       }
       const rest = stop.push(text.flush());
-      const done = { ...step.value, seed: sampler.seed };
+      const done = finish(step.value);
       yield { text: stop.stopped ? rest : rest + stop.flush(), ids: pending, done };
+    } finally {
+      if (desk) this.#keep(desk.sequence);
+      release();
+    }
+  }
+
+  /** Makes ready what is generated from: how much of the prompt, in which sequence, and how many tokens. */
+  async #prepare(ids: Uint32Array, options: GenerateOptions): Promise<Desk> {
+    const { model, device, defaults } = this.#parts;
+    const { facts, cache, contextLength } = this.info;
+    const room = { facts, device, cache, bosId: this.tokenizer.bosId };
+    if (model.kind === "decoder") {
+      const sequence = this.#takeKept(ids, options.maxTokens ?? defaultMaxTokens);
+      const { maxTokens, truncate } = options;
+      const held = sequence.length;
+      try {
+        const fitted = fit(ids, { ...room, contextLength, held, maxTokens, truncate });
+        return { sequence, ...fitted, source: undefined };
+      } catch (error) {
+        this.#keep(sequence);
+        throw error;
+      }
+    }
+    const text = this.#fitSource(ids, options.truncate);
+    const started = performance.now();
+    const reused = this.#source?.holds(text) ?? false;
+    const { decoder } = await this.#read(text, model);
+    const prefillSeconds = (performance.now() - started) / 1000;
+    tokensTo(options.onProgress)?.(text.length, text.length);
+    const sequence = this.#sequence ??= this.#newSequence(decoder);
+    // Learned positions end; computed ones go as far as the answer does.
+    const answerLength = facts.contextIsHard ? facts.contextLength : undefined;
+    const usual = defaults.maxTokens && Math.min(defaults.maxTokens, (answerLength ?? Infinity) - 1);
+    const fitted = fit(Uint32Array.of(model.decoderStart), {
+      ...room,
+      contextLength: answerLength,
+      held: sequence.length,
+      maxTokens: options.maxTokens ?? usual,
+      truncate: undefined,
+    });
+    const source = { promptTokens: text.length, reusedTokens: reused ? text.length : 0, prefillSeconds };
+    return { sequence, ...fitted, source };
+  }
+
+  /** Ids as they are sampled, or those that a beam search finds. */
+  #write(
+    { sequence, prompt, maxTokens }: Desk,
+    options: GenerateOptions,
+    { stopIds, signal }: { readonly stopIds: ReadonlySet<number>; readonly signal: AbortSignal },
+  ): { readonly steps: ReturnType<typeof generateIds>; readonly seed: number } {
+    const { defaults } = this.#parts;
+    const beams = { ...defaults.beams, ...chosen(options, ["numBeams", "lengthPenalty", "earlyStopping"]) };
+    // Who says how wildly to sample wants to sample.
+    if (options.numBeams === undefined && options.temperature !== undefined) beams.numBeams = 1;
+    checkBeams(beams, options);
+    const constraints = new Constraints(
+      { ...defaults.constraints, ...chosen(options, ["noRepeatNgramSize", "minTokens"]) },
+      { stopIds, promptLength: prompt.length, maxTokens },
+    );
+    const sampling = mergeSampling(defaults.sampling, options);
+    const onTokens = this.info.kind === "decoder" ? tokensTo(options.onProgress) : undefined;
+    const common = { maxTokens, stopIds, signal, onTokens };
+    if (beams.numBeams > 1) {
+      const penalties = checkSampling(sampling);
+      const steps = beamSearch(sequence, prompt, { ...common, beams, penalties, constraints });
+      return { steps, seed: sampling.seed ?? 0 };
+    }
+    const sampler = new Sampler(sampling, prompt, constraints);
+    const drafter = options.speculate === "lookup" ? new PromptLookup() : undefined;
+    return { steps: generateIds(sequence, prompt, { ...common, sampler, drafter }), seed: sampler.seed };
+  }
+
+  /** The text for an encoder, cut if it may be. */
+  #fitSource(ids: Uint32Array, truncate: "start" | "end" | undefined): Uint32Array {
+    const { contextLength = Infinity, facts } = this.info;
+    if (ids.length === 0) {
+      throw new RangeError("Cannot generate from 0 tokens: give a prompt of at least one token");
+    }
+    if (ids.length <= contextLength) return ids;
+    const cut = truncate && cutIds(ids, contextLength, { truncate, keep: this.tokenizer.specialIds });
+    if (cut) return cut;
+    throw new RangeError(
+      `Cannot read the text: it has ${ids.length} tokens, and the model reads up to ${contextLength}: shorten it, or ` +
+        `allow to drop its end (truncate: "end")` + (facts.contextIsHard ? "" : ", or raise contextLength"),
+    );
+  }
+
+  /** Encodes a text, unless it is the one that was read last. */
+  async #read(ids: Uint32Array, model: Seq2Seq): Promise<Source> {
+    if (this.#source?.holds(ids)) return this.#source;
+    this.#source?.free();
+    this.#source = undefined;
+    if (this.#sequence) {
+      this.#sequence.free();
+      this.#sequences.delete(this.#sequence);
+      this.#sequence = undefined;
+    }
+    const reading = Source.read(ids, { device: this.#parts.device, model, cache: this.info.cache });
+    this.#reading = reading.catch(() => {});
+    return this.#source = await reading;
+  }
+
+  /** A sequence that holds what was read of these ids before. Other texts leave when memory would not suffice for it. */
+  #takeKept(ids: Uint32Array, maxTokens: number): Sequence {
+    const { device } = this.#parts;
+    const { facts, cache, contextLength = Infinity } = this.info;
+    // The last token is read again in any case: its logits are not kept.
+    const sequence = this.#kept!.take(ids.subarray(0, -1));
+    this.#sequences.add(sequence);
+    const tokens = Math.min(ids.length + maxTokens, contextLength) - sequence.length;
+    const bytes = tokens * cacheBytesPerToken(facts, cache) + device.limits.memoryBytes / 16; // and activations
+    this.#kept!.makeRoom(() => device.limits.memoryBytes - device.memoryInUse >= bytes);
+    return sequence;
+  }
+
+  /** Keeps the text of a decoder for later ones. */
+  #keep(sequence: Sequence): void {
+    if (!this.#kept || this.#turns.closed) return;
+    this.#sequences.delete(sequence);
+    this.#kept.keep(sequence);
+  }
+
+  async #sessionModel(): Promise<SessionModel> {
+    const { name, weights, cache } = this.info;
+    return { name, weights, cache, fingerprint: await this.#parts.fingerprint() };
+  }
+
+  /** Runs `action` on files of sessions when it is its turn. */
+  async #withSessions<T>(action: (kept: KeptSequences, model: SessionModel) => Promise<T>): Promise<T> {
+    if (!this.#kept) {
+      throw new TypeError(
+        `Cannot save or resume with model_type "${this.info.modelType}": its encoder reads each text anew`,
+      );
+    }
+    const release = await this.#turns.take();
+    try {
+      const result = this.#sessionModel().then((model) => action(this.#kept!, model));
+      this.#reading = result.catch(() => {});
+      return await result;
     } finally {
       release();
     }
+  }
+
+  #newSequence(decoder: Decoder): Sequence {
+    const sequence = new Sequence(this.#parts.device, decoder, this.info.cache);
+    this.#sequences.add(sequence);
+    return sequence;
   }
 
   /** Runs `action` with a sequence of its own when it is its turn. */
   async #withSequence<T>(
-    wanted: AbortSignal | undefined,
+    options: { readonly source?: Uint32Array; readonly signal?: AbortSignal },
     action: (sequence: Sequence, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const signal = this.#signal(wanted);
-    const release = await this.#takeTurn();
-    const sequence = new Sequence(this.#parts.device, this.#parts.decoder, this.info.cache);
-    this.#sequences.add(sequence);
+    const { model } = this.#parts;
+    const { source } = options;
+    if ((model.kind === "seq2seq") !== (source !== undefined)) {
+      const why = source
+        ? "it reads no source: leave it out"
+        : "its decoder looks at a text: give it as source";
+      throw new TypeError(`Cannot compute logits of model_type "${this.info.modelType}": ${why}`);
+    }
+    const signal = this.#turns.signal(options.signal);
+    const release = await this.#turns.take();
+    let sequence: Sequence | undefined;
     try {
+      const decoder = model.kind === "decoder"
+        ? model
+        : (await this.#read(this.#fitSource(source!, undefined), model)).decoder;
+      sequence = this.#newSequence(decoder);
       return await action(sequence, signal);
     } finally {
-      this.#sequences.delete(sequence);
-      if (!this.#closing.signal.aborted) sequence.free();
+      if (sequence) {
+        this.#sequences.delete(sequence);
+        if (!this.#turns.closed) sequence.free();
+      }
       release();
     }
-  }
-
-  #signal(wanted: AbortSignal | undefined): AbortSignal {
-    return wanted ? AbortSignal.any([wanted, this.#closing.signal]) : this.#closing.signal;
-  }
-
-  /** Waits for those that came before; returns what ends the turn. Throws when the model is closed. */
-  async #takeTurn(): Promise<() => void> {
-    const closing = this.#closing.signal;
-    closing.throwIfAborted();
-    const before = this.#turn;
-    const mine = Promise.withResolvers<void>();
-    this.#turn = mine.promise;
-    await Promise.race([before, this.#closingBegun.promise]);
-    if (closing.aborted) mine.resolve();
-    closing.throwIfAborted();
-    return mine.resolve;
   }
 
   /** A prompt always has a token: an empty one begins a text where the model knows how. */
@@ -363,6 +589,36 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     const ids = this.tokenizer.encode(text);
     const { bosId } = this.tokenizer;
     return ids.length === 0 && bosId !== undefined ? Uint32Array.of(bosId) : ids;
+  }
+}
+
+/** Those of the keys that have a value. */
+function chosen<T extends object, K extends keyof T>(options: T, keys: readonly K[]): Pick<T, K> {
+  const entries = keys.filter((key) => options[key] !== undefined).map((key) => [key, options[key]]);
+  return Object.fromEntries(entries) as Pick<T, K>;
+}
+
+function checkBeams(
+  { numBeams, lengthPenalty, earlyStopping }: Required<BeamOptions>,
+  { temperature = 0, speculate }: GenerateOptions,
+): void {
+  if (!(Number.isInteger(numBeams) && numBeams >= 1 && numBeams <= 256)) {
+    throw new RangeError(`Cannot search with ${numBeams} beams: numBeams is a whole number from 1 to 256`);
+  }
+  if (!Number.isFinite(lengthPenalty)) {
+    throw new RangeError(`Cannot search with lengthPenalty ${lengthPenalty}: give a number`);
+  }
+  if (![true, false, "never"].includes(earlyStopping)) {
+    throw new RangeError(`Cannot search with earlyStopping ${earlyStopping}: give true, false or "never"`);
+  }
+  if (numBeams === 1) return;
+  if (temperature > 0) {
+    throw new RangeError(
+      `Cannot search with ${numBeams} beams at temperature ${temperature}: a search does not sample: leave out one of both`,
+    );
+  }
+  if (speculate) {
+    throw new RangeError(`Cannot guess ahead (speculate) with ${numBeams} beams: leave out one of both`);
   }
 }
 

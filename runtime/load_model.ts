@@ -4,15 +4,18 @@
  * @module
  */
 import type { CacheDType, Device } from "./device/device.ts";
-import { chatStopIdsOf, samplingOf, stopIdsOf } from "./generation_config.ts";
-import { LanguageModel } from "./language_model.ts";
+import { EncoderModel } from "./encoder_model.ts";
+import { chatStopIdsOf, generationDefaultsOf, stopIdsOf } from "./generation_config.ts";
+import { LanguageModel, type ModelInfo } from "./language_model.ts";
 import { readConfig } from "./load/config.ts";
 import type { Files } from "./load/files.ts";
+import { fingerprintOf } from "./load/fingerprint.ts";
 import { openCheckpoint } from "./load/safetensors.ts";
 import { createWeights, type WeightChoice } from "./load/weights.ts";
-import type { Decoder, Model } from "./models/model.ts";
+import type { Decoder, Encoder, Model, Seq2Seq } from "./models/model.ts";
 import { findModel } from "./models/registry.ts";
 import type { OnProgress } from "./progress.ts";
+import { readSentenceConfig } from "./sentence_config.ts";
 import { openChatTemplate } from "./text/chat_template.ts";
 import { readJsonFile } from "./text/json_file.ts";
 import { openTokenizer } from "./text/tokenizer.ts";
@@ -24,7 +27,7 @@ export interface LoadModelOptions {
   /** Format of keys and values in memory. Default f32. */
   readonly cache?: CacheDType;
   /**
-   * Tokens of prompt and answer together at most. Default: what the model was trained on. More than that works with
+   * Tokens of prompt and answer together at most; of the text that an encoder reads. Default: what the model was trained on. More than that works with
    * models whose positions can be computed beyond it, well with ALiBi and badly with most others.
    */
   readonly contextLength?: number;
@@ -35,66 +38,121 @@ export interface LoadModelOptions {
 }
 
 /**
- * Loads a checkpoint onto a device that is open. The model owns the device from then on; when loading fails, the caller
- * still does. Throws an Error in words when files are missing, damaged or of a kind that is not supported.
+ * Loads a checkpoint that writes onto a device that is open. The model owns the device from then on; when loading fails,
+ * the caller still does. Throws an Error in words when files are missing, damaged or of a kind that is not supported.
  */
 export async function loadModel(
   files: Files,
   device: Device,
   options: LoadModelOptions = {},
 ): Promise<LanguageModel> {
-  const { signal, onProgress, cache = "f32" } = options;
+  const { cache = "f32" } = options;
   // The small files first: what is wrong with them is known before gigabytes are read.
-  const config = await readConfig(files);
-  const definition = findModel(config);
   const tokenizer = await openTokenizer(files);
   const chatTemplate = await openChatTemplate(files, tokenizer.specialTokens);
-  const generation = await readJsonFile(files, "generation_config.json") ?? {};
+  const generation = await readJsonFile(files, "generation_config.json");
   const configJson = await readJsonFile(files, "config.json") ?? {};
-
-  using checkpoint = await openCheckpoint(files);
-  const weights = createWeights(checkpoint, device);
-  const decoder = decoderOf(definition(device, weights, config), config.text("model_type"));
-  const contextLength = contextOf(decoder, options.contextLength);
-  const before = device.memoryInUse;
-  const report = await weights.load({
-    ...(options.weights && { weights: options.weights }),
-    ...(signal && { signal }),
-    ...(onProgress && { onProgress }),
-  });
-  const stopIds = stopIdsOf(generation, configJson, tokenizer);
+  const { model, info } = await loadWeights(files, device, { ...options, accept: writer });
+  const stopIds = stopIdsOf(generation ?? {}, configJson, tokenizer);
   return new LanguageModel({
-    info: {
-      name: files.label,
-      modelType: config.text("model_type"),
-      facts: decoder.facts,
-      parameters: report.parameters,
-      weights: report.weights,
-      cache,
-      device: device.name,
-      threads: device.limits.threads,
-      contextLength,
-      bytes: device.memoryInUse - before,
-      chat: chatTemplate ? "template" : "continuation",
-    },
+    info: { ...info, kind: model.kind, cache, chat: chatTemplate ? "template" : "continuation" },
     device,
-    decoder,
+    model,
     tokenizer,
     chatTemplate,
     stopIds,
     chatStopIds: chatStopIdsOf(stopIds, chatTemplate?.source, tokenizer),
-    sampling: samplingOf(generation),
+    defaults: generationDefaultsOf(generation, configJson, model.kind),
+    fingerprint: () => fingerprintOf(files),
   });
 }
 
-function decoderOf(model: Model, type: string): Decoder {
-  if (model.kind === "decoder") return model;
-  const what = model.kind === "encoder" ? "an encoder, which writes no text" : "an encoder with a decoder";
-  throw new TypeError(`Cannot generate text with model_type "${type}": it is ${what}: take a decoder`);
+/**
+ * Loads a checkpoint with an encoder, and what sentence-transformers says about it, onto a device that is open. The model
+ * owns the device from then on; when loading fails, the caller still does. Throws as {@linkcode loadModel} does.
+ */
+export async function loadEncoder(
+  files: Files,
+  device: Device,
+  options: LoadModelOptions = {},
+): Promise<EncoderModel> {
+  const tokenizer = await openTokenizer(files);
+  const { contextLength, ...sentences } = await readSentenceConfig(files);
+  const { model, info } = await loadWeights(files, device, {
+    ...options,
+    accept: reader,
+    // The checkpoint's own limit, where the caller has none.
+    usualLength: contextLength,
+  });
+  return new EncoderModel({ info: { ...info, ...sentences }, device, model, tokenizer });
 }
 
-function contextOf({ facts }: Decoder, wanted: number | undefined): number | undefined {
-  if (wanted === undefined) return facts.contextLength;
+/** What all kinds of models tell about themselves. */
+export type LoadedInfo = Omit<ModelInfo, "kind" | "cache" | "chat">;
+
+/** config → definition → weights, with what the caller accepts of all kinds. */
+async function loadWeights<M extends Model>(
+  files: Files,
+  device: Device,
+  { accept, usualLength, contextLength, weights: dtype, signal, onProgress }: LoadModelOptions & {
+    readonly accept: (model: Model, type: string) => M;
+    readonly usualLength?: number | undefined;
+  },
+): Promise<{ readonly model: M; readonly info: LoadedInfo }> {
+  const config = await readConfig(files);
+  const definition = findModel(config);
+  const modelType = config.text("model_type");
+  using checkpoint = await openCheckpoint(files);
+  const weights = createWeights(checkpoint, device);
+  const model = accept(definition(device, weights, config), modelType);
+  const length = contextOf(model, contextLength, usualLength);
+  const before = device.memoryInUse;
+  const report = await weights.load({
+    ...(dtype && { weights: dtype }),
+    ...(signal && { signal }),
+    ...(onProgress && { onProgress }),
+  });
+  return {
+    model,
+    info: {
+      name: files.label,
+      modelType,
+      facts: model.facts,
+      parameters: report.parameters,
+      weights: report.weights,
+      device: device.name,
+      threads: device.limits.threads,
+      contextLength: length,
+      bytes: device.memoryInUse - before,
+    },
+  };
+}
+
+function writer(model: Model, type: string): Decoder | Seq2Seq {
+  if (model.kind !== "encoder") return model;
+  throw new TypeError(
+    `Cannot generate text with model_type "${type}": it is an encoder, which writes no text: ` +
+      "open it with openEncoder (lakh embed)",
+  );
+}
+
+function reader(model: Model, type: string): Encoder | Seq2Seq {
+  if (model.kind !== "decoder") return model;
+  throw new TypeError(
+    `Cannot encode text with model_type "${type}": it is a decoder, whose tokens see only what stands before them: ` +
+      "take an encoder such as BERT, or open it with openModel (lakh run)",
+  );
+}
+
+function contextOf(
+  { facts }: Model,
+  wanted: number | undefined,
+  usual: number | undefined,
+): number | undefined {
+  if (wanted === undefined) {
+    const lengths = [usual, facts.contextLength].filter((length) => length !== undefined);
+    return lengths.length > 0 ? Math.min(...lengths) : undefined;
+  }
   if (!(Number.isInteger(wanted) && wanted > 0)) {
     throw new RangeError(
       `Cannot use a context of ${wanted} tokens: contextLength is a whole number of 1 or more`,

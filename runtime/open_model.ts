@@ -3,14 +3,16 @@
  *
  * @module
  */
+import type { Device } from "./device/device.ts";
 import { type DeviceChoice, openDevice } from "./device/open_device.ts";
 import { embeddedContextLength, openEmbedded } from "./embedded.ts";
+import type { EncoderModel } from "./encoder_model.ts";
 import { inspectCheckpoint, type Inspection } from "./inspect.ts";
 import type { LanguageModel } from "./language_model.ts";
 import type { Files } from "./load/files.ts";
 import { folderFiles, openFolder } from "./load/folder.ts";
 import { chooseWeightDType } from "./load/weights.ts";
-import { loadModel, type LoadModelOptions } from "./load_model.ts";
+import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
 
 /** Where and how a model runs. */
 export interface OpenOptions extends LoadModelOptions {
@@ -24,7 +26,8 @@ export interface OpenOptions extends LoadModelOptions {
 
 /**
  * Opens a model: a folder in Hugging Face form, a name `org/name[@revision]` to download, files of your own, or, without
- * a source, the embedded storyteller. Close it when done, or declare it with `using`.
+ * a source, the embedded storyteller. It writes: a decoder goes on with a text, an encoder-decoder summarizes or
+ * translates it. For vectors there is {@linkcode openEncoder}. Close it when done, or declare it with `using`.
  *
  * Throws an Error in words when files are missing, damaged or not supported, and a RangeError when memory does not
  * suffice.
@@ -45,12 +48,38 @@ export interface OpenOptions extends LoadModelOptions {
  */
 export async function openModel(source?: string | Files, options: OpenOptions = {}): Promise<LanguageModel> {
   const files = await findFiles(source, options);
-  const load = source === undefined ? { contextLength: embeddedContextLength, ...options } : options;
+  return await open(
+    files,
+    source === undefined ? { contextLength: embeddedContextLength, ...options } : options,
+    loadModel,
+  );
+}
+
+/**
+ * Opens a model that turns texts into vectors: an encoder, the encoder of an encoder-decoder, or a folder of
+ * sentence-transformers, with the pooling that it says. Sources, options and errors are those of {@linkcode openModel}.
+ *
+ * @example
+ * ```ts
+ * using model = await openEncoder("sentence-transformers/all-MiniLM-L6-v2");
+ * const [lamp, light, tax] = await model.embed(["a lamp", "a light in the window", "income tax"]);
+ * ```
+ */
+export async function openEncoder(source: string | Files, options: OpenOptions = {}): Promise<EncoderModel> {
+  return await open(await findFiles(source, options), options, loadEncoder);
+}
+
+/** Opens the device and loads; when that fails, nothing stays open. */
+async function open<M>(
+  files: Files,
+  options: OpenOptions,
+  load: (files: Files, device: Device, options: LoadModelOptions) => Promise<M>,
+): Promise<M> {
   // Looked at first: what does not load is known before threads start, and how much memory it takes.
-  const memoryBytes = memoryOf(await inspectCheckpoint(files), load);
+  const memoryBytes = memoryOf(await inspectCheckpoint(files), options);
   const device = await openDevice({ device: options.device, threads: options.threads, memoryBytes });
   try {
-    return await loadModel(files, device, load);
+    return await load(files, device, options);
   } catch (error) {
     await device[Symbol.asyncDispose]();
     throw error;

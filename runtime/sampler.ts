@@ -7,6 +7,7 @@
  *
  * @module
  */
+import type { Constraints } from "./constraints.ts";
 import { Random } from "./random.ts";
 
 /** How the next id is chosen. */
@@ -79,47 +80,39 @@ export class Sampler {
   /** How often each id is in the answer; 0 for ids that only the prompt has. */
   readonly #counts = new Map<number, number>();
   readonly #penalized: boolean;
+  readonly #constraints: Constraints | undefined;
+  /** Prompt and answer, for the constraints. */
+  readonly #ids: number[] = [];
 
-  /** Throws a RangeError that names an option outside of its range. `prompt` counts for the repetition penalty. */
-  constructor(options: SamplingOptions = {}, prompt: Iterable<number> = []) {
-    const chosen = { ...samplingDefaults };
-    for (const key of Object.keys(bounds) as (keyof typeof samplingDefaults)[]) {
-      const value = options[key] ?? samplingDefaults[key];
-      const [low, high] = bounds[key];
-      if (!(value >= low && value <= high) || (key === "topK" && !Number.isInteger(value))) {
-        const kind = key === "topK" ? "an integer" : "a number";
-        throw new RangeError(`Cannot sample with ${key} ${value}: give ${kind} from ${low} to ${high}`);
-      }
-      chosen[key] = value;
-    }
-    this.#options = chosen;
+  /**
+   * Throws a RangeError that names an option outside of its range. `prompt` counts for the repetition penalty and for
+   * `constraints`, which say what may not come at all.
+   */
+  constructor(options: SamplingOptions = {}, prompt: Iterable<number> = [], constraints?: Constraints) {
+    this.#options = checkSampling(options);
     this.seed = options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
     this.#random = new Random(this.seed);
-    this.#penalized = chosen.repetitionPenalty !== 1 || chosen.presencePenalty !== 0 ||
-      chosen.frequencyPenalty !== 0;
+    this.#penalized = penalizes(this.#options);
     if (this.#penalized) { for (const id of prompt) this.#counts.set(id, 0); }
+    this.#constraints = constraints?.empty ? undefined : constraints;
+    if (this.#constraints) { for (const id of prompt) this.#ids.push(id); }
   }
 
   /** The next id. `logits` [vocabulary] are not changed. Throws an Error when they are not numbers. */
   next(logits: Float32Array): number {
-    const scores = this.#penalized ? this.#penalize(logits) : logits;
+    let scores = logits;
+    if (this.#penalized || this.#constraints) {
+      // What is no number must not be overwritten unseen.
+      argmax(logits);
+      scores = logits.slice();
+      if (this.#penalized) penalize(scores, this.#counts, this.#options);
+      this.#constraints?.apply(scores, this.#ids);
+    }
     const likeliest = argmax(scores);
     const id = this.#options.temperature === 0 ? likeliest : this.#draw(scores, scores[likeliest]!);
     if (this.#penalized) this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
+    if (this.#constraints) this.#ids.push(id);
     return id;
-  }
-
-  #penalize(logits: Float32Array): Float32Array {
-    const { repetitionPenalty, presencePenalty, frequencyPenalty } = this.#options;
-    const scores = logits.slice();
-    for (const [id, count] of this.#counts) {
-      if (id >= scores.length) continue;
-      let score = scores[id]!;
-      score = score > 0 ? score / repetitionPenalty : score * repetitionPenalty;
-      if (count > 0) score -= presencePenalty + count * frequencyPenalty;
-      scores[id] = score;
-    }
-    return scores;
   }
 
   #draw(scores: Float32Array, top: number): number {
@@ -168,6 +161,46 @@ export class Sampler {
   }
 }
 
+/** With defaults for what is absent. Throws a RangeError that names an option outside of its range. */
+export function checkSampling(options: SamplingOptions): Required<Omit<SamplingOptions, "seed">> {
+  const chosen = { ...samplingDefaults };
+  for (const key of Object.keys(bounds) as (keyof typeof samplingDefaults)[]) {
+    const value = options[key] ?? samplingDefaults[key];
+    const [low, high] = bounds[key];
+    if (!(value >= low && value <= high) || (key === "topK" && !Number.isInteger(value))) {
+      const kind = key === "topK" ? "an integer" : "a number";
+      throw new RangeError(`Cannot sample with ${key} ${value}: give ${kind} from ${low} to ${high}`);
+    }
+    chosen[key] = value;
+  }
+  return chosen;
+}
+
+/** What ids cost that were there before. */
+export type Penalties = Required<
+  Pick<SamplingOptions, "repetitionPenalty" | "presencePenalty" | "frequencyPenalty">
+>;
+
+/** Whether they change anything. */
+export function penalizes({ repetitionPenalty, presencePenalty, frequencyPenalty }: Penalties): boolean {
+  return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
+}
+
+/** Takes the penalties off `scores`. `counts`: how often each id is in the answer, 0 for those of the prompt alone. */
+export function penalize(
+  scores: Float32Array,
+  counts: ReadonlyMap<number, number>,
+  { repetitionPenalty, presencePenalty, frequencyPenalty }: Penalties,
+): void {
+  for (const [id, count] of counts) {
+    if (id >= scores.length) continue;
+    let score = scores[id]!;
+    score = score > 0 ? score / repetitionPenalty : score * repetitionPenalty;
+    if (count > 0) score -= presencePenalty + count * frequencyPenalty;
+    scores[id] = score;
+  }
+}
+
 /** The id of the largest logit, the lowest of equals. Throws an Error when a logit is no number. */
 export function argmax(logits: Float32Array): number {
   let best = -1, top = -Infinity;
@@ -203,7 +236,7 @@ function above(scores: Float32Array, least: number): Uint32Array {
 }
 
 /** The k ids of the largest scores, the lower id of equals, ascending: a heap of k whose root is the least of them. */
-function largest(scores: Float32Array, k: number): Uint32Array {
+export function largest(scores: Float32Array, k: number): Uint32Array {
   const heap = new Uint32Array(k);
   const less = (a: number, b: number) => scores[a]! < scores[b]! || (scores[a] === scores[b] && a > b);
   const sink = (at: number) => {

@@ -157,6 +157,51 @@ export class Sequence {
     }
   }
 
+  /** A sequence that holds the same and goes its own way. Shares the cache's pages until either goes on. */
+  fork(): Sequence {
+    const copy = new Sequence(this.device, this.decoder, this.#dtype);
+    copy.#caches = this.#caches?.map((cache) => cache.fork());
+    copy.#ids = [...this.#ids];
+    return copy;
+  }
+
+  /**
+   * Reads one id after each of several forks of this sequence, in one pass → logits [forks, vocabulary]. When it fails,
+   * the forks may not be used again.
+   */
+  readTogether(forks: readonly Sequence[], ids: Uint32Array): Promise<Float32Array> {
+    const result = this.#readTogether(forks, ids);
+    this.#running = result.catch(() => {});
+    return result;
+  }
+
+  async #readTogether(forks: readonly Sequence[], ids: Uint32Array): Promise<Float32Array> {
+    checkIds(ids, this.decoder.facts);
+    if (forks.some((fork) => fork.steadyTokens < 1)) {
+      // Frequencies of one may change here, and a pass has the same for all.
+      const { vocabulary } = this.decoder.facts;
+      const rows = new Float32Array(forks.length * vocabulary);
+      for (const [i, fork] of forks.entries()) {
+        rows.set(await fork.read(ids.subarray(i, i + 1)), i * vocabulary);
+      }
+      return rows;
+    }
+    const caches = forks.map((fork) => fork.#caches ??= this.decoder.createCaches(this.#dtype));
+    const { device, decoder } = this;
+    const logits = await device.step(() => {
+      const rows = Uint32Array.from(forks, (_, i) => i);
+      return device.read(decoder.forward({
+        ids,
+        segments: forks.map(({ length }, i) => ({ from: i, to: i + 1, start: length })),
+        caches: caches[0]!.map((_, layer) => caches.map((ofFork) => ofFork[layer]!)),
+        logitRows: device.constant([rows.length], rows),
+        promptLength: Math.max(...forks.map(({ length }) => length)) + 1,
+      }));
+    });
+    forks.forEach((fork, i) => fork.#ids.push(ids[i]!));
+    return logits;
+  }
+
   /** Gives the cache back. The sequence is empty afterwards and may be used again. */
   free(): void {
     for (const cache of this.#caches ?? []) cache.free();

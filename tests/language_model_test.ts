@@ -63,6 +63,7 @@ Deno.test("info says what a model is", async () => {
   assert.deepEqual(info, {
     name: fixturePath("llama"),
     modelType: "llama",
+    kind: "decoder",
     weights: "f32",
     cache: "f32",
     device: "reference",

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { Random } from "../runtime/random.ts";
 import { argmax, mergeSampling, Sampler, type SamplingOptions } from "../runtime/sampler.ts";
-import { samplingOf } from "../runtime/generation_config.ts";
+import { Constraints } from "../runtime/constraints.ts";
+import { generationDefaultsOf } from "../runtime/generation_config.ts";
 import { fc } from "./deps.ts";
 
 const plain: SamplingOptions = { temperature: 1, topP: 1, seed: 1 };
@@ -155,9 +156,84 @@ Deno.test("mergeSampling() lets the last that says something win", () => {
   assert.deepEqual(mergeSampling({ topK: 5, temperature: 1 }, later), { topK: 5, temperature: 0 });
 });
 
-Deno.test("samplingOf() reads generation_config.json", () => {
+Deno.test("generationDefaultsOf() reads generation_config.json", () => {
+  const of = (generation: Record<string, unknown>) =>
+    generationDefaultsOf(generation, {}, "decoder").sampling;
   const generation = { do_sample: true, temperature: 0.6, top_k: 20, top_p: 0.9, repetition_penalty: 1.1 };
-  assert.deepEqual(samplingOf(generation), { temperature: 0.6, topK: 20, topP: 0.9, repetitionPenalty: 1.1 });
-  assert.deepEqual(samplingOf({ do_sample: false, temperature: 0.6 }), { temperature: 0 });
-  assert.deepEqual(samplingOf({}), {});
+  assert.deepEqual(of(generation), { temperature: 0.6, topK: 20, topP: 0.9, repetitionPenalty: 1.1 });
+  assert.deepEqual(of({ do_sample: false, temperature: 0.6 }), { temperature: 0 });
+  assert.deepEqual(of({}), {});
+});
+
+Deno.test("generationDefaultsOf() reads what encoder-decoders say, in config.json where they are older", () => {
+  const said = {
+    num_beams: 6,
+    length_penalty: 0.8,
+    early_stopping: true,
+    max_length: 512,
+    min_length: 30,
+    no_repeat_ngram_size: 3,
+    bad_words_ids: [[58100], [1, 2]],
+    forced_bos_token_id: 7,
+    forced_eos_token_id: 0,
+  };
+  const expected = {
+    sampling: { temperature: 0 },
+    beams: { numBeams: 6, lengthPenalty: 0.8, earlyStopping: true },
+    // Lengths without the id that decoding starts with.
+    constraints: {
+      noRepeatNgramSize: 3,
+      minTokens: 29,
+      badWords: [[58100], [1, 2]],
+      forcedFirstId: 7,
+      forcedLastIds: [0],
+    },
+    maxTokens: 511,
+  };
+  assert.deepEqual(generationDefaultsOf(undefined, said, "seq2seq"), expected);
+  assert.deepEqual(generationDefaultsOf(said, { num_beams: 2 }, "seq2seq"), expected);
+  const sampled = generationDefaultsOf({ do_sample: true, num_beams: 4 }, {}, "seq2seq");
+  assert.deepEqual([sampled.sampling, sampled.beams.numBeams], [{ temperature: 1 }, 1]);
+  // A decoder's max_length counts a prompt that nobody knew.
+  const decoder = generationDefaultsOf(said, {}, "decoder");
+  assert.deepEqual([decoder.maxTokens, decoder.constraints.minTokens], [undefined, undefined]);
+});
+
+const ends: ReadonlySet<number> = new Set([0]);
+const banned = (options: ConstructorParameters<typeof Constraints>[0], ids: number[], maxTokens = 9) => {
+  const scores = new Float32Array(6).fill(1);
+  new Constraints(options, { stopIds: ends, promptLength: 2, maxTokens }).apply(scores, ids);
+  return [...scores.keys()].filter((id) => scores[id] === -Infinity);
+};
+
+Deno.test("Constraints ban what would repeat a run of ids, prompt and answer together", () => {
+  assert.deepEqual(banned({ noRepeatNgramSize: 2 }, [1, 2, 1]), [2]);
+  assert.deepEqual(banned({ noRepeatNgramSize: 3 }, [1, 2, 3, 1, 2]), [3]);
+  assert.deepEqual(banned({ noRepeatNgramSize: 3 }, [1, 2]), []);
+  assert.deepEqual(banned({ noRepeatNgramSize: 1 }, [1, 2, 4]), [1, 2, 4]);
+  assert.deepEqual(banned({ noRepeatNgramSize: 2 }, [3, 3]), [3]);
+  assert.deepEqual(banned({}, [1, 2, 1]), []);
+});
+
+Deno.test("Constraints ban bad words, an early end, and all but what must stand first or last", () => {
+  assert.deepEqual(banned({ badWords: [[3], [1, 4], [2, 1, 5], [0]] }, [2, 1]), [3, 4, 5]);
+  assert.deepEqual(banned({ minTokens: 2 }, [1, 2, 3]), [0]);
+  assert.deepEqual(banned({ minTokens: 2 }, [1, 2, 3, 4]), []);
+  assert.deepEqual(banned({ forcedFirstId: 4 }, [1, 2]), [0, 1, 2, 3, 5]);
+  assert.deepEqual(banned({ forcedFirstId: 4 }, [1, 2, 4]), []);
+  assert.deepEqual(banned({ forcedLastIds: [0] }, [1, 2, 3], 2), [1, 2, 3, 4, 5]);
+  assert.throws(() => banned({ noRepeatNgramSize: -1 }, []), /noRepeatNgramSize -1/);
+  assert.throws(() => banned({ minTokens: 0.5 }, []), RangeError);
+});
+
+Deno.test("a sampler keeps to constraints, whatever it draws", () => {
+  const constraints = new Constraints({ noRepeatNgramSize: 1 }, {
+    stopIds: ends,
+    promptLength: 1,
+    maxTokens: 9,
+  });
+  const sampler = new Sampler({ ...plain, temperature: 100 }, [1], constraints);
+  const drawn = Array.from({ length: 4 }, () => sampler.next(logits));
+  assert.deepEqual(drawn.toSorted(), [0, 2, 3, 5]);
+  assert.throws(() => sampler.next(Float32Array.of(NaN, 1, 1, 1, 1, 1)), /NaN/);
 });
