@@ -1,4 +1,5 @@
-// linear, many rows: result [rows, out] = x [rows, in] · weightᵀ + bias.
+// linear, many rows: result [rows, out] = x [rows, in] · weightᵀ + bias. With lib/tile_experts.wgsl instead of
+// lib/tile_rows.wgsl it is expertLinear: a tile then holds rows that chose the same expert, which is read once for all.
 //
 // A workgroup of 64 threads makes a tile of 64 × 64 results, a thread 8 × 8 of them in registers (two times two vec4
 // of rows and columns), walking `in` 16 features at a time through workgroup memory, stored feature-major so that a
@@ -16,6 +17,11 @@ struct Params {
   column: u32,
   columns: u32,
   hasBias: u32,
+  /// Experts only: rows that share a row of x, numbers in a row of the bias, weight rows [firstRow, lastRow) of the part.
+  share: u32,
+  biasStride: u32,
+  firstRow: u32,
+  lastRow: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
@@ -30,7 +36,7 @@ var<workgroup> weightTile: array<vec4<f32>, 256>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let firstRow = group.y * TILE;
+  let tile = tileAt(group.y);
   let firstOutput = group.x * TILE;
   // While loading, a thread turns 4 rows × 4 features around; neighbours read neighbouring features.
   let loadQuad = local % 4u;
@@ -38,18 +44,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let threadRow = local / 8u;
   let threadColumn = local % 8u;
   var sums: array<vec4<f32>, 16>; // [8 rows][2 · 4 columns]
+  if (firstOutput >= tile.outputs || tile.rows == 0u) { return; } // the same for the whole workgroup
 
   for (var depth = 0u; depth < p.features; depth += DEPTH) {
     let quad = depth / 4u + loadQuad;
     var fromX = mat4x4<f32>();
     var fromWeight = mat4x4<f32>();
     for (var i = 0u; i < 4u; i++) {
-      let row = firstRow + loadRows * 4u + i;
-      if (row < p.rows) { fromX[i] = xQuad(row, quad, p.features); }
+      let row = loadRows * 4u + i;
+      if (row < tile.rows) { fromX[i] = xQuad(rowOfX(tile.first + row), quad, p.features); }
       let output = firstOutput + loadRows * 4u + i;
       let vector = quad / QUADS;
-      if (output < p.outputs && vector < p.stride) {
-        fromWeight[i] = quadOf(weights[output * p.stride + vector], quad % QUADS) * scaleOf(output, vector, p.stride);
+      if (output < tile.outputs && vector < p.stride) {
+        let at = tile.weightRow + output;
+        fromWeight[i] = quadOf(weights[at * p.stride + vector], quad % QUADS) * scaleOf(at, vector, p.stride);
       }
     }
     let turnedX = transpose(fromX);
@@ -75,14 +83,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 
   for (var i = 0u; i < 8u; i++) {
-    let row = firstRow + threadRow * 8u + i;
-    if (row >= p.rows) { break; }
+    let row = threadRow * 8u + i;
+    if (row >= tile.rows) { break; }
+    let start = rowOfResult(tile.first + row) * p.columns + tile.column;
     for (var j = 0u; j < 8u; j++) {
       let output = firstOutput + threadColumn * 8u + j;
-      if (output >= p.outputs) { break; }
+      if (output >= tile.outputs) { break; }
       var sum = sums[i * 2u + j / 4u][j % 4u];
-      if (p.hasBias == 1u) { sum += bias[p.column + output]; }
-      result[row * p.columns + p.column + output] = sum;
+      if (p.hasBias == 1u) { sum += bias[tile.bias + output]; }
+      result[start + output] = sum;
     }
   }
 }

@@ -57,6 +57,11 @@ Deno.test({
       const noGpu = await page.evaluate("missingGpu()");
       if (noGpu) console.warn(`webgpu in the browser is skipped: ${noGpu}`);
       await t.step({
+        name: "every shader compiles there",
+        ignore: noGpu !== undefined,
+        fn: async () => assert.deepEqual(await page.evaluate("shaderErrors()"), []),
+      });
+      await t.step({
         name: "webgpu",
         ignore: noGpu !== undefined,
         fn: async () => assert.equal(await told("webgpu"), expected),

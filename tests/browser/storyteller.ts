@@ -4,6 +4,7 @@
  * @module
  */
 import { openDevice } from "../../runtime/device/open_device.ts";
+import { allKernels } from "../../runtime/device/webgpu/kernels.ts";
 import { openEmbedded } from "../../runtime/embedded.ts";
 import { loadModel } from "../../runtime/load_model.ts";
 
@@ -22,4 +23,19 @@ export async function missingGpu(): Promise<string | undefined> {
   return await navigator.gpu.requestAdapter() ? undefined : "this browser gives no GPU adapter";
 }
 
-Object.assign(globalThis, { tell, missingGpu });
+/** What this browser's compiler says against the shaders. It is another one than Deno's, and stricter. */
+export async function shaderErrors(): Promise<string[]> {
+  const adapter = await navigator.gpu.requestAdapter();
+  const features: GPUFeatureName[] = adapter!.features.has("shader-f16") ? ["shader-f16"] : [];
+  const device = await adapter!.requestDevice({ requiredFeatures: features });
+  const errors: string[] = [];
+  for (const { name, code } of allKernels()) {
+    if (code.includes("enable f16;") && features.length === 0) continue;
+    const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
+    for (const { type, message, lineNum } of messages) errors.push(`${name}:${lineNum} ${type}: ${message}`);
+  }
+  device.destroy();
+  return errors;
+}
+
+Object.assign(globalThis, { tell, missingGpu, shaderErrors });

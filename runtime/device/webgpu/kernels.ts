@@ -19,6 +19,7 @@ import combineExperts from "../../../shaders/combine_experts.wgsl" with { type: 
 import embed from "../../../shaders/embed.wgsl" with { type: "text" };
 import expertLinear from "../../../shaders/expert_linear.wgsl" with { type: "text" };
 import gather from "../../../shaders/gather.wgsl" with { type: "text" };
+import groupExperts from "../../../shaders/group_experts.wgsl" with { type: "text" };
 import layerNorm from "../../../shaders/layer_norm.wgsl" with { type: "text" };
 import libAttention from "../../../shaders/lib/attention.wgsl" with { type: "text" };
 import flat from "../../../shaders/lib/flat.wgsl" with { type: "text" };
@@ -26,6 +27,8 @@ import quadF16 from "../../../shaders/lib/quad_f16.wgsl" with { type: "text" };
 import quadF32 from "../../../shaders/lib/quad_f32.wgsl" with { type: "text" };
 import quadQ8 from "../../../shaders/lib/quad_q8.wgsl" with { type: "text" };
 import reduce from "../../../shaders/lib/reduce.wgsl" with { type: "text" };
+import tileExperts from "../../../shaders/lib/tile_experts.wgsl" with { type: "text" };
+import tileRows from "../../../shaders/lib/tile_rows.wgsl" with { type: "text" };
 import weightBf16 from "../../../shaders/lib/weight_bf16.wgsl" with { type: "text" };
 import weightF16 from "../../../shaders/lib/weight_f16.wgsl" with { type: "text" };
 import weightF32 from "../../../shaders/lib/weight_f32.wgsl" with { type: "text" };
@@ -84,12 +87,12 @@ const weights: Record<WeightDType, string> = {
 const quads: Record<CacheDType, string> = { f32: quadF32, f16: quadF16, q8: quadQ8 };
 
 /** Per weight format and by whether rows of x are whole vec4s. */
-function perWeight(name: string, source: string, access: Access) {
+function perWeight(name: string, access: Access, ...pieces: string[]) {
   return {
-    vec4: each(weights, (dtype, piece) => kernel(`${name} ${dtype}`, access, flat, xVec4, piece, source)),
+    vec4: each(weights, (dtype, piece) => kernel(`${name} ${dtype}`, access, flat, xVec4, piece, ...pieces)),
     scalar: each(
       weights,
-      (dtype, piece) => kernel(`${name} ${dtype} unaligned`, access, flat, xScalar, piece, source),
+      (dtype, piece) => kernel(`${name} ${dtype} unaligned`, access, flat, xScalar, piece, ...pieces),
     ),
   };
 }
@@ -119,11 +122,13 @@ export const kernels = {
   clamp: kernel("clamp", [R, W], flat, clamp),
   combineExperts: kernel("combine_experts", [R, R, W], flat, combineExperts),
   embed: each(weights, (dtype, piece) => kernel(`embed ${dtype}`, [R, R, R, W], flat, piece, embed)),
-  expertLinear: perWeight("expert_linear", expertLinear, [R, R, R, R, R, W]),
+  expertLinear: perWeight("expert_linear", [R, R, R, R, R, W], expertLinear),
+  expertLinearTiles: perWeight("expert_linear_tiles", [R, R, R, R, W, R, R], tileExperts, linear),
   gather: kernel("gather", [R, R, W], flat, gather),
+  groupExperts: kernel("group_experts", [R, W, W], groupExperts),
   layerNorm: kernel("layer_norm", [R, R, R, W], flat, reduce, layerNorm),
-  linear: perWeight("linear", linear, [R, R, R, R, W]),
-  linearDecode: perWeight("linear_decode", linearDecode, [R, R, R, R, W]),
+  linear: perWeight("linear", [R, R, R, R, W], tileRows, linear),
+  linearDecode: perWeight("linear_decode", [R, R, R, R, W], linearDecode),
   linearF16: kernel("linear_f16 f16", [R, R, R, R, W], linearF16),
   linearQ8: each(
     { q8: weightQ8, q4: weightQ4 },

@@ -16,6 +16,10 @@ import { type Gpu, type GpuTensor, type Matrix, mine, rowsOf, sides, stretches }
 const DECODE_ROWS = 8;
 /** Columns and rows of a tile in linear.wgsl; columns of a workgroup in linear_decode.wgsl. */
 const TILE = 64, DECODE_COLUMNS = 4;
+/** Pairs an expert from which sorting them pays: fewer reads of matrices than pairs. */
+const TILED_PAIRS = 4;
+/** Counters in group_experts.wgsl. */
+const MOST_EXPERTS = 256;
 /** Rows and columns from which a matrix is bound by arithmetic in a prefill, rather than by launching and reading. */
 const LARGE = 512;
 const MAX_GROUPS = 65535;
@@ -95,14 +99,14 @@ function alignment(features: number): "vec4" | "scalar" {
   return features % 4 === 0 ? "vec4" : "scalar";
 }
 
-/** Rows of an activation in a smaller format, with one or more factors a row. */
+/** What is made of a tensor once for several products: smaller numbers and factors of rows, or an order and tiles. */
 interface Packed {
   readonly numbers: Region;
   readonly factors: Region;
   readonly of: readonly GpuTensor[];
 }
 
-/** Packed rows by tensor and format: queries, keys and values are products of the same x. */
+/** By tensor and format: queries, keys and values are products of the same x, three matrices meet the same choice. */
 const packedRows = new WeakMap<GpuTensor, Map<string, Packed>>();
 
 function packedOnce(x: GpuTensor, key: string, pack: () => Packed): Packed {
@@ -178,53 +182,89 @@ export function expertLinear(
   const biasRegion = table?.region ?? table?.matrix?.parts[0]?.numbers;
   const biasStride = table?.region ? out : 4 * (table?.matrix?.stride ?? 0);
   const result = gpu.make([pairs, out]);
-  const kernel = kernels.expertLinear[alignment(features)][dtype];
   const { count } = choice;
   // A row of choices has `count` rows of the result, and one or `count` of x.
   const share = rows === pairs ? 1 : count, own = count / share;
-  const chosen = mine(choice.experts, "run expertLinear").region!;
+  const chosen = mine(choice.experts, "run expertLinear");
   const widths = [own * features, count * out, count];
+  const tiled = pairs >= TILED_PAIRS * experts && experts <= MOST_EXPERTS;
   for (const { from, to } of stretches(pairs / count, widths, gpu.memory.limits)) {
-    const buffers = (part: Matrix["parts"][number]) => [
-      rowsOf(mine(x, "run expertLinear").region!, own * features, from, to),
-      part.numbers,
-      part.scales ?? gpu.dummy,
-      biasRegion ?? gpu.dummy,
-      rowsOf(chosen, count, from, to),
-      rowsOf(result.region!, count * out, from, to),
-    ];
     const here = (to - from) * count;
+    const list = rowsOf(chosen.region!, count, from, to);
+    const into = rowsOf(result.region!, count * out, from, to);
+    const sorted = tiled ? sortPairs(gpu, chosen, { list, key: `${from}`, pairs: here, experts }) : undefined;
     for (const part of matrix.parts) {
       const last = part.first + part.rows;
+      const buffers = [
+        rowsOf(mine(x, "run expertLinear").region!, own * features, from, to),
+        part.numbers,
+        part.scales ?? gpu.dummy,
+        biasRegion ?? gpu.dummy,
+      ];
+      const hasBias = biasRegion ? 1 : 0;
+      if (sorted) {
+        gpu.recorder.dispatch(
+          kernels.expertLinearTiles[alignment(features)][dtype],
+          [...buffers, into, sorted.order, sorted.tiles],
+          {
+            parameters: [
+              ...[here, out, features, matrix.stride, 0, out, hasBias],
+              ...[share, biasStride, part.first, last],
+            ],
+            groups: [Math.ceil(out / TILE), sorted.most],
+            work: { flops: 2 * here * out * features },
+          },
+        );
+        continue;
+      }
       for (let first = 0; first < here; first += MAX_GROUPS) {
-        gpu.recorder.dispatch(kernel, buffers(part), {
-          parameters: [
-            here,
-            out,
-            features,
-            matrix.stride,
-            share,
-            biasRegion ? 1 : 0,
-            biasStride,
-            part.first,
-            last,
-            first,
-          ],
-          groups: [Math.ceil(out / DECODE_COLUMNS), Math.min(here - first, MAX_GROUPS)],
-          work: pairWork(here - first, { out, features, stride: matrix.stride }),
-        });
+        const some = Math.min(here - first, MAX_GROUPS);
+        gpu.recorder.dispatch(
+          kernels.expertLinear[alignment(features)][dtype],
+          [...buffers, list, into],
+          {
+            parameters: [
+              ...[here, out, features, matrix.stride, share, hasBias, biasStride],
+              ...[part.first, last, first],
+            ],
+            groups: [Math.ceil(out / DECODE_COLUMNS), some],
+            work: pairWork(some, { out, features, stride: matrix.stride }),
+          },
+        );
       }
     }
   }
   return result;
 }
 
-/** Of `pairs` in a part that holds all experts: each reads its matrix and a row of x, and writes one. */
+/** Pairs by expert, in tiles; once for all matrices that the same choice meets. */
+function sortPairs(
+  gpu: Gpu,
+  chosen: GpuTensor,
+  { list, key, pairs, experts }: {
+    readonly list: Region;
+    readonly key: string;
+    readonly pairs: number;
+    readonly experts: number;
+  },
+): { order: Region; tiles: Region; most: number } {
+  const most = Math.floor(pairs / TILE) + experts;
+  const sorted = packedOnce(chosen, `pairs ${key}`, () => {
+    const order = gpu.make([pairs], "u32"), tiles = gpu.make([1 + 3 * most], "u32");
+    gpu.recorder.dispatch(kernels.groupExperts, [list, order.region!, tiles.region!], {
+      parameters: [pairs, experts],
+      groups: [1],
+    });
+    return { numbers: order.region!, factors: tiles.region!, of: [order, tiles] };
+  });
+  return { order: sorted.numbers, tiles: sorted.factors, most };
+}
+
+/** Each pair reads its matrix and a row of x, and writes one. */
 function pairWork(
-  pairs: number,
+  count: number,
   { out, features, stride }: { readonly out: number; readonly features: number; readonly stride: number },
 ): Work {
-  const count = Math.min(pairs, MAX_GROUPS);
   return { flops: 2 * count * out * features, bytes: count * (16 * stride * out + 4 * features + 4 * out) };
 }
 
