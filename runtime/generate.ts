@@ -76,7 +76,7 @@ export async function* generateIds(
   if (!first) return result("cancelled");
   let logits = first, started: number;
   const text = drafter && [...prompt];
-  let guesses: readonly number[] = [];
+  let guesses: readonly number[] = [], passSeconds: number | undefined;
   while (tokens < maxTokens) {
     if (signal?.aborted) return result("cancelled");
     started = performance.now();
@@ -91,7 +91,7 @@ export async function* generateIds(
     sequence.truncate(sequence.length - guesses.length + right);
     draftedTokens += guesses.length;
     acceptedTokens += right;
-    drafter?.learn(guesses.length, right);
+    if (passSeconds !== undefined) drafter?.learn(guesses.length, right, passSeconds);
     decodeSeconds += (performance.now() - started) / 1000;
     for (const id of chosen) {
       if (stopIds.has(id)) return result("stop");
@@ -109,7 +109,8 @@ export async function* generateIds(
     logits = guesses.length === 0
       ? await sequence.read(ids)
       : await sequence.pass(ids, Uint32Array.from(ids, (_, i) => i));
-    decodeSeconds += (performance.now() - started) / 1000;
+    passSeconds = (performance.now() - started) / 1000;
+    decodeSeconds += passSeconds;
   }
   return result("length");
 }

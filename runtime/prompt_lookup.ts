@@ -12,8 +12,8 @@
 export interface Drafter {
   /** At most `most` ids that may follow `ids`, a text that grows from call to call; none when it has no idea. */
   propose(ids: readonly number[], most: number): readonly number[] | Promise<readonly number[]>;
-  /** Told how many of the ids proposed last were right. */
-  learn(proposed: number, accepted: number): void;
+  /** Told after each pass how many ids were proposed for it (0 for none), how many were right, and how long it took. */
+  learn(proposed: number, accepted: number, seconds: number): void;
 }
 
 /** Ids of a key in the table, and the shortest match that counts. */
@@ -22,8 +22,12 @@ const GRAM = 2;
 const LONGEST = 16;
 /** Places that are compared at most. */
 const TRIES = 32;
-/** The longest match that is asked for after many wrong guesses. */
-const STRICTEST = 8;
+/** Matches of so many ids and more are judged together: how often they are right, at first. */
+const CLASSES = [{ from: 2, right: 0.25 }, { from: 3, right: 0.4 }, { from: 5, right: 0.6 }];
+/** What one guess adds to the time of a pass, at first. */
+const GUESS_COST = 0.1;
+/** Weight of what was seen last in what is expected. */
+const NEWS = 0.25;
 
 /** Looks guesses up in the text before. For one text. */
 export class PromptLookup implements Drafter {
@@ -31,14 +35,18 @@ export class PromptLookup implements Drafter {
   readonly #last = new Map<number, number>();
   /** For each place where the same two ids ended before, −1 for nowhere. */
   readonly #before: number[] = [];
-  #count = 4;
-  #least = GRAM;
+  readonly #right = CLASSES.map(({ right }) => right);
+  /** Of the ids proposed last. */
+  #class = 0;
+  #cost = GUESS_COST;
+  #seconds: number | undefined;
 
   propose(ids: readonly number[], most: number): readonly number[] {
     this.#index(ids);
-    const end = ids.length, count = Math.min(most, this.#count);
-    if (end <= GRAM || count < 1) return [];
-    let best = -1, longest = this.#least - 1;
+    const end = ids.length;
+    // The first pass tells what one without guesses costs.
+    if (end <= GRAM || this.#seconds === undefined) return [];
+    let best = -1, longest = GRAM - 1;
     let place = this.#last.get(keyOf(ids, end)) ?? -1;
     for (let tries = 0; place >= 0 && tries < TRIES && longest < LONGEST; tries++) {
       let length = GRAM;
@@ -48,19 +56,40 @@ export class PromptLookup implements Drafter {
       if (length > longest) [best, longest] = [place, length];
       place = this.#before[place]!;
     }
-    return best < 0 ? [] : ids.slice(best, best + count);
+    if (best < 0) return [];
+    this.#class = CLASSES.findLastIndex(({ from }) => longest >= from);
+    const count = this.#worth(this.#right[this.#class]!, most);
+    // Who never tries again never learns that it got better.
+    if (count === 0) {
+      this.#right[this.#class] = mix(this.#right[this.#class]!, CLASSES[this.#class]!.right, 0.01);
+    }
+    return ids.slice(best, best + count);
   }
 
-  /** Right guesses make the next ones longer; wrong ones shorter, and only after a longer match. */
-  learn(proposed: number, accepted: number): void {
-    if (proposed === 0) return;
-    if (accepted === proposed) {
-      this.#count = Math.min(this.#count + 2, 7);
-      this.#least = GRAM;
-    } else {
-      this.#count = Math.max(accepted + 1, 2);
-      this.#least = accepted > 0 ? GRAM : Math.min(this.#least + 1, STRICTEST);
+  /** Counts how often guesses are right, and what they cost. */
+  learn(proposed: number, accepted: number, seconds: number): void {
+    if (proposed === 0) {
+      this.#seconds = this.#seconds === undefined ? seconds : mix(this.#seconds, seconds, NEWS);
+      return;
     }
+    for (let i = 0; i < Math.min(accepted + 1, proposed); i++) {
+      this.#right[this.#class] = mix(this.#right[this.#class]!, i < accepted ? 1 : 0, NEWS);
+    }
+    if (this.#seconds) {
+      const cost = (seconds / this.#seconds - 1) / proposed;
+      this.#cost = mix(this.#cost, Math.min(Math.max(cost, 0), 2), NEWS);
+    }
+  }
+
+  /** The number of guesses, each right with probability `right`, that gives the most tokens a second. */
+  #worth(right: number, most: number): number {
+    let best = 0, speed = 1, tokens = 1;
+    for (let count = 1; count <= most; count++) {
+      tokens += right ** count;
+      const now = tokens / (1 + this.#cost * count);
+      if (now > speed) [best, speed] = [count, now];
+    }
+    return best;
   }
 
   /** Adds the places before the end of `ids`: they have an id behind them. */
@@ -71,6 +100,10 @@ export class PromptLookup implements Drafter {
       if (key >= 0) this.#last.set(key, place);
     }
   }
+}
+
+function mix(before: number, now: number, weight: number): number {
+  return before + weight * (now - before);
 }
 
 /** The two ids before `place` as one number. */

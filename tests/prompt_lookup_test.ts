@@ -25,32 +25,48 @@ async function collect(pieces: AsyncIterable<Piece>) {
   return { text, ids, done: done! };
 }
 
-Deno.test("PromptLookup proposes what followed the same ids", () => {
+/** One that has seen a pass of a second without guesses. */
+function begun(): PromptLookup {
   const lookup = new PromptLookup();
-  assert.deepEqual(lookup.propose([1, 2, 3, 4, 5, 6, 7, 1, 2], 4), [3, 4, 5, 6]);
-  assert.deepEqual(lookup.propose([1, 2, 3, 4, 5, 6, 7, 1, 2, 3], 2), [4, 5]);
-  assert.deepEqual(lookup.propose([1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 9], 4), []);
-  assert.deepEqual(new PromptLookup().propose([], 4), []);
-  assert.deepEqual(new PromptLookup().propose([1, 1, 1], 4), [1]);
+  lookup.learn(0, 0, 1);
+  return lookup;
+}
+
+Deno.test("PromptLookup proposes what followed the same ids", () => {
+  const lookup = begun();
+  const text = [1, 2, 3, 4, 5, 6, 7, 1, 2];
+  assert.deepEqual(lookup.propose(text, 4), [3]);
+  // The longer the match, the further the guess.
+  assert.deepEqual(lookup.propose([...text, 3], 4), [4, 5]);
+  assert.deepEqual(lookup.propose([...text, 3], 1), [4]);
+  assert.deepEqual(lookup.propose([...text, 3], 0), []);
+  assert.deepEqual(lookup.propose([...text, 3, 9], 4), []);
+  assert.deepEqual(begun().propose([], 4), []);
+  assert.deepEqual(begun().propose([1, 1, 1], 4), [1]);
+  assert.deepEqual(new PromptLookup().propose(text, 4), [], "before the first pass");
 });
 
 Deno.test("PromptLookup prefers the place with the longest match, of equals the last", () => {
-  assert.deepEqual(new PromptLookup().propose([5, 1, 2, 30, 6, 1, 2, 40, 5, 1, 2], 1), [30]);
-  assert.deepEqual(new PromptLookup().propose([5, 1, 2, 30, 6, 1, 2, 40, 7, 1, 2], 1), [40]);
+  assert.deepEqual(begun().propose([5, 1, 2, 30, 6, 1, 2, 40, 5, 1, 2], 1), [30]);
+  assert.deepEqual(begun().propose([5, 1, 2, 30, 6, 1, 2, 40, 7, 1, 2], 1), [40]);
 });
 
-Deno.test("PromptLookup guesses more after right guesses, less after wrong ones", () => {
-  const text = [...Array(20).keys(), 0, 1];
-  const lookup = new PromptLookup();
-  assert.equal(lookup.propose(text, 7).length, 4);
-  lookup.learn(4, 4);
-  assert.equal(lookup.propose(text, 7).length, 6);
-  lookup.learn(6, 6);
-  assert.equal(lookup.propose(text, 7).length, 7);
-  lookup.learn(7, 0);
-  // Two equal ids are not enough any more.
-  assert.equal(lookup.propose(text, 7).length, 0);
-  assert.equal(lookup.propose([...text, 2], 7).length, 2);
+Deno.test("PromptLookup guesses as far as it pays: by how often it was right and what guesses cost", () => {
+  const text = [...Array(30).keys(), 0, 1, 2, 3, 4, 5];
+  const count = (right: number, seconds: number) => {
+    const lookup = begun();
+    for (let i = 0; i < 60; i++) {
+      lookup.propose(text, 7);
+      lookup.learn(7, right, seconds);
+    }
+    return lookup.propose(text, 7).length;
+  };
+  assert.equal(count(7, 1.7), 7);
+  const some = count(2, 2.4);
+  assert(some >= 1 && some <= 3, `${some} guesses`);
+  assert.equal(count(0, 2), 0);
+  // Passes with guesses that take longer than one by one win nothing, however right they are.
+  assert.equal(count(7, 12), 0);
 });
 
 /** Proposes what it is told to. */
