@@ -22,6 +22,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "continue a prompt or answer about a file",
     load: async () => (await import("./run.ts")).default,
   },
+  embed: {
+    summary: "turn texts into vectors, or tell how near they are to each other",
+    load: async () => (await import("./embed.ts")).default,
+  },
   verify: {
     summary: "compare a checkpoint's outputs with its reference.safetensors",
     load: async () => (await import("./verify.ts")).default,

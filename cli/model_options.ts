@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { Done, GenerateOptions, LanguageModel } from "../runtime/language_model.ts";
+import type { Done, GenerateOptions } from "../runtime/language_model.ts";
+import type { LoadedInfo } from "../runtime/load_model.ts";
 import type { OpenOptions } from "../runtime/open_model.ts";
 import type { OptionTable, Values } from "./command.ts";
 import { formatBytes, formatCount, formatParameters, formatSpeed } from "./format.ts";
@@ -89,11 +90,35 @@ export const GENERATE_OPTIONS = {
     max: 100,
     help: "the same, for each time they came",
   },
+  beams: {
+    type: "integer",
+    value: "N",
+    min: 1,
+    max: 256,
+    help:
+      "search with N texts side by side for the likeliest one; default: what the checkpoint says, usually 1",
+  },
+  "length-penalty": {
+    type: "number",
+    value: "X",
+    min: -100,
+    max: 100,
+    help: "with beams: above 0 prefers long texts, below short ones; default 1",
+  },
+  "no-repeat-ngram": {
+    type: "integer",
+    value: "N",
+    min: 0,
+    help: "no run of N tokens comes twice; default: what the checkpoint says, usually 0 for no limit",
+  },
+  "min-tokens": { type: "integer", value: "N", min: 0, help: "tokens of the answer before it may end" },
   seed: { type: "integer", value: "N", min: 0, help: "the same seed gives the same text" },
   stop: { type: "text", value: "TEXT", many: true, help: "ends the answer; may be given several times" },
   truncate: {
     type: "flag",
-    help: "drop the beginning of a prompt that is too long; otherwise that is an error",
+    help:
+      "drop the beginning of a prompt that is too long (the end of a text for an encoder-decoder); otherwise that is an " +
+      "error",
   },
 } as const satisfies OptionTable;
 
@@ -120,6 +145,10 @@ export function generateOptions(values: Values<typeof GENERATE_OPTIONS>): Genera
     repetitionPenalty: values["repetition-penalty"],
     presencePenalty: values["presence-penalty"],
     frequencyPenalty: values["frequency-penalty"],
+    numBeams: values.beams,
+    lengthPenalty: values["length-penalty"],
+    noRepeatNgramSize: values["no-repeat-ngram"],
+    minTokens: values["min-tokens"],
     seed: values.seed,
     stop: values.stop.length > 0 ? values.stop : undefined,
     truncate: values.truncate ? "start" as const : undefined,
@@ -134,7 +163,7 @@ function given<T extends object>(options: T): Given<T> {
 }
 
 /** One line: what runs, where, how. */
-export function describeModel({ info }: LanguageModel): string {
+export function describeModel({ info }: { readonly info: LoadedInfo }): string {
   const { name, device, threads, weights, contextLength, parameters, bytes } = info;
   const where = device === "wasm" ? `${device}, ${threads} thread${threads === 1 ? "" : "s"}` : device;
   const context = contextLength === undefined ? "no limit" : `${formatCount(contextLength)} tokens`;

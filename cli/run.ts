@@ -24,7 +24,9 @@ export default command({
   words: "[PROMPT]",
   about: [
     "A model with a chat template answers the prompt; any other, and any with --raw, writes on from it.",
-    "With --file the text of the file stands before the prompt. Statistics go to stderr.",
+    "With --file the text of the file stands before the prompt.",
+    "An encoder-decoder (T5, LongT5, Marian, …) reads both and writes its own text: a summary, a translation; the prompt",
+    'stands before the text then, for models that want to be told "summarize:". Statistics go to stderr.',
   ].join("\n"),
   options: {
     ...MODEL_OPTIONS,
@@ -42,6 +44,10 @@ export default command({
       "a story by the embedded model, the same each time",
     ],
     ['lakh run --model ./dir --file great-gatsby.txt "Who is Daisy?"', "a question about a book"],
+    [
+      "lakh run --file great-gatsby.txt --model ./long-t5 --beams 4 --truncate",
+      "a summary, by an encoder-decoder",
+    ],
     [
       "cat notes.txt | lakh run --model org/name --prompt - --json",
       "for scripts: the prompt from stdin, JSON out",
@@ -75,10 +81,19 @@ export default command({
     if (values.system !== undefined && !chats) {
       throw new UsageError("Cannot use --system: without a chat template there is no system message");
     }
-    // A base model goes on where the text ends: a blank line there would change what follows.
-    const prompt = [book, asked].filter((part) => part !== undefined).join(chats ? "\n\n" : "");
+    // A base model goes on where the text ends: a blank line there would change what follows. An encoder-decoder is told
+    // first what to do with a text ("summarize: ").
+    const rewrites = model.info.kind === "seq2seq";
+    const prompt = (rewrites ? [asked, book] : [book, asked]).filter((part) => part !== undefined)
+      .join(chats ? "\n\n" : rewrites ? " " : "");
     const system = values.system === undefined ? [] : [{ role: "system", content: values.system }];
-    const options = { ...generateOptions(values), signal, onProgress };
+    const options = {
+      ...generateOptions(values),
+      // The beginning of a book says what it is about.
+      ...(rewrites && values.truncate && { truncate: "end" as const }),
+      signal,
+      onProgress,
+    };
     const pieces = chats
       ? model.chat([...system, { role: "user", content: prompt }], options)
       : model.generate(prompt, options);

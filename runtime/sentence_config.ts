@@ -14,6 +14,7 @@ export type Pooling = "mean" | "cls";
 
 /** What is used where the caller says nothing. */
 export interface SentenceConfig {
+  /** How a text's vector is made of its tokens'. */
   readonly pooling: Pooling;
   /** Whether vectors get length 1, so that their product is the cosine. */
   readonly normalize: boolean;
