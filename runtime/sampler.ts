@@ -98,6 +98,16 @@ export class Sampler {
     if (this.#constraints) { for (const id of prompt) this.#ids.push(id); }
   }
 
+  /**
+   * How many of the likeliest ids it needs to see, all others being −Infinity; undefined when the choice depends on more,
+   * as with penalties, constraints or top-p over the whole vocabulary.
+   */
+  get needed(): number | undefined {
+    const { temperature, topK } = this.#options;
+    if (this.#penalized || this.#constraints) return undefined;
+    return temperature === 0 ? 1 : topK > 0 ? topK : undefined;
+  }
+
   /** The next id. `logits` [vocabulary] are not changed. Throws an Error when they are not numbers. */
   next(logits: Float32Array): number {
     let scores = logits;

@@ -3,11 +3,14 @@
  *
  * @module
  */
-import type { CacheDType, Device, KvCache } from "./device/device.ts";
+import type { CacheDType, Device, KvCache, Tensor } from "./device/device.ts";
 import type { Decoder, ModelFacts } from "./models/model.ts";
 
 /** Tokens of one pass: enough to fill the kernels, few enough to cancel soon and to keep activations small. */
 export const prefillChunk = 512;
+
+/** Ids that a device finds at most. */
+const mostLikeliest = 256;
 
 /** What a longer action may be told. */
 export interface ReadOptions {
@@ -25,6 +28,11 @@ export class Sequence {
   #caches: KvCache[] | undefined;
   #ids: number[] = [];
   #running: Promise<unknown> = Promise.resolve();
+  /**
+   * How many of the likeliest ids whoever reads logits wants; undefined for all. A device that finds them itself (a GPU) then
+   * gives −Infinity for all others, and no vocabulary is copied for each token.
+   */
+  likeliest: number | undefined;
 
   constructor(device: Device, decoder: Decoder, dtype: CacheDType) {
     this.device = device;
@@ -144,7 +152,7 @@ export class Sequence {
           logitRows: device.constant([rows.length], rows),
           promptLength,
         });
-        if (rows.length > 0) return await device.read(result);
+        if (rows.length > 0) return await this.#readLogits(result);
         await device.flush();
         return new Float32Array(0);
       });
@@ -155,6 +163,20 @@ export class Sequence {
       for (const cache of caches) cache.truncate(start);
       throw error;
     }
+  }
+
+  /** logits [rows, vocabulary], or only the likeliest of each row where that is enough and the device can. */
+  async #readLogits(logits: Tensor): Promise<Float32Array> {
+    const { device, likeliest: count = Infinity } = this;
+    const [rows, vocabulary] = logits.shape as [number, number];
+    if (!device.topK || count > Math.min(mostLikeliest, vocabulary)) return await device.read(logits);
+    const found = await device.read(device.topK(logits, count));
+    const result = new Float32Array(rows * vocabulary).fill(-Infinity);
+    for (let row = 0; row < rows; row++) {
+      const start = row * 2 * count;
+      for (let i = start; i < start + count; i++) result[row * vocabulary + found[i + count]!] = found[i]!;
+    }
+    return result;
   }
 
   /** A sequence that holds the same and goes its own way. Shares the cache's pages until either goes on. */

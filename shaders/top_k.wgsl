@@ -24,9 +24,10 @@ var<workgroup> foundColumns: array<u32, 256>;
 var<workgroup> chosenBin: u32;
 var<workgroup> wanted: u32;
 
-// Larger floats have larger codes; −0 is 0.
+// Larger floats have larger codes; −0 is 0. NaN is above all, so that it is seen.
 fn codeOf(number: f32) -> u32 {
   let bits = bitcast<u32>(number + 0.0);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }
   return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
 }
 

@@ -1,4 +1,5 @@
-/** A fixture's model on the f64 reference device. */
+/** A fixture's model, on the f64 reference device unless another is given. */
+import type { Device } from "../runtime/device/device.ts";
 import { readConfig } from "../runtime/load/config.ts";
 import { openFolder } from "../runtime/load/folder.ts";
 import { openCheckpoint } from "../runtime/load/safetensors.ts";
@@ -12,8 +13,8 @@ import { ReferenceDevice } from "./reference/device.ts";
 export async function loadFixture<K extends Model["kind"]>(
   name: string,
   kind: K,
-  device: ReferenceDevice = new ReferenceDevice(),
-): Promise<{ readonly device: ReferenceDevice; readonly model: Extract<Model, { readonly kind: K }> }> {
+  device: Device = new ReferenceDevice(),
+): Promise<{ readonly device: Device; readonly model: Extract<Model, { readonly kind: K }> }> {
   const files = await openFolder(fixturePath(name));
   const config = await readConfig(files);
   using checkpoint = await openCheckpoint(files);

@@ -8,9 +8,11 @@ import type { GpuOptions } from "../runtime/device/webgpu/adapter.ts";
 import { openWebGpuDevice, type WebGpuDevice } from "../runtime/device/webgpu/device.ts";
 import { allKernels } from "../runtime/device/webgpu/kernels.ts";
 import { measureGpuRoofs, profileGpu } from "../runtime/device/webgpu/profile.ts";
+import { Sequence } from "../runtime/sequence.ts";
 import { compute, Random, withWeights } from "./cases/case.ts";
 import { check } from "./cases/check.ts";
 import { deviceCases } from "./device_cases.ts";
+import { loadFixture } from "./load_fixture.ts";
 import { testDevices } from "./test_devices.ts";
 
 /** Small enough that weights of the table are split and caches of a few pages are in several slabs. */
@@ -118,6 +120,38 @@ onGpu("topK() finds the largest numbers of each row, ties to the lower feature",
       order.forEach((feature, i) => assert.ok(found[at + i] === numbers[feature]));
     }
   }
+});
+
+onGpu("topK() shows what is no number", {}, async (device) => {
+  const x = Float32Array.of(1, -NaN, 3);
+  const found = await compute(device, () => device.topK(device.constant([1, 3], x), 2));
+  assert.deepEqual([...found], [NaN, 3, 1, 2]);
+});
+
+Deno.test({
+  name: "a sequence reads only the likeliest ids of the vocabulary back from the GPU when that is enough",
+  ignore: missing !== undefined,
+  fn: async () => {
+    const device = await openWebGpuDevice();
+    const { model } = await loadFixture("llama", "decoder", device);
+    const ids = Uint32Array.from({ length: 20 }, (_, i) => i + 3);
+    const all = await new Sequence(device, model, "f32").read(ids);
+    const shapes: string[] = [];
+    const read = device.read.bind(device);
+    device.read = (x) => {
+      shapes.push(String(x.shape));
+      return read(x);
+    };
+    const sequence = new Sequence(device, model, "f32");
+    sequence.likeliest = 5;
+    const some = await sequence.read(ids);
+    assert.deepEqual(shapes, ["1,10"]);
+    const order = Array.from(all.keys()).sort((i, j) => all[j]! - all[i]! || i - j);
+    const expected = new Float32Array(all.length).fill(-Infinity);
+    for (const id of order.slice(0, 5)) expected[id] = all[id]!;
+    assert.deepEqual(some, expected);
+    await device[Symbol.asyncDispose]();
+  },
 });
 
 onGpu("a profile has every operation, and roofs that are measured beside it", {}, async (device) => {
