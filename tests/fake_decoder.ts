@@ -28,8 +28,8 @@ class FakeCache implements KvCache {
   readonly layout = "none";
   readonly pageBytes = 0;
   keepWindow(): void {}
-  evict(from: number, to: number): void {
-    this.length -= to - from;
+  share(other: KvCache, from: number): void {
+    this.length += other.length - from;
   }
   truncate(length: number): void {
     if (length > this.length) throw new Error(`truncate(${length}) of ${this.length}`);

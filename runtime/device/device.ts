@@ -49,8 +49,11 @@ export interface KvCache {
    * more of them as the cache grows and this is said again. Keeps some tokens more, so that `truncate` may take a few.
    */
   keepWindow(left: number): void;
-  /** Takes whole pages [from, to) of tokens out; those behind them count their positions from `from`. */
-  evict(from: number, to: number): void;
+  /**
+   * Appends what `other` holds from position `from` on, whose pages both have then. Its positions count on from this
+   * one's length. Both that and `from` are whole pages.
+   */
+  share(other: KvCache, from: number): void;
   /** How a page lies in memory, e.g. "wasm f32 2 x 64": pages of one cache fit another where it is the same. */
   readonly layout: string;
   /** Bytes of one page. */

@@ -17,10 +17,10 @@ export function pagesBehind(length: number, left: number): number {
   return Math.max(0, Math.floor((length - left - SLACK) / PAGE));
 }
 
-/** Throws a RangeError unless [from, to) are whole pages among `length` tokens. */
-export function checkPages(from: number, to: number, length: number): void {
-  if (from % PAGE === 0 && to % PAGE === 0 && 0 <= from && from <= to && to <= length) return;
+/** Throws a RangeError unless pages from `from` on, of a cache of `length` tokens, can follow `held` tokens. */
+export function checkPages(held: number, from: number, length: number): void {
+  if (held % PAGE === 0 && from % PAGE === 0 && 0 <= from && from <= length) return;
   throw new RangeError(
-    `Cannot take tokens ${from} to ${to} out of a cache of ${length}: give whole pages of ${PAGE}`,
+    `Cannot put tokens ${from} to ${length} of a cache behind ${held}: both must begin at whole pages of ${PAGE}`,
   );
 }

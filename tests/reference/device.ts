@@ -97,12 +97,15 @@ class ReferenceCache implements KvCache {
     this.dropped = dropped;
   }
 
-  evict(from: number, to: number): void {
-    checkPages(from, to, this.length);
-    for (const list of [this.keys, this.values]) {
-      list.splice(from * this.features, (to - from) * this.features);
+  share(other: KvCache, from: number): void {
+    const { keys, values, features, dropped, window } = other as ReferenceCache;
+    checkPages(this.length, from, other.length);
+    if (this.dropped === this.length) this.dropped += Math.max(0, dropped - from);
+    for (let at = from * features; at < keys.length; at++) {
+      this.keys.push(keys[at]!);
+      this.values.push(values[at]!);
     }
-    this.dropped -= Math.max(0, Math.min(this.dropped, to) - from);
+    this.window = window;
   }
 
   get layout(): string {

@@ -119,13 +119,21 @@ export class WasmKvCache implements KvCache {
     this.#dropped = Math.max(this.#dropped, behind);
   }
 
-  evict(from: number, to: number): void {
-    checkPages(from, to, this.length);
-    const first = from / PAGE_TOKENS, count = to / PAGE_TOKENS - first;
-    for (const page of this.#pages.splice(first, count)) this.#release(page);
-    this.#dropped -= Math.max(0, Math.min(this.#dropped - first, count));
-    this.length -= to - from;
-    if (this.#capacity > 0) this.#newTable(this.#capacity);
+  share(other: KvCache, from: number): void {
+    if (!(other instanceof WasmKvCache) || other.layout !== this.layout) {
+      throw new TypeError("Cannot share pages: the caches are of different devices or sizes");
+    }
+    if (this.#freed) throw new Error("Cannot share pages with a cache: it was freed");
+    checkPages(this.length, from, other.length);
+    if (this.#dropped === this.#pages.length) {
+      this.#dropped += Math.max(0, other.#dropped - from / PAGE_TOKENS);
+    }
+    const pages = other.#pages.slice(from / PAGE_TOKENS);
+    for (const page of pages) if (page) page.holders++;
+    this.#pages.push(...pages);
+    this.length += other.length - from;
+    this.window = other.window;
+    this.#newTable(Math.max(16, this.#pages.length, this.#capacity));
   }
 
   get layout(): string {
@@ -145,7 +153,7 @@ export class WasmKvCache implements KvCache {
 
   /** An empty cache gets a beginning of so many tokens that are dropped. */
   skip(tokens: number): void {
-    checkPages(0, tokens, tokens);
+    checkPages(tokens, 0, 0);
     this.#dropped = tokens / PAGE_TOKENS;
     this.#pages = new Array(this.#dropped).fill(undefined);
     this.length = tokens;

@@ -255,19 +255,25 @@ export class GpuKvCache implements KvCache {
     this.slabs.release(pages);
   }
 
-  evict(from: number, to: number): void {
-    this.mustLive("evict");
-    checkPages(from, to, this.#length);
-    const first = from / PAGE, count = to / PAGE - first;
-    const pages = this.pages.splice(first, count);
-    this.#dropped -= Math.max(0, Math.min(this.#dropped - first, count));
-    this.#length -= to - from;
-    this.slabs.release(pages);
+  share(other: KvCache, from: number): void {
+    if (!(other instanceof GpuKvCache) || other.layout !== this.layout) {
+      throw new TypeError("Cannot share pages: the caches are of different devices or sizes");
+    }
+    this.mustLive("share pages");
+    other.mustLive("share pages");
+    checkPages(this.#length, from, other.#length);
+    if (this.#dropped === this.pages.length) this.#dropped += Math.max(0, other.#dropped - from / PAGE);
+    for (const page of other.pages.slice(from / PAGE)) {
+      if (page) page.holders++;
+      this.pages.push(page);
+    }
+    this.#length += other.#length - from;
+    this.window = other.window;
   }
 
   /** An empty cache gets a beginning of so many tokens that are dropped. */
   skip(tokens: number): void {
-    checkPages(0, tokens, tokens);
+    checkPages(tokens, 0, 0);
     this.#dropped = tokens / PAGE;
     this.pages.splice(0, Infinity, ...new Array(this.#dropped).fill(undefined));
     this.#length = tokens;
