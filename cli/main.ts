@@ -34,6 +34,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "tell what a checkpoint is and what it needs, without loading it",
     load: async () => (await import("./inspect.ts")).default,
   },
+  plan: {
+    summary: "tell whether a model and a context fit, how long they take, and what would fit",
+    load: async () => (await import("./plan.ts")).default,
+  },
   eval: {
     summary: "measure how well a model predicts a text, and by position in the context",
     load: async () => (await import("./eval.ts")).default,

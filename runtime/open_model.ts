@@ -9,10 +9,12 @@ import { embeddedContextLength, openEmbedded } from "./embedded.ts";
 import type { EncoderModel } from "./encoder_model.ts";
 import { inspectCheckpoint, type Inspection } from "./inspect.ts";
 import type { LanguageModel } from "./language_model.ts";
+import { parseConfig, readConfig } from "./load/config.ts";
 import type { Files } from "./load/files.ts";
 import { folderFiles, openFolder } from "./load/folder.ts";
 import { chooseWeightDType } from "./load/weights.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
+import type { Config } from "./models/model.ts";
 
 /** Where and how a model runs. */
 export interface OpenOptions extends LoadModelOptions {
@@ -108,9 +110,7 @@ export async function findFiles(
 ): Promise<Files> {
   if (source === undefined) return await openEmbedded();
   if (typeof source !== "string") return source;
-  // "models/mine" may be both: what is on the disk is meant.
-  const isName = repository.test(source) && !source.startsWith(".") && !(await exists(source));
-  if (!isName) return await openFolder(source);
+  if (!await isName(source)) return await openFolder(source);
   // Only those who download load the client.
   const { downloadModel } = await import("./load/hub.ts");
   return await downloadModel(source, {
@@ -118,6 +118,22 @@ export async function findFiles(
     ...(signal && { signal }),
     ...(onProgress && { onProgress }),
   });
+}
+
+/** config.json of a source, which of a name is all that is downloaded. */
+export async function findConfig(
+  source: string | undefined,
+  { offline, signal }: Pick<OpenOptions, "offline" | "signal"> = {},
+): Promise<Config> {
+  if (source === undefined || !await isName(source)) return await readConfig(await findFiles(source));
+  const { downloadConfig } = await import("./load/hub.ts");
+  const options = { ...(offline !== undefined && { offline }), ...(signal && { signal }) };
+  return parseConfig(`${source}/config.json`, await downloadConfig(source, options));
+}
+
+/** "models/mine" may be both a name and a folder: what is on the disk is meant. */
+async function isName(source: string): Promise<boolean> {
+  return repository.test(source) && !source.startsWith(".") && !(await exists(source));
 }
 
 async function exists(path: string): Promise<boolean> {

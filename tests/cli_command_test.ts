@@ -126,7 +126,7 @@ Deno.test("numbers are told as people read them", () => {
   assert.deepEqual([formatSpeed(512, 1000), formatSpeed(10, 3000), formatSpeed(0, 10)], ["512", "3.33", "–"]);
 });
 
-for (const name of ["chat", "run", "verify", "inspect", "eval"]) {
+for (const name of ["chat", "run", "verify", "inspect", "plan", "eval"]) {
   Deno.test(`lakh ${name} --help shows options and examples and exits with 0`, async () => {
     const { code, stdout, stderr } = await lakh([name, "--help"]);
     assert.equal(code, 0, stderr);

@@ -81,6 +81,42 @@ export async function downloadModel(name: string, options: DownloadOptions = {})
   return { ...await openFolder(folder), label: name };
 }
 
+/**
+ * The text of config.json of a model, from the cache or else from the hub: no weights are fetched, and nothing is kept.
+ * Throws as {@linkcode downloadModel} does.
+ */
+export async function downloadConfig(name: string, options: DownloadOptions = {}): Promise<string> {
+  const model = parseModelName(name);
+  const cache = new ModelCache(options.cacheDir ?? hubCacheFolder(), model.repository);
+  const commit = await cache.commit(model.revision);
+  try {
+    if (commit !== undefined) return await Deno.readTextFile(`${cache.snapshot(commit)}/config.json`);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  if (options.offline ?? isTrue(environment("HF_HUB_OFFLINE"))) {
+    throw new Error(
+      `Cannot load "${name}" offline: its config.json is not in "${cache.folder}": run once without --offline`,
+    );
+  }
+  const connection = await connect(name, options);
+  const path = `/${model.repository}/resolve/${encodeURIComponent(model.revision)}/config.json`;
+  return await persist(
+    connection,
+    () => get(connection, { path }, async (response) => await response.text()),
+  );
+}
+
+async function connect(name: string, options: DownloadOptions): Promise<Connection> {
+  return {
+    endpoint: checkEndpoint(options.endpoint ?? environment("HF_ENDPOINT") ?? DEFAULT_ENDPOINT),
+    model: name,
+    token: checkToken(options.token ?? await findToken()),
+    retry: options.retry ?? PATIENT,
+    signal: options.signal,
+  };
+}
+
 async function cachedFolder(name: string, model: ModelName, cache: ModelCache): Promise<string> {
   const commit = await cache.commit(model.revision);
   const found = commit === undefined ? undefined : await cache.complete(commit);
@@ -100,14 +136,8 @@ async function refresh(
     const found = await cache.complete(model.revision);
     if ("folder" in found) return found.folder; // a commit never changes
   }
-  const { retry = PATIENT, onProgress, onWarning = (text) => console.warn(text) } = options;
-  const connection: Connection = {
-    endpoint: checkEndpoint(options.endpoint ?? environment("HF_ENDPOINT") ?? DEFAULT_ENDPOINT),
-    model: name,
-    token: checkToken(options.token ?? await findToken()),
-    retry,
-    signal: options.signal,
-  };
+  const { onProgress, onWarning = (text) => console.warn(text) } = options;
+  const connection = await connect(name, options);
 
   let commit: string, listed: readonly HubFile[];
   try {

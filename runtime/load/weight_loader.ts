@@ -46,6 +46,15 @@ export function chooseWeightDType(
   return matrixNumbers * 4 <= AUTO_F32_BYTES ? "f32" : "q8";
 }
 
+/** The format of a declared weight: vectors, exact ones, and matrices whose rows are no whole blocks stay f32. */
+export function formatOf(
+  { shape, exact }: { readonly shape: readonly number[]; readonly exact: boolean },
+  chosen: Exclude<WeightChoice, "auto">,
+): WeightDType {
+  const inBlocks = chosen !== "q8" && chosen !== "q4" || shape.at(-1)! % BLOCK_NUMBERS === 0;
+  return shape.length > 1 && !exact && inBlocks ? chosen : "f32";
+}
+
 /** Bytes that a matrix takes in a format; without what a device may add for alignment. */
 export function weightBytes(dtype: WeightDType, numbers: number): number {
   if (dtype === "q8" || dtype === "q4") return numbers / BLOCK_NUMBERS * ((dtype === "q8" ? 32 : 16) + 2);
@@ -196,9 +205,9 @@ export class Loader {
     const keptF32: string[] = [];
     const formats = new Map<Slot, WeightDType>();
     for (const slot of slots) {
-      const inBlocks = chosen !== "q8" && chosen !== "q4" || slot.shape.at(-1)! % BLOCK_NUMBERS === 0;
-      if (slot.shape.length > 1 && !slot.exact && !inBlocks) keptF32.push(slot.name);
-      formats.set(slot, slot.shape.length > 1 && !slot.exact && inBlocks ? chosen : "f32");
+      const format = formatOf(slot, chosen);
+      if (slot.shape.length > 1 && !slot.exact && format !== chosen) keptF32.push(slot.name);
+      formats.set(slot, format);
     }
     const bytes = slots.reduce((sum, slot) => sum + weightBytes(formats.get(slot)!, numbers(slot)), 0);
     const { memoryBytes } = this.device.limits;

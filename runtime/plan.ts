@@ -1,0 +1,296 @@
+/**
+ * What a context takes before anything is loaded: memory, work, and with measured rates time.
+ *
+ * The model's own definition runs on a dry device: config.json is all that is read, and every family is counted as it
+ * computes, with its windows, experts and shared heads.
+ *
+ * Costs by formula, for n tokens of width d and per layer (https://arxiv.org/abs/1706.03762, table 1): n²d for attention,
+ * nd² for projections.
+ *
+ * @module
+ */
+import type { CacheDType, WeightDType } from "./device/device.ts";
+import { type DryCache, DryDevice, type Layout, type LinearUse, type Work } from "./device/dry_device.ts";
+import { LAYOUTS } from "./device/layouts.ts";
+import { DeclaredWeights } from "./load/declared_weights.ts";
+import type { WeightChoice } from "./load/weights.ts";
+import type { Config, Decoder, ModelFacts } from "./models/model.ts";
+import { findModel } from "./models/registry.ts";
+import { prefillChunk } from "./sequence.ts";
+
+/** What is planned. */
+export interface PlanOptions {
+  /** Tokens. Default: a hundred thousand, or as many as there are learned positions. */
+  readonly context?: number | undefined;
+  readonly weights: WeightChoice;
+  readonly cache: CacheDType;
+  readonly device: "wasm" | "webgpu";
+}
+
+/** Memory in bytes, at its peak: while the last tokens of the context are read. */
+export interface MemoryPlan {
+  readonly weights: number;
+  readonly cache: number;
+  /** Tensors and tables of a step; does not grow with the context but for lists of tiles. */
+  readonly activations: number;
+  /** What the program takes without a model. */
+  readonly program: number;
+  readonly total: number;
+}
+
+/** A model with a context on a device. */
+export interface Plan {
+  readonly facts: ModelFacts;
+  readonly parameters: number;
+  readonly options: PlanOptions;
+  /** Tokens. */
+  readonly context: number;
+  readonly weights: WeightDType;
+  readonly cacheBytesPerToken: number;
+  readonly memory: MemoryPlan;
+  /** Reading the whole context, in so many steps. */
+  readonly prefill: Work;
+  readonly prefillSteps: number;
+  /** The token after it. */
+  readonly decode: Work;
+  /** Matrix products of a step of many rows, and of one row. */
+  readonly linears: { readonly prefill: readonly LinearUse[]; readonly decode: readonly LinearUse[] };
+}
+
+/** How fast a device does each kind of {@linkcode Work}, per second; and what each operation and step costs besides. */
+export interface Rates {
+  readonly linearFlops: number;
+  readonly weightBytes: number;
+  readonly attentionFlops: number;
+  readonly cacheBytes: number;
+  readonly elementBytes: number;
+  readonly operationSeconds: number;
+  readonly stepSeconds: number;
+}
+
+/**
+ * Resident memory without weights, cache and activations: Deno, V8's heap, kernels, tokenizer. Measured on Linux with
+ * Deno 2.9.6: 88 MB in a bench, which has no tokenizer, 128 MB in `lakh run` with the storyteller.
+ */
+export const PROGRAM_BYTES = 105e6;
+
+/** Steps whose work is counted; those between are interpolated, for work grows steadily with the position. */
+const SAMPLES = 33;
+
+/**
+ * Plans a decoder from its config. Throws a TypeError for other models, and a RangeError for a context beyond learned
+ * positions.
+ *
+ * @example
+ * ```ts
+ * const plan = await planModel(await readConfig(files), {
+ *   context: 100_000, weights: "q8", cache: "f16", device: "wasm",
+ * });
+ * console.log(plan.memory.total, flopsOf(plan.prefill));
+ * ```
+ */
+export async function planModel(config: Config, options: PlanOptions): Promise<Plan> {
+  const model = new DryModel(config, options);
+  const { decoder, facts } = model;
+  const { cache, context = defaultContext(facts) } = options;
+  if (facts.contextIsHard && facts.contextLength !== undefined && context > facts.contextLength) {
+    throw new RangeError(
+      `Cannot plan for ${context} tokens: this model has learned positions for ${facts.contextLength}: ` +
+        `give at most that`,
+    );
+  }
+  const caches = decoder.createCaches(cache) as DryCache[];
+  const full = Math.floor(context / prefillChunk), rest = context % prefillChunk;
+  let prefill = NONE, step = 0, linears: readonly LinearUse[] = [];
+  const read = async (start: number, tokens: number) => {
+    await model.pass(caches, { start, tokens, context });
+    step = Math.max(step, model.device.last.peakBytes);
+    return model.device.last;
+  };
+  const samples = sampleIndices(full, SAMPLES);
+  for (const { index, weight } of samples) {
+    const { work, linears: uses } = await read(index * prefillChunk, prefillChunk);
+    prefill = sum(prefill, work, weight);
+    linears = [...uses.values()];
+  }
+  if (rest > 0) {
+    const { work, linears: uses } = await read(full * prefillChunk, rest);
+    prefill = sum(prefill, work, 1);
+    if (full === 0) linears = [...uses.values()];
+  }
+  // The last token of a context is the deepest.
+  const { work: decode, linears: decodeLinears } = await read(context - 1, 1);
+  const held = caches.reduce((bytes, cache) => bytes + cache.bytesAfter(context), 0);
+  const memory = {
+    weights: model.device.memoryInUse,
+    cache: held,
+    activations: step,
+    program: PROGRAM_BYTES,
+  };
+  return {
+    facts,
+    parameters: model.parameters,
+    options,
+    context,
+    weights: model.weights,
+    cacheBytesPerToken: caches.reduce((bytes, cache) => bytes + cache.pageBytes, 0) / 64,
+    memory: { ...memory, total: memory.weights + held + step + PROGRAM_BYTES },
+    prefill,
+    prefillSteps: Math.ceil(context / prefillChunk),
+    decode,
+    linears: { prefill: linears, decode: [...decodeLinears.values()] },
+  };
+}
+
+const HUNDRED_THOUSAND = 100_000;
+
+function defaultContext({ contextLength, contextIsHard }: ModelFacts): number {
+  return contextIsHard ? Math.min(contextLength ?? Infinity, HUNDRED_THOUSAND) : HUNDRED_THOUSAND;
+}
+
+class DryModel {
+  readonly device: DryDevice;
+  readonly decoder: Decoder;
+  readonly weights: WeightDType;
+  readonly parameters: number;
+
+  constructor(config: Config, { weights, device }: PlanOptions) {
+    const layout: Layout = LAYOUTS[device];
+    this.device = new DryDevice(layout);
+    const declared = new DeclaredWeights(this.device);
+    const model = findModel(config)(this.device, declared, config);
+    if (model.kind !== "decoder") {
+      throw new TypeError(
+        `Cannot plan a model of type "${
+          config.text("model_type")
+        }": it is no decoder, which alone keeps a context: ` +
+          `see lakh inspect`,
+      );
+    }
+    this.decoder = model;
+    ({ weights: this.weights, parameters: this.parameters } = declared.load(weights));
+  }
+
+  get facts(): ModelFacts {
+    return this.decoder.facts;
+  }
+
+  /** As Sequence reads: logits of the last token only. */
+  async pass(
+    caches: readonly DryCache[],
+    { start, tokens, context }: { readonly start: number; readonly tokens: number; readonly context: number },
+  ): Promise<void> {
+    const { device, decoder } = this;
+    for (const cache of caches) cache.length = start;
+    const rows = start + tokens === context ? Uint32Array.of(tokens - 1) : new Uint32Array(0);
+    await device.step(() => {
+      decoder.forward({
+        ids: new Uint32Array(tokens),
+        segments: [{ from: 0, to: tokens, start }],
+        caches: caches.map((cache) => [cache]),
+        logitRows: device.constant([rows.length], rows),
+        promptLength: context,
+      });
+      return Promise.resolve();
+    });
+  }
+}
+
+const NONE: Work = {
+  linearFlops: 0,
+  weightBytes: 0,
+  attentionFlops: 0,
+  cacheBytes: 0,
+  elementBytes: 0,
+  operations: 0,
+};
+
+function sum(a: Work, b: Work, times: number): Work {
+  const total = { ...a } as { -readonly [K in keyof Work]: Work[K] };
+  for (const key of Object.keys(NONE) as (keyof Work)[]) total[key] += b[key] * times;
+  return total;
+}
+
+/** At most `most` of [0, count), evenly, with the weights that a trapezoid rule over all gives them. */
+export function sampleIndices(count: number, most: number): { index: number; weight: number }[] {
+  if (count <= most) return Array.from({ length: count }, (_, index) => ({ index, weight: 1 }));
+  const indices = Array.from({ length: most }, (_, i) => Math.round(i * (count - 1) / (most - 1)));
+  // Both ends of a gap count half of it, and themselves.
+  return indices.map((index, i) => {
+    const before = i === 0 ? 0 : index - indices[i - 1]!,
+      after = i === most - 1 ? 0 : indices[i + 1]! - index;
+    return { index, weight: (before + after) / 2 + (i === 0 || i === most - 1 ? 0.5 : 0) };
+  });
+}
+
+/** Flops of matrix products and attention of many rows. */
+export function flopsOf({ linearFlops, attentionFlops }: Work): number {
+  return linearFlops + attentionFlops;
+}
+
+/** Seconds of work in so many steps. */
+export function secondsOf(work: Work, steps: number, rates: Rates): number {
+  return work.linearFlops / rates.linearFlops + work.weightBytes / rates.weightBytes +
+    work.attentionFlops / rates.attentionFlops + work.cacheBytes / rates.cacheBytes +
+    work.elementBytes / rates.elementBytes + work.operations * rates.operationSeconds +
+    steps * rates.stepSeconds;
+}
+
+/** Formats from large to small. */
+const WEIGHTS: readonly WeightDType[] = ["f32", "f16", "q8", "q4"];
+const CACHES: readonly CacheDType[] = ["f32", "f16", "q8"];
+
+/** A setting that fits. */
+export interface Fit {
+  readonly weights: WeightDType;
+  readonly cache: CacheDType;
+  readonly context: number;
+  readonly total: number;
+}
+
+/**
+ * The settings nearest to a plan that fit into `bytes`: smaller formats for the whole context (the cache's first, which
+ * cost least), and the longest context in the formats that were asked for. Either may be absent.
+ */
+export async function nearestFits(
+  config: Config,
+  { weights, options, context: wanted }: Plan,
+  bytes: number,
+): Promise<{ readonly formats?: Fit; readonly context?: Fit }> {
+  const total = async (change: Partial<PlanOptions>) =>
+    (await planModel(config, { ...options, ...change })).memory.total;
+  const smaller = WEIGHTS.slice(WEIGHTS.indexOf(weights)).flatMap((weights) =>
+    CACHES.slice(CACHES.indexOf(options.cache)).map((cache) => ({ weights, cache }))
+  ) as { weights: Exclude<WeightDType, "bf16">; cache: CacheDType }[];
+  let formats: Fit | undefined;
+  for (const change of smaller) {
+    const taken = await total(change);
+    if (taken > bytes) continue;
+    formats = { ...change, context: wanted, total: taken };
+    break;
+  }
+  let low = 0, high = wanted;
+  while (high - low > Math.max(64, low / 200)) {
+    const middle = Math.floor((low + high) / 2);
+    if (await total({ context: middle }) <= bytes) low = middle;
+    else high = middle;
+  }
+  if (low < 64) return { ...(formats && { formats }) };
+  const context = Math.floor(low / 64) * 64;
+  const shorter = { weights, cache: options.cache, context, total: await total({ context }) };
+  return { ...(formats && { formats }), context: shorter };
+}
+
+/** n²d + nd²: multiply-adds of attention and of projections in one layer. */
+export function layerCost(
+  n: number,
+  d: number,
+): { readonly attention: number; readonly projections: number } {
+  return { attention: n * n * d, projections: n * d * d };
+}
+
+/** How many times as much a sequence of `long` tokens costs to train on as one of `short`, by {@linkcode layerCost}. */
+export function costRatio(long: number, short: number, d: number): number {
+  const cost = (n: number) => layerCost(n, d).attention + layerCost(n, d).projections;
+  return cost(long) / cost(short);
+}
