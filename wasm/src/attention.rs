@@ -27,7 +27,7 @@ pub unsafe fn run(w: &Work) {
     let queries = take(ROWS * d); // [group][d][8]
     let scores = take(ROWS * TILE); // [group][TILE][8]
     let out = take(ROWS * d); // [row][d]
-    let (most, sum, fade) = (take(ROWS), take(ROWS), take(ROWS));
+    let (most, sum, fade, peak) = (take(ROWS), take(ROWS), take(ROWS), take(ROWS));
     let (position, slope) = (take(ROWS), take(ROWS));
     let space = take(spec.space());
     let scales = take(ROWS); // of packed queries
@@ -65,8 +65,7 @@ pub unsafe fn run(w: &Work) {
             let head = spec.head(item, tile, kv_head);
             let (keys, values) = if eight_bits {
                 head.offsets(live, d, offsets);
-                head.widen_values(live, d, space);
-                (core::ptr::null(), space as *const f32)
+                (core::ptr::null(), core::ptr::null())
             } else {
                 spec.page(item, tile, kv_head, space)
             };
@@ -111,8 +110,13 @@ pub unsafe fn run(w: &Work) {
                     }
                 }
                 for half in [0, 4] {
-                    softmax(s.add(half), live, most.add(at + half), sum.add(at + half), fade.add(at + half));
-                    weigh(live, s.add(half), values, d, fade.add(at + half), out.add((at + half) * d));
+                    let (s, row) = (s.add(half), at + half);
+                    softmax(s, live, most.add(row), sum.add(row), fade.add(row), peak.add(row));
+                    if eight_bits {
+                        head.weigh4(live, d, s, peak.add(row), fade.add(row), space as *mut u8, out.add(row * d));
+                    } else {
+                        weigh(live, s, values, d, fade.add(row), out.add(row * d));
+                    }
                 }
             }
         }
@@ -123,14 +127,16 @@ pub unsafe fn run(w: &Work) {
     });
 }
 
-/// Four rows of S become e^(s − maximum); maximum and sum move on, `fade` is what earlier output shrinks by.
+/// Four rows of S become e^(s − maximum); maximum and sum move on, `fade` is what earlier output shrinks by, `peak` the
+/// largest of these numbers.
 #[inline(always)]
-unsafe fn softmax(s: *mut f32, live: usize, most: *mut f32, sum: *mut f32, fade: *mut f32) {
-    let before = load(most);
-    let mut high = before;
+unsafe fn softmax(s: *mut f32, live: usize, most: *mut f32, sum: *mut f32, fade: *mut f32, peak: *mut f32) {
+    let mut here = f32x4_splat(f32::NEG_INFINITY);
     for key in 0..live {
-        high = f32x4_pmax(high, load(s.add(key * 8)));
+        here = f32x4_pmax(here, load(s.add(key * 8)));
     }
+    let before = load(most);
+    let high = f32x4_pmax(before, here);
     let shrink = exp(f32x4_sub(before, high));
     let mut total = f32x4_mul(load(sum), shrink);
     for key in 0..live {
@@ -141,6 +147,7 @@ unsafe fn softmax(s: *mut f32, live: usize, most: *mut f32, sum: *mut f32, fade:
     store(most, high);
     store(sum, total);
     store(fade, shrink);
+    store(peak, exp(f32x4_sub(here, high)));
 }
 
 /// out[4 rows][d] = out · fade + P · V, P as [key][stride 8].

@@ -2,8 +2,8 @@
 //!
 //! Per kv head of a page: keys [16 groups][d / 4][4 keys][4 features] i8, values [d / 8][16 groups][8 features][4 keys] i8
 //! (4 features in a last half), then 64 scales of keys and 64 of values.
-//! Few queries: queries and probabilities have 15 bits, products are exact integers. Many queries: queries have seven bits
-//! (the relaxed dot wants one operand below 128), values are widened to f32 once a tile.
+//! Few queries: queries and probabilities have 15 bits, products are exact integers. Many queries: they have seven bits
+//! (the relaxed dot wants one operand below 128).
 use crate::attention_spec::TILE;
 use crate::linear_rows::pairs;
 use crate::simd::*;
@@ -41,26 +41,6 @@ impl Head {
             let at = slot / 4 * d * 4 + j / 4 * 16 + slot % 4 * 4 + j % 4;
             *self.keys.add(at) = round(*key.add(j) * k);
             *self.values.add(value_at(d, j, slot)) = round(*value.add(j) * v);
-        }
-    }
-
-    /// Values as the f32 kernels have them: [d / 8][TILE][8].
-    pub unsafe fn widen_values(&self, live: usize, d: usize, out: *mut f32) {
-        for j in (0..d).step_by(4) {
-            let width = if j < d / 8 * 8 { 8 } else { 4 };
-            for group in 0..live.div_ceil(4) {
-                let four = load(self.values.add(value_at(d, j, group * 4)));
-                let (low, high) = (i16x8_extend_low_i8x16(four), i16x8_extend_high_i8x16(four));
-                let columns = [
-                    i32x4_extend_low_i16x8(low), i32x4_extend_high_i16x8(low),
-                    i32x4_extend_low_i16x8(high), i32x4_extend_high_i16x8(high),
-                ]; // a feature each, of four keys
-                for (key, v) in transpose(columns.map(|c| f32x4_convert_i32x4(c))).into_iter().enumerate() {
-                    let slot = group * 4 + key;
-                    let s = v128_load32_splat(self.value_scales.add(slot) as *const u32);
-                    store(out.add(j / 8 * 8 * TILE + slot * width + j % 8), f32x4_mul(v, s));
-                }
-            }
         }
     }
 
@@ -103,6 +83,88 @@ impl Head {
                     let v = f32x4_mul(f32x4_convert_i32x4(v), f32x4_mul(scale, scales[half]));
                     store(s.add((group * 4 + key) * 8 + half * 4), v);
                 }
+            }
+        }
+    }
+
+    /// out[4 rows][d] = out · fade + P · V for four of eight rows, P[key][stride 8]. Probabilities get seven bits of the
+    /// largest one of this tile (at most peak · the largest scale); what rounding takes from one key it gives to the
+    /// next, so that many small ones lose nothing together. `packed`: room for 4 · TILE bytes.
+    #[inline(always)]
+    pub unsafe fn weigh4(
+        &self, live: usize, d: usize, p: *const f32, peak: *const f32, fade: *const f32, packed: *mut u8, out: *mut f32,
+    ) {
+        let largest = (0..live).fold(0f32, |m, i| m.max(*self.value_scales.add(i)));
+        let bound = f32x4_mul(load(peak), f32x4_splat(largest));
+        let none = f32x4_eq(bound, f32x4_splat(0.0));
+        let inverse = v128_andnot(f32x4_div(f32x4_splat(127.0), bound), none);
+        let (mut rest, mut four) = (f32x4_splat(0.0), i32x4_splat(0));
+        let groups = live.div_ceil(4);
+        for group in 0..groups {
+            macro_rules! key {
+                ($k:literal) => {
+                    if group * 4 + $k < live {
+                        let key = group * 4 + $k;
+                        let share = f32x4_mul(f32x4_splat(*self.value_scales.add(key)), inverse);
+                        let x = madd(load(p.add(key * 8)), share, rest);
+                        let q = f32x4_pmin(f32x4_splat(127.0), f32x4_pmax(f32x4_splat(0.0), f32x4_nearest(x)));
+                        rest = f32x4_sub(x, q);
+                        four = v128_or(four, i32x4_shl(i32x4_trunc_sat_f32x4(q), 8 * $k));
+                    }
+                };
+            }
+            key!(0);
+            key!(1);
+            key!(2);
+            key!(3);
+            store(packed.add(group * 16), four); // [4 rows][4 keys]
+            four = i32x4_splat(0);
+        }
+        let scale = f32x4_mul(bound, f32x4_splat(1.0 / 127.0));
+        let mut j = 0;
+        while j + 8 <= d {
+            let mut acc = [[i32x4_splat(0); 2]; 4];
+            let (mut a, mut b) = (packed as *const u8, self.values.add(value_at(d, j, 0)));
+            for _ in 0..groups {
+                let rows = load(a);
+                let (v0, v1) = (load(b), load(b.add(16)));
+                let x = lane::<0>(rows);
+                acc[0] = [dot(v0, x, acc[0][0]), dot(v1, x, acc[0][1])];
+                let x = lane::<1>(rows);
+                acc[1] = [dot(v0, x, acc[1][0]), dot(v1, x, acc[1][1])];
+                let x = lane::<2>(rows);
+                acc[2] = [dot(v0, x, acc[2][0]), dot(v1, x, acc[2][1])];
+                let x = lane::<3>(rows);
+                acc[3] = [dot(v0, x, acc[3][0]), dot(v1, x, acc[3][1])];
+                a = a.add(16);
+                b = b.add(32);
+            }
+            let scales = [lane::<0>(scale), lane::<1>(scale), lane::<2>(scale), lane::<3>(scale)];
+            for (r, pair) in acc.into_iter().enumerate() {
+                let f = f32x4_splat(*fade.add(r));
+                for (h, v) in pair.into_iter().enumerate() {
+                    let o = out.add(r * d + j + h * 4);
+                    store(o, madd(f32x4_convert_i32x4(v), scales[r], f32x4_mul(load(o), f)));
+                }
+            }
+            j += 8;
+        }
+        if j < d {
+            let mut acc = [i32x4_splat(0); 4];
+            for group in 0..groups {
+                let (rows, v) = (load(packed.add(group * 16)), load(self.values.add(value_at(d, j, group * 4))));
+                acc[0] = dot(v, lane::<0>(rows), acc[0]);
+                acc[1] = dot(v, lane::<1>(rows), acc[1]);
+                acc[2] = dot(v, lane::<2>(rows), acc[2]);
+                acc[3] = dot(v, lane::<3>(rows), acc[3]);
+            }
+            for (r, v) in acc.into_iter().enumerate() {
+                let (o, f) = (out.add(r * d + j), f32x4_splat(*fade.add(r)));
+                let s = f32x4_splat(*[
+                    f32x4_extract_lane::<0>(scale), f32x4_extract_lane::<1>(scale),
+                    f32x4_extract_lane::<2>(scale), f32x4_extract_lane::<3>(scale),
+                ].get_unchecked(r));
+                store(o, madd(f32x4_convert_i32x4(v), s, f32x4_mul(load(o), f)));
             }
         }
     }

@@ -378,7 +378,7 @@ export class WasmDevice implements Device {
     const run = (operation: string, { items, count }: { items: number; count: number }, floats: number) => {
       if (count > 0) this.#record(operation, [q.address, y.address, items, count, ...shared], floats * 4);
     };
-    run("attention", work.tileItems, 2 * 64 * headDim + 64 * 64 + 7 * 64 + page + 64);
+    run("attention", work.tileItems, 2 * 64 * headDim + 64 * 64 + 8 * 64 + page + 128);
     run("attention_decode", work.decodeItems, 8 * 64 + page + 4 * kvHeads * (2 * headDim + 3) + 64);
     run("attention_merge", work.merges, headDim);
     return y;
