@@ -28,11 +28,12 @@ export function decoder(device: Device, { facts, embed, layers, output }: Decode
     facts,
     createCaches: (dtype) => layers.map(() => device.createKvCache(facts.kvHeads, facts.headDim, dtype)),
     forward(batch) {
-      let x = embed(batch);
-      layers.forEach((layer, i) => {
-        x = device.scope(() => layer(x, batch.caches[i]!, batch));
-      });
-      return output(device.gather(x, batch.logitRows));
+      // A layer's scope opens before that of the layer below, so that what that gives is recycled as well.
+      const after = (layer: number): Tensor =>
+        layer < 0
+          ? embed(batch)
+          : device.scope(() => layers[layer]!(after(layer - 1), batch.caches[layer]!, batch));
+      return output(device.gather(after(layers.length - 1), batch.logitRows));
     },
   };
 }
