@@ -61,6 +61,7 @@ export {
   type HiddenStates,
 } from "./runtime/encoder_model.ts";
 export type { BeamOptions } from "./runtime/beam_search.ts";
+export type { WriteOptions } from "./runtime/write_ids.ts";
 export type { ConstraintOptions } from "./runtime/constraints.ts";
 export type { Pooling, SentenceConfig } from "./runtime/sentence_config.ts";
 export type { GenerateResult, StopReason } from "./runtime/generate.ts";

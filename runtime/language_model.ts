@@ -3,24 +3,21 @@
  *
  * @module
  */
-import { type BeamOptions, beamSearch } from "./beam_search.ts";
-import { type ConstraintOptions, Constraints } from "./constraints.ts";
 import type { CacheDType, Device, WeightDType } from "./device/device.ts";
 import { evaluateIds, type Evaluation } from "./evaluate.ts";
-import { cutIds, defaultMaxTokens, fit, generateIds, type GenerateResult } from "./generate.ts";
+import { cutIds, defaultMaxTokens, fit, type GenerateResult } from "./generate.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
 import type { Decoder, ModelFacts, Seq2Seq } from "./models/model.ts";
 import { KeptSequences } from "./kept_sequences.ts";
 import type { OnProgress } from "./progress.ts";
-import { PromptLookup } from "./prompt_lookup.ts";
-import { checkSampling, mergeSampling, Sampler, type SamplingOptions } from "./sampler.ts";
 import { cacheBytesPerToken, prefillChunk, Sequence } from "./sequence.ts";
 import { resumeSession, saveSession, type SessionModel } from "./session_file.ts";
-import { Source } from "./source.ts";
+import { SourceReader } from "./source.ts";
 import { asOneText, type ChatTemplate, type Message, type RenderOptions } from "./text/chat_template.ts";
 import { StopStrings } from "./text/stop_strings.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 import { Turns } from "./turns.ts";
+import { writeIds, type WriteOptions } from "./write_ids.ts";
 
 /** What a model is and what it takes. */
 export interface ModelInfo {
@@ -54,7 +51,7 @@ export interface ModelInfo {
 }
 
 /** How a text is generated. What is not said comes from generation_config.json or {@linkcode samplingDefaults}. */
-export interface GenerateOptions extends SamplingOptions, BeamOptions, ConstraintOptions {
+export interface GenerateOptions extends WriteOptions {
   /** Tokens at most. Default: the checkpoint's max_length with "seq2seq", else what there is room for, at most 512. */
   readonly maxTokens?: number;
   /** Strings that end the text; they are not part of it. */
@@ -63,11 +60,6 @@ export interface GenerateOptions extends SamplingOptions, BeamOptions, Constrain
   readonly signal?: AbortSignal;
   /** Drops the first or the last tokens of a prompt that is too long; without it that is a RangeError. */
   readonly truncate?: "start" | "end";
-  /**
-   * "lookup" guesses ids ahead from what stands in the prompt, and checks several in one pass: the same text, sooner
-   * where it quotes. Default false.
-   */
-  readonly speculate?: "lookup" | false;
   /** Told while the prompt is read. */
   readonly onProgress?: OnProgress;
 }
@@ -171,13 +163,12 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   readonly #parts: LanguageModelParts;
   /** Texts of a decoder that were read before. */
   readonly #kept: KeptSequences | undefined;
-  /** With an encoder-decoder: of the source that was read last. */
-  #sequence: Sequence | undefined;
-  #source: Source | undefined;
+  /** Texts that an encoder-decoder reads. */
+  readonly #sources: SourceReader | undefined;
   /** All that hold or make cache pages, but for those kept. */
   readonly #sequences = new Set<Sequence>();
   readonly #turns = new Turns();
-  /** Settles when no source is read, and no session is saved or resumed. */
+  /** Settles when no session is saved or resumed. */
   #reading: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | undefined;
 
@@ -190,6 +181,8 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     const { model } = parts;
     if (model.kind === "decoder") {
       this.#kept = new KeptSequences(() => new Sequence(parts.device, model, parts.info.cache));
+    } else {
+      this.#sources = new SourceReader(model, { device: parts.device, cache: parts.info.cache });
     }
   }
 
@@ -292,6 +285,11 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     text: string | Uint32Array,
     options: EvaluationOptions = {},
   ): Promise<Evaluation> {
+    if (this.info.kind === "seq2seq") {
+      throw new TypeError(
+        `Cannot evaluate model_type "${this.info.modelType}": it predicts no text but one about another: take a decoder`,
+      );
+    }
     const { window = 1024, stride, onProgress } = options;
     const ids = typeof text === "string" ? this.tokenizer.encode(text, { special: false }) : text;
     const first = this.tokenizer.bosId ?? this.tokenizer.eosId;
@@ -347,10 +345,11 @@ export class LanguageModel implements Disposable, AsyncDisposable {
       this.#turns.close();
       // Who waits between two tokens may never come back, so only a pass that runs is waited for.
       await this.#reading;
+      await this.#sources?.idle();
       for (const sequence of this.#sequences) await sequence.idle;
       for (const sequence of this.#sequences) sequence.free();
       this.#kept?.free();
-      this.#source?.free();
+      this.#sources?.free();
       await this.#parts.device[Symbol.asyncDispose]();
     })();
   }
@@ -378,7 +377,15 @@ export class LanguageModel implements Disposable, AsyncDisposable {
       const { source } = desk;
       const stop = new StopStrings(options.stop ?? []);
       const text = this.tokenizer.stream(continues && !source ? desk.prompt : []);
-      const { steps, seed } = this.#write(desk, options, { stopIds, signal });
+      const { steps, seed } = writeIds(desk.sequence, desk.prompt, {
+        options,
+        defaults: this.#parts.defaults,
+        maxTokens: desk.maxTokens,
+        stopIds,
+        signal,
+        // What is read of a source is told by now; the answer begins with one id.
+        onTokens: source ? undefined : tokensTo(options.onProgress),
+      });
       const finish = (result: GenerateResult): Done => ({
         ...result,
         ...source,
@@ -411,10 +418,10 @@ export class LanguageModel implements Disposable, AsyncDisposable {
 
   /** Makes ready what is generated from: how much of the prompt, in which sequence, and how many tokens. */
   async #prepare(ids: Uint32Array, options: GenerateOptions): Promise<Desk> {
-    const { model, device, defaults } = this.#parts;
+    const { device, defaults } = this.#parts;
     const { facts, cache, contextLength } = this.info;
     const room = { facts, device, cache, bosId: this.tokenizer.bosId };
-    if (model.kind === "decoder") {
+    if (!this.#sources) {
       const sequence = this.#takeKept(ids, options.maxTokens ?? defaultMaxTokens);
       const { maxTokens, truncate } = options;
       const held = sequence.length;
@@ -428,15 +435,13 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     }
     const text = this.#fitSource(ids, options.truncate);
     const started = performance.now();
-    const reused = this.#source?.holds(text) ?? false;
-    const { decoder } = await this.#read(text, model);
+    const { sequence, reused } = await this.#sources.read(text);
     const prefillSeconds = (performance.now() - started) / 1000;
     tokensTo(options.onProgress)?.(text.length, text.length);
-    const sequence = this.#sequence ??= this.#newSequence(decoder);
     // Learned positions end; computed ones go as far as the answer does.
     const answerLength = facts.contextIsHard ? facts.contextLength : undefined;
     const usual = defaults.maxTokens && Math.min(defaults.maxTokens, (answerLength ?? Infinity) - 1);
-    const fitted = fit(Uint32Array.of(model.decoderStart), {
+    const fitted = fit(this.#sources.start, {
       ...room,
       contextLength: answerLength,
       held: sequence.length,
@@ -445,34 +450,6 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     });
     const source = { promptTokens: text.length, reusedTokens: reused ? text.length : 0, prefillSeconds };
     return { sequence, ...fitted, source };
-  }
-
-  /** Ids as they are sampled, or those that a beam search finds. */
-  #write(
-    { sequence, prompt, maxTokens }: Desk,
-    options: GenerateOptions,
-    { stopIds, signal }: { readonly stopIds: ReadonlySet<number>; readonly signal: AbortSignal },
-  ): { readonly steps: ReturnType<typeof generateIds>; readonly seed: number } {
-    const { defaults } = this.#parts;
-    const beams = { ...defaults.beams, ...chosen(options, ["numBeams", "lengthPenalty", "earlyStopping"]) };
-    // Who says how wildly to sample wants to sample.
-    if (options.numBeams === undefined && options.temperature !== undefined) beams.numBeams = 1;
-    checkBeams(beams, options);
-    const constraints = new Constraints(
-      { ...defaults.constraints, ...chosen(options, ["noRepeatNgramSize", "minTokens"]) },
-      { stopIds, promptLength: prompt.length, maxTokens },
-    );
-    const sampling = mergeSampling(defaults.sampling, options);
-    const onTokens = this.info.kind === "decoder" ? tokensTo(options.onProgress) : undefined;
-    const common = { maxTokens, stopIds, signal, onTokens };
-    if (beams.numBeams > 1) {
-      const penalties = checkSampling(sampling);
-      const steps = beamSearch(sequence, prompt, { ...common, beams, penalties, constraints });
-      return { steps, seed: sampling.seed ?? 0 };
-    }
-    const sampler = new Sampler(sampling, prompt, constraints);
-    const drafter = options.speculate === "lookup" ? new PromptLookup() : undefined;
-    return { steps: generateIds(sequence, prompt, { ...common, sampler, drafter }), seed: sampler.seed };
   }
 
   /** The text for an encoder, cut if it may be. */
@@ -488,21 +465,6 @@ export class LanguageModel implements Disposable, AsyncDisposable {
       `Cannot read the text: it has ${ids.length} tokens, and the model reads up to ${contextLength}: shorten it, or ` +
         `allow to drop its end (truncate: "end")` + (facts.contextIsHard ? "" : ", or raise contextLength"),
     );
-  }
-
-  /** Encodes a text, unless it is the one that was read last. */
-  async #read(ids: Uint32Array, model: Seq2Seq): Promise<Source> {
-    if (this.#source?.holds(ids)) return this.#source;
-    this.#source?.free();
-    this.#source = undefined;
-    if (this.#sequence) {
-      this.#sequence.free();
-      this.#sequences.delete(this.#sequence);
-      this.#sequence = undefined;
-    }
-    const reading = Source.read(ids, { device: this.#parts.device, model, cache: this.info.cache });
-    this.#reading = reading.catch(() => {});
-    return this.#source = await reading;
   }
 
   /** A sequence that holds what was read of these ids before. Other texts leave when memory would not suffice for it. */
@@ -572,7 +534,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     try {
       const decoder = model.kind === "decoder"
         ? model
-        : (await this.#read(this.#fitSource(source!, undefined), model)).decoder;
+        : (await this.#sources!.read(this.#fitSource(source!, undefined))).sequence.decoder;
       sequence = this.#newSequence(decoder);
       return await action(sequence, signal);
     } finally {
@@ -589,36 +551,6 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     const ids = this.tokenizer.encode(text);
     const { bosId } = this.tokenizer;
     return ids.length === 0 && bosId !== undefined ? Uint32Array.of(bosId) : ids;
-  }
-}
-
-/** Those of the keys that have a value. */
-function chosen<T extends object, K extends keyof T>(options: T, keys: readonly K[]): Pick<T, K> {
-  const entries = keys.filter((key) => options[key] !== undefined).map((key) => [key, options[key]]);
-  return Object.fromEntries(entries) as Pick<T, K>;
-}
-
-function checkBeams(
-  { numBeams, lengthPenalty, earlyStopping }: Required<BeamOptions>,
-  { temperature = 0, speculate }: GenerateOptions,
-): void {
-  if (!(Number.isInteger(numBeams) && numBeams >= 1 && numBeams <= 256)) {
-    throw new RangeError(`Cannot search with ${numBeams} beams: numBeams is a whole number from 1 to 256`);
-  }
-  if (!Number.isFinite(lengthPenalty)) {
-    throw new RangeError(`Cannot search with lengthPenalty ${lengthPenalty}: give a number`);
-  }
-  if (![true, false, "never"].includes(earlyStopping)) {
-    throw new RangeError(`Cannot search with earlyStopping ${earlyStopping}: give true, false or "never"`);
-  }
-  if (numBeams === 1) return;
-  if (temperature > 0) {
-    throw new RangeError(
-      `Cannot search with ${numBeams} beams at temperature ${temperature}: a search does not sample: leave out one of both`,
-    );
-  }
-  if (speculate) {
-    throw new RangeError(`Cannot guess ahead (speculate) with ${numBeams} beams: leave out one of both`);
   }
 }
 

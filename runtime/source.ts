@@ -1,14 +1,61 @@
 /**
- * A text that an encoder-decoder has read: its memory, and with it a decoder like any other.
+ * Texts that an encoder-decoder reads: each becomes a memory, and with it the model is a decoder like any other.
  *
  * @module
  */
 import type { CacheDType, Device, KvCache } from "./device/device.ts";
 import type { Decoder, Seq2Seq } from "./models/model.ts";
-import { checkIds } from "./sequence.ts";
+import { checkIds, Sequence } from "./sequence.ts";
 
-/** Holds the memory until it is freed. */
-export class Source {
+/** What an encoder-decoder needs to read. */
+interface Place {
+  readonly device: Device;
+  readonly cache: CacheDType;
+}
+
+/** Reads texts one at a time. The last one stays, so that a second answer about it begins at once. */
+export class SourceReader {
+  /** What an answer begins with. */
+  readonly start: Uint32Array;
+  readonly #model: Seq2Seq;
+  readonly #place: Place;
+  #last: { readonly source: Source; readonly sequence: Sequence } | undefined;
+  #reading: Promise<unknown> = Promise.resolve();
+
+  constructor(model: Seq2Seq, place: Place) {
+    this.start = Uint32Array.of(model.decoderStart);
+    this.#model = model;
+    this.#place = place;
+  }
+
+  /** A sequence for answers about a text of one or more tokens, and whether the text was read before. */
+  async read(ids: Uint32Array): Promise<{ readonly sequence: Sequence; readonly reused: boolean }> {
+    if (this.#last?.source.holds(ids)) return { sequence: this.#last.sequence, reused: true };
+    this.free();
+    const reading = Source.read(ids, this.#model, this.#place);
+    this.#reading = reading.catch(() => {});
+    const source = await reading;
+    const sequence = new Sequence(this.#place.device, source.decoder, this.#place.cache);
+    this.#last = { source, sequence };
+    return { sequence, reused: false };
+  }
+
+  /** Settles when no pass runs. */
+  async idle(): Promise<void> {
+    await this.#reading;
+    await this.#last?.sequence.idle;
+  }
+
+  /** Forgets the last text and gives its memory back. */
+  free(): void {
+    this.#last?.sequence.free();
+    this.#last?.source.free();
+    this.#last = undefined;
+  }
+}
+
+/** A text that was read. Holds its memory until it is freed. */
+class Source {
   readonly ids: Uint32Array;
   /** Writes about this text. */
   readonly decoder: Decoder;
@@ -30,11 +77,8 @@ export class Source {
   /** Encodes a text of one or more tokens. */
   static async read(
     ids: Uint32Array,
-    { device, model, cache }: {
-      readonly device: Device;
-      readonly model: Seq2Seq;
-      readonly cache: CacheDType;
-    },
+    model: Seq2Seq,
+    { device, cache }: Place,
   ): Promise<Source> {
     checkIds(ids, model.facts);
     const memory: KvCache[] = [];

@@ -1,0 +1,103 @@
+/**
+ * How ids are written: sampled one by one or found by a beam search, as the caller says and else the checkpoint.
+ *
+ * @module
+ */
+import { type BeamOptions, beamSearch } from "./beam_search.ts";
+import { type ConstraintOptions, Constraints } from "./constraints.ts";
+import { generateIds, type GenerateResult } from "./generate.ts";
+import type { GenerationDefaults } from "./generation_config.ts";
+import { PromptLookup } from "./prompt_lookup.ts";
+import { checkSampling, mergeSampling, Sampler, type SamplingOptions } from "./sampler.ts";
+import type { ReadOptions, Sequence } from "./sequence.ts";
+
+/** How the next ids are chosen. */
+export interface WriteOptions extends SamplingOptions, BeamOptions, ConstraintOptions {
+  /**
+   * "lookup" guesses ids ahead from what stands in the prompt, and checks several in one pass: the same text, sooner
+   * where it quotes. Default false.
+   */
+  readonly speculate?: "lookup" | false;
+}
+
+/**
+ * Ids after `prompt`, and the seed that gives them again. Without `numBeams`, who says a temperature wants to sample.
+ * Throws a RangeError that names an option out of range, or two that exclude each other.
+ */
+export function writeIds(
+  sequence: Sequence,
+  prompt: Uint32Array,
+  { options, defaults, maxTokens, stopIds, ...reading }: ReadOptions & {
+    readonly options: WriteOptions;
+    readonly defaults: GenerationDefaults;
+    readonly maxTokens: number;
+    /** Ids that end the text; they are not given. */
+    readonly stopIds: ReadonlySet<number>;
+  },
+): {
+  readonly steps: AsyncGenerator<number, GenerateResult, boolean | undefined>;
+  readonly seed: number;
+} {
+  const beams = { ...defaults.beams, ...chosen(options, ["numBeams", "lengthPenalty", "earlyStopping"]) };
+  if (options.numBeams === undefined && options.temperature !== undefined) beams.numBeams = 1;
+  checkBeams(beams, options);
+  const constraints = new Constraints(
+    { ...defaults.constraints, ...chosen(options, ["noRepeatNgramSize", "minTokens"]) },
+    { stopIds, promptLength: prompt.length, maxTokens },
+  );
+  const sampling = mergeSampling(defaults.sampling, options);
+  const common = { ...reading, maxTokens, stopIds };
+  if (beams.numBeams > 1) {
+    const penalties = checkSampling(sampling);
+    const steps = beamSearch(sequence, prompt, { ...common, beams, penalties, constraints });
+    return { steps, seed: sampling.seed ?? 0 };
+  }
+  const sampler = new Sampler(sampling, prompt, constraints);
+  const drafter = options.speculate === "lookup" ? new PromptLookup() : undefined;
+  const steps = generateIds(sequence, prompt, { ...common, sampler, drafter });
+  return { steps: seeing(sampler.needed, sequence, steps), seed: sampler.seed };
+}
+
+/** Those of the keys that have a value. */
+function chosen<T extends object, K extends keyof T>(options: T, keys: readonly K[]): Pick<T, K> {
+  const entries = keys.filter((key) => options[key] !== undefined).map((key) => [key, options[key]]);
+  return Object.fromEntries(entries) as Pick<T, K>;
+}
+
+function checkBeams(
+  { numBeams, lengthPenalty, earlyStopping }: Required<BeamOptions>,
+  { temperature = 0, speculate }: WriteOptions,
+): void {
+  if (!(Number.isInteger(numBeams) && numBeams >= 1 && numBeams <= 256)) {
+    throw new RangeError(`Cannot search with ${numBeams} beams: numBeams is a whole number from 1 to 256`);
+  }
+  if (!Number.isFinite(lengthPenalty)) {
+    throw new RangeError(`Cannot search with lengthPenalty ${lengthPenalty}: give a number`);
+  }
+  if (![true, false, "never"].includes(earlyStopping)) {
+    throw new RangeError(`Cannot search with earlyStopping ${earlyStopping}: give true, false or "never"`);
+  }
+  if (numBeams === 1) return;
+  if (temperature > 0) {
+    throw new RangeError(
+      `Cannot search with ${numBeams} beams at temperature ${temperature}: a search does not sample: leave out one of both`,
+    );
+  }
+  if (speculate) {
+    throw new RangeError(`Cannot guess ahead (speculate) with ${numBeams} beams: leave out one of both`);
+  }
+}
+
+/** Steps of which each sees only so many of the likeliest ids, where the device finds them. */
+async function* seeing(
+  likeliest: number | undefined,
+  sequence: Sequence,
+  steps: ReturnType<typeof generateIds>,
+): ReturnType<typeof generateIds> {
+  sequence.likeliest = likeliest;
+  try {
+    return yield* steps;
+  } finally {
+    sequence.likeliest = undefined;
+  }
+}
