@@ -5,7 +5,7 @@
  */
 import type { CacheDType } from "./device.ts";
 import type { Layout } from "./dry_device.ts";
-import { PAGE_TOKENS, pageBytes } from "./wasm/kv_cache.ts";
+import { pageBytes } from "./wasm/kv_cache.ts";
 import { BLOCK, matrixBytes } from "./wasm/tensor.ts";
 import { geometryOf } from "./webgpu/kv_cache.ts";
 import { rowBytes } from "./webgpu/pack.ts";
@@ -23,8 +23,7 @@ const WASM: Layout = {
     if (shape.length === 1) return columns * 4;
     return matrixBytes(dtype, rows, columns) * (shape.length === 3 ? shape[0]! : 1);
   },
-  page: (dtype, kvHeads, headDim) =>
-    dtype === "q8" ? 2 * kvHeads * (PAGE_TOKENS * headDim + 4) : pageBytes(kvHeads, headDim, dtype),
+  page: (dtype, kvHeads, headDim) => pageBytes(kvHeads, headDim, dtype),
   packed(dtype, rows, inputs) {
     const quantized = dtype === "q8" || dtype === "q4";
     if (rows <= FEW_ROWS) return quantized ? rows * inputs / BLOCK * PACKED_BLOCK : 0;
