@@ -6,7 +6,7 @@
 import { openModel } from "../runtime/open_model.ts";
 import type { Done, LanguageModel } from "../runtime/language_model.ts";
 import { LEAVE, runChatCommand } from "./chat_commands.ts";
-import { command, EXIT } from "./command.ts";
+import { command, EXIT, UsageError } from "./command.ts";
 import { Conversation } from "./conversation.ts";
 import { formatBytes, formatCount } from "./format.ts";
 import { type LineReader, openLineReader } from "./line_reader.ts";
@@ -51,6 +51,11 @@ export default command({
     using bar = openProgressBar();
     await using model = await openModel(values.model, { ...openOptions(values), onProgress: bar.onProgress });
     bar.clear();
+    if (model.info.kind === "seq2seq") {
+      throw new UsageError(
+        `Cannot chat with ${model.info.name}: it reads a text and writes another: give it the text with lakh run`,
+      );
+    }
     writeError(`${describeModel(model)} · type /help\n`);
 
     using reader = openLineReader();

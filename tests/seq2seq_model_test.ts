@@ -181,3 +181,11 @@ test("lakh run reads a file with an encoder-decoder, the prompt before it", asyn
     await Deno.remove(file);
   }
 });
+
+test("lakh chat with an encoder-decoder points to lakh run", async () => {
+  const { code, stderr } = await lakh(["chat", "--model", fixturePath("t5"), "--device", "wasm"], {
+    stdin: "hi\n",
+  });
+  assert.equal(code, 2);
+  assert.match(stderr, /reads a text and writes another.*lakh run/);
+});
