@@ -4,6 +4,7 @@
  * @module
  */
 import type { CacheDType, Device, KvCache, Tensor } from "./device/device.ts";
+import { type EndlessWindow, tokensAtOnce, tokensKept, tokensLeaving } from "./endless_window.ts";
 import type { Decoder, ModelFacts } from "./models/model.ts";
 
 /** Tokens of one pass: enough to fill the kernels, few enough to cancel soon and to keep activations small. */
@@ -27,12 +28,16 @@ export class Sequence {
   readonly #dtype: CacheDType;
   #caches: KvCache[] | undefined;
   #ids: number[] = [];
+  /** Ids that have left the window. */
+  #evicted = 0;
   #running: Promise<unknown> = Promise.resolve();
   /**
    * How many of the likeliest ids whoever reads logits wants; undefined for all. A device that finds them itself (a GPU) then
    * gives −Infinity for all others, and no vocabulary is copied for each token.
    */
   likeliest: number | undefined;
+  /** Set before the first pass: what is held of an endless text. */
+  window: EndlessWindow | undefined;
 
   constructor(device: Device, decoder: Decoder, dtype: CacheDType) {
     this.device = device;
@@ -51,9 +56,20 @@ export class Sequence {
 
   /** How many more tokens may be read in one pass and give what they give one by one. */
   get steadyTokens(): number {
+    if (this.window) return Math.max(0, this.window.length - this.#held);
     const { rereadBeyond = Infinity, changesBeyond = Infinity } = this.decoder.facts;
     const until = this.length <= rereadBeyond ? Math.min(rereadBeyond, changesBeyond) : changesBeyond;
     return Math.max(0, until - this.length);
+  }
+
+  /** Tokens that have left the window; positions in the cache are less by as many. */
+  get evicted(): number {
+    return this.#evicted;
+  }
+
+  /** Tokens in the cache. */
+  get #held(): number {
+    return this.#ids.length - this.#evicted;
   }
 
   /** Settles when no pass runs. */
@@ -93,14 +109,17 @@ export class Sequence {
   /** The fewest tokens, but for none, from which it can go on: windows have left pages behind. */
   get #shortest(): number {
     const ends = this.caches.map(({ dropped, window = 0 }) => dropped > 0 ? dropped + window : 0);
-    return Math.max(0, ...ends);
+    const kept = this.window && this.#evicted > 0 ? tokensKept(this.window) : 0;
+    const most = Math.max(kept, ...ends);
+    return most === 0 ? 0 : most + this.#evicted;
   }
 
   /** Forgets everything from position `length` on. */
   truncate(length: number): void {
     if (length >= this.#ids.length) return;
     this.#ids.length = length;
-    for (const cache of this.#caches ?? []) cache.truncate(length);
+    if (length === 0) this.#evicted = 0;
+    for (const cache of this.#caches ?? []) cache.truncate(this.#held);
   }
 
   /**
@@ -111,13 +130,14 @@ export class Sequence {
     let logits: Float32Array | undefined;
     const { rereadBeyond = Infinity } = this.decoder.facts;
     const total = this.length + ids.length;
-    if (this.length > 0 && this.length <= rereadBeyond && total > rereadBeyond) {
+    if (!this.window && this.length > 0 && this.length <= rereadBeyond && total > rereadBeyond) {
       ids = Uint32Array.from([...this.#ids, ...ids]);
       this.truncate(0);
     }
-    for (let from = 0; from < ids.length; from += prefillChunk) {
+    const size = this.window ? Math.min(prefillChunk, tokensAtOnce(this.window)) : prefillChunk;
+    for (let from = 0; from < ids.length; from += size) {
       options.signal?.throwIfAborted();
-      const chunk = ids.subarray(from, from + prefillChunk);
+      const chunk = ids.subarray(from, from + size);
       const last = from + chunk.length === ids.length;
       // Logits that nobody wants are not computed: no row of all but the last chunk is.
       const rows = last ? Uint32Array.of(chunk.length - 1) : new Uint32Array(0);
@@ -140,8 +160,9 @@ export class Sequence {
 
   async #pass(ids: Uint32Array, rows: Uint32Array, promptLength: number): Promise<Float32Array> {
     checkIds(ids, this.decoder.facts);
-    const { device } = this;
-    const start = this.#ids.length;
+    const { device, window } = this;
+    if (window) await this.#slide(window, ids.length);
+    const start = this.#held;
     const caches = this.#caches ??= this.decoder.createCaches(this.#dtype);
     try {
       const logits = await device.step(async () => {
@@ -150,7 +171,8 @@ export class Sequence {
           segments: [{ from: 0, to: ids.length, start }],
           caches: caches.map((cache) => [cache]),
           logitRows: device.constant([rows.length], rows),
-          promptLength,
+          promptLength: window ? start + ids.length : promptLength,
+          turned: this.#evicted,
         });
         if (rows.length > 0) return await this.#readLogits(result);
         await device.flush();
@@ -163,6 +185,37 @@ export class Sequence {
       for (const cache of caches) cache.truncate(start);
       throw error;
     }
+  }
+
+  /** Makes room in the window for `count` tokens more. */
+  async #slide(window: EndlessWindow, count: number): Promise<void> {
+    const leaving = tokensLeaving(window, this.#held, count), kept = tokensKept(window);
+    if (leaving === 0) return;
+    const { device, decoder } = this;
+    const old = this.caches, fresh = decoder.createCaches(this.#dtype);
+    try {
+      const turned = this.#evicted + leaving;
+      if (kept > 0) {
+        await device.step(async () => {
+          decoder.forward({
+            ids: Uint32Array.from(this.#ids.slice(0, kept)),
+            segments: [{ from: 0, to: kept, start: 0 }],
+            caches: fresh.map((cache) => [cache]),
+            logitRows: device.constant([0], new Uint32Array(0)),
+            promptLength: kept,
+            turned,
+          });
+          await device.flush();
+        });
+      }
+      fresh.forEach((cache, layer) => cache.share(old[layer]!, kept + leaving));
+      this.#evicted = turned;
+      this.#caches = fresh;
+    } catch (error) {
+      fresh.forEach((cache) => cache.free());
+      throw error;
+    }
+    old.forEach((cache) => cache.free());
   }
 
   /** logits [rows, vocabulary], or only the likeliest of each row where that is enough and the device can. */
@@ -184,6 +237,8 @@ export class Sequence {
     const copy = new Sequence(this.device, this.decoder, this.#dtype);
     copy.#caches = this.#caches?.map((cache) => cache.fork());
     copy.#ids = [...this.#ids];
+    copy.#evicted = this.#evicted;
+    copy.window = this.window;
     return copy;
   }
 
@@ -214,10 +269,11 @@ export class Sequence {
       const rows = Uint32Array.from(forks, (_, i) => i);
       return device.read(decoder.forward({
         ids,
-        segments: forks.map(({ length }, i) => ({ from: i, to: i + 1, start: length })),
+        segments: forks.map((fork, i) => ({ from: i, to: i + 1, start: fork.#held })),
         caches: caches[0]!.map((_, layer) => caches.map((ofFork) => ofFork[layer]!)),
         logitRows: device.constant([rows.length], rows),
-        promptLength: Math.max(...forks.map(({ length }) => length)) + 1,
+        promptLength: Math.max(...forks.map((fork) => fork.#held)) + 1,
+        turned: this.#evicted,
       }));
     });
     forks.forEach((fork, i) => fork.#ids.push(ids[i]!));
@@ -229,6 +285,7 @@ export class Sequence {
     for (const cache of this.#caches ?? []) cache.free();
     this.#caches = undefined;
     this.#ids = [];
+    this.#evicted = 0;
   }
 }
 

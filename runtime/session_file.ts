@@ -52,6 +52,9 @@ export async function saveSession(
   sequence: Sequence,
   { model, text }: { readonly model: SessionModel; readonly text: string | undefined },
 ): Promise<void> {
+  if (sequence.evicted > 0) {
+    throw new Error(`Cannot save "${path}": tokens of the text have left its window: read it without --window`);
+  }
   const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.part`;
   try {
     using file = await Deno.open(temporary, { write: true, createNew: true });

@@ -1,29 +1,15 @@
 /** A text that was read goes to a file and back, and files that are not it are refused. */
 import assert from "node:assert/strict";
 import type { Device } from "../runtime/device/device.ts";
-import { readConfig } from "../runtime/load/config.ts";
 import { fingerprintOf } from "../runtime/load/fingerprint.ts";
 import { openFolder } from "../runtime/load/folder.ts";
 import { memoryFiles } from "../runtime/load/memory_files.ts";
-import { openCheckpoint } from "../runtime/load/safetensors.ts";
-import { createWeights } from "../runtime/load/weights.ts";
-import type { Decoder } from "../runtime/models/model.ts";
-import { findModel } from "../runtime/models/registry.ts";
 import { Sequence } from "../runtime/sequence.ts";
 import { resumeSession, saveSession, type SessionModel } from "../runtime/session_file.ts";
 import { fixturePath } from "./fixtures.ts";
+import { loadDecoder as load } from "./load_fixture.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 import { testDevices } from "./test_devices.ts";
-
-async function load(name: string, device: Device): Promise<Decoder> {
-  const files = await openFolder(fixturePath(name));
-  const config = await readConfig(files);
-  using checkpoint = await openCheckpoint(files);
-  const weights = createWeights(checkpoint, device);
-  const decoder = findModel(config)(device, weights, config) as Decoder;
-  await weights.load({ weights: "f32" });
-  return decoder;
-}
 
 const model: SessionModel = { name: "tiny", fingerprint: "0123456789abcdef", weights: "f32", cache: "f32" };
 const text = (length: number, seed = 7) =>

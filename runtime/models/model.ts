@@ -103,6 +103,8 @@ export interface Batch {
    * the sequence look at it, so that a prompt gives the same in one pass and in chunks.
    */
   readonly promptLength?: number;
+  /** Rotations count positions from so many more on: tokens that have left an endless window. Default 0. */
+  readonly turned?: number;
 }
 
 /** What a family tells about itself, for `inspect`, `plan` and limits. */
@@ -123,6 +125,8 @@ export interface ModelFacts {
   readonly contextLength: number | undefined;
   /** True when positions beyond `contextLength` cannot be computed (learned tables) rather than being merely untrained. */
   readonly contextIsHard: boolean;
+  /** True when tokens carry the position that they were read at (learned tables, sinusoids) wherever they move later. */
+  readonly absolutePositions?: boolean;
   /**
    * A sequence that grows past this many tokens has to be read again from its start, because all its frequencies change
    * (LongRoPE's short and long factors). Undefined in most models.

@@ -37,8 +37,10 @@ export function selfAttention(device: Device, parts: SelfAttentionParts): Decode
     let keys = k(h); // [rows, kvHeads · headDim]
     if (rope) {
       const turn = rope.at(batch);
-      queries = device.rope(queries, segments, turn.queries);
-      keys = device.rope(keys, segments, turn.keys);
+      const { turned = 0 } = batch;
+      const at = turned === 0 ? segments : segments.map((s) => ({ ...s, start: s.start + turned }));
+      queries = device.rope(queries, at, turn.queries);
+      keys = device.rope(keys, at, turn.keys);
     }
     const { window } = spec.mask;
     if (window) caches.forEach((cache) => cache.keepWindow(window.left));

@@ -60,9 +60,17 @@ export function intUnder(config: Config, ...keys: readonly string[]): number {
 /** Facts of a model; `attention` continues "grouped-query, …". */
 export function factsOf(
   { hiddenSize, layers, heads, kvHeads, headDim, vocabulary }: Sizes,
-  { contextLength, contextIsHard = false, rereadBeyond, changesBeyond, attention }: {
+  {
+    contextLength,
+    contextIsHard = false,
+    absolutePositions = contextIsHard,
+    rereadBeyond,
+    changesBeyond,
+    attention,
+  }: {
     readonly contextLength: number | undefined;
     readonly contextIsHard?: boolean;
+    readonly absolutePositions?: boolean;
     readonly rereadBeyond?: number | undefined;
     readonly changesBeyond?: number | undefined;
     readonly attention: string;
@@ -78,6 +86,7 @@ export function factsOf(
     vocabulary,
     contextLength,
     contextIsHard,
+    absolutePositions,
     rereadBeyond,
     changesBeyond,
     attention: `${sharing}, ${attention}`,

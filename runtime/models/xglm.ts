@@ -73,6 +73,7 @@ export function xglm(device: Device, weights: Weights, config: Config): Decoder 
   return decoder(device, {
     facts: factsOf(sizes, {
       contextLength: config.int("max_position_embeddings"),
+      absolutePositions: true,
       attention: "sinusoidal positions",
     }),
     embed({ ids, segments }) {
