@@ -114,6 +114,13 @@ export const GENERATE_OPTIONS = {
   "min-tokens": { type: "integer", value: "N", min: 0, help: "tokens of the answer before it may end" },
   seed: { type: "integer", value: "N", min: 0, help: "the same seed gives the same text" },
   stop: { type: "text", value: "TEXT", many: true, help: "ends the answer; may be given several times" },
+  speculate: {
+    type: "choice",
+    choices: ["lookup", "off"],
+    help:
+      "lookup guesses ahead from the prompt and checks several tokens at once: the same text, sooner where it quotes; " +
+      "default: lookup where a file is read, else off",
+  },
   truncate: {
     type: "flag",
     help:
@@ -151,6 +158,7 @@ export function generateOptions(values: Values<typeof GENERATE_OPTIONS>): Genera
     minTokens: values["min-tokens"],
     seed: values.seed,
     stop: values.stop.length > 0 ? values.stop : undefined,
+    speculate: values.speculate === "off" ? false as const : values.speculate,
     truncate: values.truncate ? "start" as const : undefined,
   });
 }
@@ -176,11 +184,15 @@ export function describeModel({ info }: { readonly info: LoadedInfo }): string {
 export function describeDone(done: Done): string {
   const { promptTokens, reusedTokens, tokens, prefillSeconds, decodeSeconds, seed, reason } = done;
   const read = promptTokens - reusedTokens;
+  const { draftedTokens, acceptedTokens } = done;
+  const guesses = draftedTokens > 0
+    ? ` (${formatCount(acceptedTokens)} of ${formatCount(draftedTokens)} guesses right)`
+    : "";
   if (reason === "cancelled" && tokens === 0) return `cancelled while reading ${formatCount(read)} tokens`;
   const why = { stop: "", length: " · stopped at the length limit", cancelled: " · cancelled" }[reason];
   return `read ${formatCount(read)} tokens${
     reusedTokens ? ` (and ${formatCount(reusedTokens)} known)` : ""
   } at ` +
     `${formatSpeed(read, prefillSeconds * 1000)} tokens/s · wrote ${formatCount(tokens)} at ` +
-    `${formatSpeed(tokens, decodeSeconds * 1000)} tokens/s · seed ${seed}${why}`;
+    `${formatSpeed(tokens, decodeSeconds * 1000)} tokens/s${guesses} · seed ${seed}${why}`;
 }

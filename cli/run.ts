@@ -24,7 +24,8 @@ export default command({
   words: "[PROMPT]",
   about: [
     "A model with a chat template answers the prompt; any other, and any with --raw, writes on from it.",
-    "With --file the text of the file stands before the prompt.",
+    "With --file the text of the file stands before the prompt; --save keeps what was read of it, and --resume goes on",
+    "from there without reading it again. Without a prompt, --file with --save reads and writes nothing else.",
     "An encoder-decoder (T5, LongT5, Marian, …) reads both and writes its own text: a summary, a translation; the prompt",
     'stands before the text then, for models that want to be told "summarize:". Statistics go to stderr.',
   ].join("\n"),
@@ -33,6 +34,16 @@ export default command({
     ...GENERATE_OPTIONS,
     prompt: { type: "text", short: "p", value: "TEXT", help: "the prompt, or - to read it from stdin" },
     file: { type: "text", short: "f", value: "FILE", help: "a text to read before the prompt" },
+    save: {
+      type: "text",
+      value: "FILE",
+      help: "keep what was read, with its keys and values: about as large as the cache in memory",
+    },
+    resume: {
+      type: "text",
+      value: "FILE",
+      help: "go on from a file of --save: its text stands before the prompt",
+    },
     system: { type: "text", value: "TEXT", help: "system message, for models with a chat template" },
     raw: { type: "flag", help: "no chat template: the prompt goes to the model as it is" },
     json: { type: "flag", help: "no stream: one JSON object at the end" },
@@ -44,6 +55,8 @@ export default command({
       "a story by the embedded model, the same each time",
     ],
     ['lakh run --model ./dir --file great-gatsby.txt "Who is Daisy?"', "a question about a book"],
+    ["lakh run --file great-gatsby.txt --save gatsby.lakh", "reads a book once …"],
+    ['lakh run --resume gatsby.lakh " And then"', "… and goes on from it at once, as often as you like"],
     [
       "lakh run --file great-gatsby.txt --model ./long-t5 --beams 4 --truncate",
       "a summary, by an encoder-decoder",
@@ -64,8 +77,11 @@ export default command({
     const asked = values.prompt === "-"
       ? (await readText("-")).replace(/\r?\n$/, "")
       : values.prompt ?? words[0];
-    const book = values.file === undefined ? undefined : await readText(values.file);
-    if (asked === undefined && book === undefined) {
+    if (values.file !== undefined && values.resume !== undefined) {
+      throw new UsageError("Cannot run: --resume brings the text that it was saved with: leave out --file");
+    }
+    const file = values.file === undefined ? undefined : await readText(values.file);
+    if (asked === undefined && file === undefined && values.resume === undefined) {
       throw new UsageError('Cannot run: there is no prompt: type lakh run "Once upon a time"');
     }
 
@@ -76,6 +92,7 @@ export default command({
     const { onProgress } = bar;
     await using model = await openModel(values.model, { ...openOptions(values), onProgress, signal });
     bar.clear();
+    const book = values.resume === undefined ? file : await resume(model, values.resume);
 
     const chats = model.info.chat === "template" && !values.raw;
     if (values.system !== undefined && !chats) {
@@ -87,7 +104,11 @@ export default command({
     const prompt = (rewrites ? [asked, book] : [book, asked]).filter((part) => part !== undefined)
       .join(chats ? "\n\n" : rewrites ? " " : "");
     const system = values.system === undefined ? [] : [{ role: "system", content: values.system }];
+    // Who only has a text saved wants no answer.
+    const readsOnly = values.save !== undefined && asked === undefined;
     const options = {
+      ...(book !== undefined && !rewrites && values.beams === undefined && { speculate: "lookup" as const }),
+      ...(readsOnly && { maxTokens: 0 }),
       ...generateOptions(values),
       // The beginning of a book says what it is about.
       ...(rewrites && values.truncate && { truncate: "end" as const }),
@@ -105,12 +126,24 @@ export default command({
       if (!values.json) writeOut(piece.text);
       done = piece.done ?? done;
     }
+    if (values.save !== undefined && done?.reason !== "cancelled") {
+      await model.saveSession(values.save, { text: book ?? prompt });
+    }
     if (values.json) writeOut(JSON.stringify(asJson(text, { model, done })) + "\n");
-    else if (!text.endsWith("\n")) writeOut("\n");
+    else if (!text.endsWith("\n") && !readsOnly) writeOut("\n");
     if (!values.quiet && done) writeError(`${dim(`${describeModel(model)}\n${describeDone(done)}`)}\n`);
     return done?.reason === "cancelled" ? EXIT.interrupted : EXIT.ok;
   },
 });
+
+/** Takes what was saved, and gives the text that stands before the prompt. */
+async function resume(model: LanguageModel, path: string): Promise<string> {
+  const { text } = await model.resumeSession(path);
+  if (text === undefined) {
+    throw new Error(`Cannot resume "${path}": it was saved without its text: save it with lakh run --save`);
+  }
+  return text;
+}
 
 function asJson(
   text: string,
@@ -120,7 +153,10 @@ function asJson(
     text,
     reason: done?.reason,
     prompt_tokens: done?.promptTokens,
+    reused_tokens: done?.reusedTokens,
     tokens: done?.tokens,
+    drafted_tokens: done?.draftedTokens,
+    accepted_tokens: done?.acceptedTokens,
     prefill_seconds: done?.prefillSeconds,
     decode_seconds: done?.decodeSeconds,
     seed: done?.seed,
