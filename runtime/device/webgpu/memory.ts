@@ -182,14 +182,24 @@ export class Memory {
   }
 }
 
+/** A buffer of an arena, and what will be written into it. */
+interface Chunk {
+  readonly region: Region;
+  readonly mirror: Uint8Array<ArrayBuffer>;
+  readonly mirrorWords: Uint32Array;
+  used: number;
+  written: number;
+}
+
 /** Data of the host for the next submission: bump-allocated in chunks, written in one go, all free after the step. */
 export class Arena {
   readonly #device: GPUDevice;
   readonly #memory: Memory;
   readonly #kind: "tables" | "uniform";
   readonly #chunkBytes: number;
-  #chunks: { region: Region; mirror: Uint8Array<ArrayBuffer>; used: number; written: number }[] = [];
+  #chunks: Chunk[] = [];
   #current = 0;
+  #last = 0;
 
   constructor(device: GPUDevice, memory: Memory, kind: "tables" | "uniform", chunkBytes: number) {
     this.#device = device;
@@ -200,21 +210,39 @@ export class Arena {
 
   /** Where `data` will be: offset and size in a chunk. */
   put(data: Uint32Array | Float32Array, least = 16): Region {
-    const bytes = Math.max(data.byteLength, least);
+    const { region, mirror } = this.#room(Math.max(data.byteLength, least));
+    mirror.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#last);
+    return {
+      buffer: region.buffer,
+      id: region.id,
+      offset: this.#last,
+      size: Math.max(data.byteLength, least),
+    };
+  }
+
+  /** The same for a few words, which may be given as negative integers. */
+  putWords(words: readonly number[], bytes: number): Region {
+    const { region, mirrorWords } = this.#room(bytes);
+    for (let i = 0, at = this.#last / 4; i < words.length; i++) mirrorWords[at + i] = words[i]!;
+    return { buffer: region.buffer, id: region.id, offset: this.#last, size: bytes };
+  }
+
+  /** A chunk with room for `bytes`, which begin at #last. */
+  #room(bytes: number): Chunk {
     let chunk = this.#chunks[this.#current];
     while (chunk && chunk.used + bytes > chunk.region.size) chunk = this.#chunks[++this.#current];
     if (!chunk) {
       const size = Math.max(this.#chunkBytes, sizeClass(bytes));
       const region = this.#memory.create(size, "a table of indices", this.#kind);
-      chunk = { region, mirror: new Uint8Array(size), used: 0, written: 0 };
+      const mirror = new Uint8Array(size);
+      chunk = { region, mirror, mirrorWords: new Uint32Array(mirror.buffer), used: 0, written: 0 };
       this.#chunks.push(chunk);
       this.#current = this.#chunks.length - 1;
     }
-    const { region, mirror, used } = chunk;
-    mirror.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), used);
     const { alignment } = this.#memory.limits;
-    chunk.used = Math.ceil((used + bytes) / alignment) * alignment;
-    return { buffer: region.buffer, id: region.id, offset: used, size: bytes };
+    this.#last = chunk.used;
+    chunk.used = Math.ceil((chunk.used + bytes) / alignment) * alignment;
+    return chunk;
   }
 
   /** The chunk that `part` lies in, to be bound as a whole. */

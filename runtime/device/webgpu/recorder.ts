@@ -56,6 +56,14 @@ export function folded(count: number): Groups {
   return [Math.ceil(count / rows), rows];
 }
 
+function same(a: readonly Region[], b: readonly Region[]): boolean {
+  for (let i = 0; i < b.length; i++) {
+    const x = a[i]!, y = b[i]!;
+    if (x.id !== y.id || x.offset !== y.offset || x.size !== y.size) return false;
+  }
+  return a.length === b.length;
+}
+
 /** Command buffers of one GPU device. */
 export class Recorder {
   readonly #device: GPUDevice;
@@ -63,6 +71,9 @@ export class Recorder {
   readonly #layouts = new Map<string, { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>();
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #bindGroups = new Map<string, GPUBindGroup>();
+  /** By place in a submission, those of the last one that had so many. */
+  #history: { pipeline: number; place: number; buffers: readonly Region[]; group: GPUBindGroup }[] = [];
+  #recorded = 0;
   readonly #parameters: Arena;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
@@ -101,8 +112,7 @@ export class Recorder {
     const [x, y = 1, z = 1] = groups;
     if (x === 0 || y === 0 || z === 0) return;
     const compiled = this.#pipeline(kernel, constants);
-    const words = Uint32Array.from(parameters, (word) => word >>> 0);
-    const place = this.#parameters.put(words, PARAMETER_BYTES);
+    const place = this.#parameters.putWords(parameters, PARAMETER_BYTES);
     const group = this.#bindGroup(compiled, place, buffers);
     this.#encoder ??= this.#device.createCommandEncoder();
     const bound = () => buffers.reduce((bytes, { size }) => bytes + size, 0);
@@ -138,12 +148,14 @@ export class Recorder {
       this.#device.queue.submit([encoder.finish()]);
       this.#encoder = undefined;
       this.#parameters.reset();
+      this.#recorded = 0;
     }
     this.memory.submitted();
   }
 
   /** Drops bind groups that name a destroyed buffer. */
   forget(id: number): void {
+    this.#history = [];
     for (const key of this.#bindGroups.keys()) if (key.includes(` ${id}:`)) this.#bindGroups.delete(key);
   }
 
@@ -151,6 +163,7 @@ export class Recorder {
     this.#endPass();
     this.#encoder = undefined;
     this.#bindGroups.clear();
+    this.#history = [];
     this.#parameters.close();
   }
 
@@ -201,7 +214,20 @@ export class Recorder {
     return found;
   }
 
-  #bindGroup({ layout, name, id }: Pipeline, place: Region, buffers: readonly Region[]): GPUBindGroup {
+  /** Decode steps repeat themselves: mostly it is the group that the same dispatch of the last submission had. */
+  #bindGroup(pipeline: Pipeline, place: Region, buffers: readonly Region[]): GPUBindGroup {
+    const index = this.#recorded++, before = this.#history[index];
+    if (
+      before && before.pipeline === pipeline.id && before.place === place.id && same(before.buffers, buffers)
+    ) {
+      return before.group;
+    }
+    const group = this.#findBindGroup(pipeline, place, buffers);
+    this.#history[index] = { pipeline: pipeline.id, place: place.id, buffers, group };
+    return group;
+  }
+
+  #findBindGroup({ layout, name, id }: Pipeline, place: Region, buffers: readonly Region[]): GPUBindGroup {
     const { bindingBytes } = this.memory.limits;
     let key = `${id} ${place.id}:`;
     for (const { id, offset, size } of buffers) {
