@@ -40,6 +40,7 @@
 import configuration from "./deno.json" with { type: "json" };
 
 export { openEncoder, openModel, type OpenOptions } from "./runtime/open_model.ts";
+export type { EndlessWindow } from "./runtime/endless_window.ts";
 export type { LoadModelOptions } from "./runtime/load_model.ts";
 export {
   type ChatOptions,

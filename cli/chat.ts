@@ -17,6 +17,8 @@ import {
   generateOptions,
   MODEL_OPTIONS,
   openOptions,
+  WINDOW_OPTIONS,
+  windowOptions,
 } from "./model_options.ts";
 import { openProgressBar, type ProgressBar } from "./progress_bar.ts";
 import { dim, writeError, writeOut } from "./terminal.ts";
@@ -32,6 +34,7 @@ export default command({
   ].join("\n"),
   options: {
     ...MODEL_OPTIONS,
+    ...WINDOW_OPTIONS,
     ...GENERATE_OPTIONS,
     system: { type: "text", value: "TEXT", help: "system message" },
     load: { type: "text", value: "FILE", help: "go on with a conversation that /save has written" },
@@ -39,6 +42,7 @@ export default command({
   examples: [
     ["lakh chat", "with the embedded storyteller"],
     ["lakh chat --model ./dir --context 100k --cache q8", "a folder, room for a book"],
+    ["lakh chat --window 2048", "without an end, in memory of a fixed size"],
     ["lakh chat --model org/name --system 'Answer in one sentence.'", "downloads it the first time"],
     ["printf 'Hello\\nAnd then?\\n' | lakh chat", "two messages from a pipe"],
   ],
@@ -49,7 +53,11 @@ export default command({
     if (values.system !== undefined) conversation.system = values.system;
 
     using bar = openProgressBar();
-    await using model = await openModel(values.model, { ...openOptions(values), onProgress: bar.onProgress });
+    await using model = await openModel(values.model, {
+      ...openOptions(values),
+      ...windowOptions(values),
+      onProgress: bar.onProgress,
+    });
     bar.clear();
     if (model.info.kind === "seq2seq") {
       throw new UsageError(

@@ -6,7 +6,7 @@
 import type { Done, GenerateOptions } from "../runtime/language_model.ts";
 import type { LoadedInfo } from "../runtime/load_model.ts";
 import type { OpenOptions } from "../runtime/open_model.ts";
-import type { OptionTable, Values } from "./command.ts";
+import { type OptionTable, UsageError, type Values } from "./command.ts";
 import { formatBytes, formatCount, formatParameters, formatSpeed } from "./format.ts";
 
 /** Which model, and how it lies in memory. */
@@ -42,6 +42,23 @@ export const MODEL_OPTIONS = {
   },
   threads: { type: "integer", short: "t", value: "N", min: 1, max: 1024, help: "default: one per processor" },
   offline: { type: "flag", help: "download nothing; use what is in the cache" },
+} as const satisfies OptionTable;
+
+/** Texts without an end. */
+export const WINDOW_OPTIONS = {
+  window: {
+    type: "integer",
+    value: "TOKENS",
+    min: 1,
+    help: "an endless text in memory of a fixed size: so many tokens are held, e.g. 4096; older ones leave",
+  },
+  "keep-first": {
+    type: "integer",
+    value: "N",
+    min: 0,
+    help:
+      "with --window: the first tokens stay, rounded up to 64; default 4, without which most models lose the thread",
+  },
 } as const satisfies OptionTable;
 
 /** How the answer is chosen. */
@@ -141,6 +158,16 @@ export function openOptions(values: Values<typeof MODEL_OPTIONS>): OpenOptions {
   });
 }
 
+/** For `openModel`, of a text without an end. */
+export function windowOptions(values: Values<typeof WINDOW_OPTIONS>): Pick<OpenOptions, "window"> {
+  const { window: length, "keep-first": keepFirst } = values;
+  if (length === undefined) {
+    if (keepFirst !== undefined) throw new UsageError("Cannot use --keep-first: give --window as well");
+    return {};
+  }
+  return { window: { keepFirst: keepFirst ?? 4, length } };
+}
+
 /** For `generate` and `chat`. */
 export function generateOptions(values: Values<typeof GENERATE_OPTIONS>): GenerateOptions {
   return given({
@@ -172,9 +199,13 @@ function given<T extends object>(options: T): Given<T> {
 
 /** One line: what runs, where, how. */
 export function describeModel({ info }: { readonly info: LoadedInfo }): string {
-  const { name, device, threads, weights, contextLength, parameters, bytes } = info;
+  const { name, device, threads, weights, contextLength, window, parameters, bytes } = info;
   const where = device === "wasm" ? `${device}, ${threads} thread${threads === 1 ? "" : "s"}` : device;
-  const context = contextLength === undefined ? "no limit" : `${formatCount(contextLength)} tokens`;
+  const context = window
+    ? `endless, ${formatCount(window.length)} tokens held`
+    : contextLength === undefined
+    ? "no limit"
+    : `${formatCount(contextLength)} tokens`;
   return `${name} (${formatParameters(parameters)}) · ${where} · ${weights} weights, ${
     formatBytes(bytes)
   } · context ${context}`;

@@ -6,6 +6,7 @@
 import { openModel } from "../runtime/open_model.ts";
 import type { Done, LanguageModel } from "../runtime/language_model.ts";
 import { command, EXIT, UsageError } from "./command.ts";
+import { formatBytes } from "./format.ts";
 import {
   describeDone,
   describeModel,
@@ -13,6 +14,8 @@ import {
   generateOptions,
   MODEL_OPTIONS,
   openOptions,
+  WINDOW_OPTIONS,
+  windowOptions,
 } from "./model_options.ts";
 import { openProgressBar } from "./progress_bar.ts";
 import { dim, onInterrupt, writeError, writeOut } from "./terminal.ts";
@@ -31,6 +34,7 @@ export default command({
   ].join("\n"),
   options: {
     ...MODEL_OPTIONS,
+    ...WINDOW_OPTIONS,
     ...GENERATE_OPTIONS,
     prompt: { type: "text", short: "p", value: "TEXT", help: "the prompt, or - to read it from stdin" },
     file: { type: "text", short: "f", value: "FILE", help: "a text to read before the prompt" },
@@ -81,6 +85,9 @@ export default command({
       throw new UsageError("Cannot run: --resume brings the text that it was saved with: leave out --file");
     }
     const file = values.file === undefined ? undefined : await readText(values.file);
+    if (values.window !== undefined && (values.save ?? values.resume) !== undefined) {
+      throw new UsageError("Cannot save or resume a text with --window: what has left the window is gone");
+    }
     if (asked === undefined && file === undefined && values.resume === undefined) {
       throw new UsageError('Cannot run: there is no prompt: type lakh run "Once upon a time"');
     }
@@ -90,7 +97,12 @@ export default command({
     const { signal } = stopping;
     using _interrupt = onInterrupt(() => stopping.abort(new DOMException("interrupted", "AbortError")));
     const { onProgress } = bar;
-    await using model = await openModel(values.model, { ...openOptions(values), onProgress, signal });
+    await using model = await openModel(values.model, {
+      ...openOptions(values),
+      ...windowOptions(values),
+      onProgress,
+      signal,
+    });
     bar.clear();
     const book = values.resume === undefined ? file : await resume(model, values.resume);
 
@@ -128,6 +140,10 @@ export default command({
     }
     if (values.save !== undefined && done?.reason !== "cancelled") {
       await model.saveSession(values.save, { text: book ?? prompt });
+      if (!values.quiet) {
+        const { size } = await Deno.stat(values.save);
+        writeError(`${dim(`saved to ${values.save} (${formatBytes(size)})`)}\n`);
+      }
     }
     if (values.json) writeOut(JSON.stringify(asJson(text, { model, done })) + "\n");
     else if (!text.endsWith("\n") && !readsOnly) writeOut("\n");

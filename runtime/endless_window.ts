@@ -42,7 +42,10 @@ export function tokensLeaving(window: EndlessWindow, held: number, count: number
 }
 
 /** Throws a RangeError that says why a model cannot have such a window. */
-export function checkWindow(window: EndlessWindow, facts: ModelFacts): void {
+export function checkWindow(
+  window: EndlessWindow,
+  { kind, facts }: { readonly kind: string; readonly facts: ModelFacts },
+): void {
   const { keepFirst, length } = window;
   const refuse = (why: string) => new RangeError(`Cannot use a window of ${length} tokens: ${why}`);
   if (!(Number.isInteger(keepFirst) && keepFirst >= 0)) {
@@ -52,6 +55,7 @@ export function checkWindow(window: EndlessWindow, facts: ModelFacts): void {
   if (!(Number.isInteger(length) && length >= least)) {
     throw refuse(`with the first ${keepFirst} kept it has ${least} at least`);
   }
+  if (kind !== "decoder") throw refuse("this model reads a text as a whole: leave the window out");
   if (facts.absolutePositions) {
     throw refuse(
       `this model's tokens carry the position that they were read at (${facts.attention}), so that they cannot move up: ` +

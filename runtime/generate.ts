@@ -151,6 +151,8 @@ export interface Room {
   readonly cache: CacheDType;
   /** Tokens of prompt and answer together at most; undefined for no limit but memory. */
   readonly contextLength: number | undefined;
+  /** The text has no end: what is too much leaves. */
+  readonly endless?: boolean;
   /** Tokens that the sequence holds already, whose memory is taken. */
   readonly held: number;
   /** Undefined for as many as there is room for, at most 512. */
@@ -195,6 +197,7 @@ export function fit(prompt: Uint32Array, room: Room): { prompt: Uint32Array; max
       `Cannot generate ${room.maxTokens} tokens: maxTokens is a whole number of 0 or more`,
     );
   }
+  if (room.endless) return { prompt, maxTokens: room.maxTokens ?? defaultMaxTokens };
   const perToken = cacheBytesPerToken(facts, cache);
   const free = device.limits.memoryBytes - device.memoryInUse;
   const inMemory = room.held + Math.max(0, Math.floor(free / perToken));

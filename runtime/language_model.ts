@@ -8,6 +8,7 @@ import { evaluateIds, type Evaluation } from "./evaluate.ts";
 import { cutIds, defaultMaxTokens, fit, type GenerateResult } from "./generate.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
 import type { Decoder, ModelFacts, Seq2Seq } from "./models/model.ts";
+import type { EndlessWindow } from "./endless_window.ts";
 import { KeptSequences } from "./kept_sequences.ts";
 import type { OnProgress } from "./progress.ts";
 import { cacheBytesPerToken, prefillChunk, Sequence } from "./sequence.ts";
@@ -44,6 +45,8 @@ export interface ModelInfo {
    * limits it.
    */
   readonly contextLength: number | undefined;
+  /** What of an endless text is held, when the model was opened with a window. */
+  readonly window?: EndlessWindow;
   /** Bytes of the weights in memory. */
   readonly bytes: number;
   /** How `chat` writes a conversation: by the checkpoint's template, or as one running text (base models). */
@@ -180,7 +183,12 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     this.device = parts.device;
     const { model } = parts;
     if (model.kind === "decoder") {
-      this.#kept = new KeptSequences(() => new Sequence(parts.device, model, parts.info.cache));
+      const { cache, window } = parts.info;
+      this.#kept = new KeptSequences(() => {
+        const sequence = new Sequence(parts.device, model, cache);
+        sequence.window = window;
+        return sequence;
+      });
     } else {
       this.#sources = new SourceReader(model, { device: parts.device, cache: parts.info.cache });
     }
@@ -419,14 +427,15 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   /** Makes ready what is generated from: how much of the prompt, in which sequence, and how many tokens. */
   async #prepare(ids: Uint32Array, options: GenerateOptions): Promise<Desk> {
     const { device, defaults } = this.#parts;
-    const { facts, cache, contextLength } = this.info;
+    const { facts, cache, contextLength, window } = this.info;
     const room = { facts, device, cache, bosId: this.tokenizer.bosId };
     if (!this.#sources) {
       const sequence = this.#takeKept(ids, options.maxTokens ?? defaultMaxTokens);
       const { maxTokens, truncate } = options;
       const held = sequence.length;
       try {
-        const fitted = fit(ids, { ...room, contextLength, held, maxTokens, truncate });
+        const endless = window !== undefined;
+        const fitted = fit(ids, { ...room, contextLength, endless, held, maxTokens, truncate });
         return { sequence, ...fitted, source: undefined };
       } catch (error) {
         this.#keep(sequence);
@@ -470,7 +479,8 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   /** A sequence that holds what was read of these ids before. Other texts leave when memory would not suffice for it. */
   #takeKept(ids: Uint32Array, maxTokens: number): Sequence {
     const { device } = this.#parts;
-    const { facts, cache, contextLength = Infinity } = this.info;
+    const { facts, cache, window } = this.info;
+    const contextLength = window?.length ?? this.info.contextLength ?? Infinity;
     // The last token is read again in any case: its logits are not kept.
     const sequence = this.#kept!.take(ids.subarray(0, -1));
     this.#sequences.add(sequence);

@@ -4,6 +4,7 @@
  * @module
  */
 import type { CacheDType, Device } from "./device/device.ts";
+import { checkWindow, type EndlessWindow } from "./endless_window.ts";
 import { EncoderModel } from "./encoder_model.ts";
 import { chatStopIdsOf, generationDefaultsOf, stopIdsOf } from "./generation_config.ts";
 import { LanguageModel, type ModelInfo } from "./language_model.ts";
@@ -31,6 +32,11 @@ export interface LoadModelOptions {
    * models whose positions can be computed beyond it, well with ALiBi and badly with most others.
    */
   readonly contextLength?: number;
+  /**
+   * Texts without an end in memory of a fixed size: the first tokens stay, the last ones are held, what lies between
+   * leaves (https://arxiv.org/abs/2309.17453). Takes the place of contextLength. A RangeError says which models cannot.
+   */
+  readonly window?: EndlessWindow;
   /** Told while weights are loaded. */
   readonly onProgress?: OnProgress;
   /** Stops loading; `loadModel` throws its reason. */
@@ -46,7 +52,7 @@ export async function loadModel(
   device: Device,
   options: LoadModelOptions = {},
 ): Promise<LanguageModel> {
-  const { cache = "f32" } = options;
+  const { cache = "f32", window } = options;
   // The small files first: what is wrong with them is known before gigabytes are read.
   const tokenizer = await openTokenizer(files);
   const chatTemplate = await openChatTemplate(files, tokenizer.specialTokens);
@@ -55,7 +61,13 @@ export async function loadModel(
   const { model, info } = await loadWeights(files, device, { ...options, accept: writer });
   const stopIds = stopIdsOf(generation ?? {}, configJson, tokenizer);
   return new LanguageModel({
-    info: { ...info, kind: model.kind, cache, chat: chatTemplate ? "template" : "continuation" },
+    info: {
+      ...info,
+      kind: model.kind,
+      cache,
+      chat: chatTemplate ? "template" : "continuation",
+      ...(window && { contextLength: undefined, window }),
+    },
     device,
     model,
     tokenizer,
@@ -94,7 +106,7 @@ export type LoadedInfo = Omit<ModelInfo, "kind" | "cache" | "chat">;
 async function loadWeights<M extends Model>(
   files: Files,
   device: Device,
-  { accept, usualLength, contextLength, weights: dtype, signal, onProgress }: LoadModelOptions & {
+  { accept, usualLength, contextLength, window, weights: dtype, signal, onProgress }: LoadModelOptions & {
     readonly accept: (model: Model, type: string) => M;
     readonly usualLength?: number | undefined;
   },
@@ -105,6 +117,7 @@ async function loadWeights<M extends Model>(
   using checkpoint = await openCheckpoint(files);
   const weights = createWeights(checkpoint, device);
   const model = accept(definition(device, weights, config), modelType);
+  if (window) checkWindow(window, model);
   const length = contextOf(model, contextLength, usualLength);
   const before = device.memoryInUse;
   const report = await weights.load({

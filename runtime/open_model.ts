@@ -94,9 +94,10 @@ const usualContext = 8192;
 /** Bytes of weights and of keys and values, by which a device chooses how it addresses memory. */
 function memoryOf(
   { weightBytes, cacheBytesPerToken, parameters, facts }: Inspection,
-  { weights = "auto", cache = "f32", contextLength }: OpenOptions,
+  { weights = "auto", cache = "f32", contextLength, window }: OpenOptions,
 ): number {
-  const tokens = contextLength ?? Math.min(facts.contextLength ?? usualContext, usualContext);
+  const tokens = window?.length ?? contextLength ??
+    Math.min(facts.contextLength ?? usualContext, usualContext);
   return weightBytes[chooseWeightDType(weights, parameters)] + (cacheBytesPerToken?.[cache] ?? 0) * tokens;
 }
 

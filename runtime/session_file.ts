@@ -53,7 +53,9 @@ export async function saveSession(
   { model, text }: { readonly model: SessionModel; readonly text: string | undefined },
 ): Promise<void> {
   if (sequence.evicted > 0) {
-    throw new Error(`Cannot save "${path}": tokens of the text have left its window: read it without --window`);
+    throw new Error(
+      `Cannot save "${path}": tokens of the text have left its window: read it without --window`,
+    );
   }
   const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.part`;
   try {
@@ -221,7 +223,9 @@ function difference({ model: saved }: Header, model: SessionModel): string | und
   }
   for (const key of ["weights", "cache"] as const) {
     if (saved[key] !== model[key]) {
-      return `its ${key} were ${saved[key]}, the model is open with ${model[key]}: ` +
+      return `its ${key} ${key === "cache" ? "was" : "were"} ${saved[key]}, the model is open with ${
+        model[key]
+      }: ` +
         `open it with ${key} ${saved[key]}, or read the text again`;
     }
   }

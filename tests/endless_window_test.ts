@@ -17,13 +17,16 @@ import { loadModel } from "../runtime/load_model.ts";
 import { Sequence } from "../runtime/sequence.ts";
 import { facts } from "./fake_decoder.ts";
 import { fixturePath } from "./fixtures.ts";
-import { loadDecoder } from "./load_fixture.ts";
+import { loadFixture } from "./load_fixture.ts";
 import { attention } from "./reference/attention.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 import type { Matrix } from "./reference/matrix.ts";
 import { rope } from "./reference/rope.ts";
 
 const text = (length: number) => Uint32Array.from({ length }, (_, i) => 5 + (i * i * 31 + i * 7) % 90);
+
+const loadDecoder = async (name: string, device: Device) =>
+  (await loadFixture(name, "decoder", device)).model;
 
 /**
  * StreamingLLM to the letter: keys are cached before rotation, nothing leaves the caches, and attention picks the keys
@@ -193,12 +196,19 @@ Deno.test("tokensLeaving() takes whole pages, and an eighth of the window at lea
 });
 
 Deno.test("checkWindow() says why a model cannot have a window", () => {
-  const window = { keepFirst: 4, length: 1024 };
-  checkWindow(window, { ...facts, contextLength: undefined });
-  checkWindow(window, { ...facts, contextLength: 64, attention: "ALiBi" });
-  assert.throws(() => checkWindow(window, { ...facts, absolutePositions: true }), /carry the position/);
-  assert.throws(() => checkWindow(window, { ...facts, contextLength: 512 }), /trained on up to 512/);
-  assert.throws(() => checkWindow(window, { ...facts, rereadBeyond: 512 }), /beyond 512/);
-  assert.throws(() => checkWindow({ keepFirst: 4, length: 100 }, facts), /192 at least/);
-  assert.throws(() => checkWindow({ keepFirst: -1, length: 100 }, facts), /first -1/);
+  const window = { keepFirst: 4, length: 1024 }, kind = "decoder";
+  checkWindow(window, { kind, facts: { ...facts, contextLength: undefined } });
+  checkWindow(window, { kind, facts: { ...facts, contextLength: 64, attention: "ALiBi" } });
+  assert.throws(
+    () => checkWindow(window, { kind, facts: { ...facts, absolutePositions: true } }),
+    /carry the position/,
+  );
+  assert.throws(
+    () => checkWindow(window, { kind, facts: { ...facts, contextLength: 512 } }),
+    /trained on up to 512/,
+  );
+  assert.throws(() => checkWindow(window, { kind, facts: { ...facts, rereadBeyond: 512 } }), /beyond 512/);
+  assert.throws(() => checkWindow(window, { kind: "seq2seq", facts }), /as a whole/);
+  assert.throws(() => checkWindow({ keepFirst: 4, length: 100 }, { kind, facts }), /192 at least/);
+  assert.throws(() => checkWindow({ keepFirst: -1, length: 100 }, { kind, facts }), /first -1/);
 });

@@ -4,8 +4,7 @@ import { readConfig } from "../runtime/load/config.ts";
 import { openFolder } from "../runtime/load/folder.ts";
 import { openCheckpoint } from "../runtime/load/safetensors.ts";
 import { createWeights } from "../runtime/load/weights.ts";
-import type { Device } from "../runtime/device/device.ts";
-import type { Decoder, Model } from "../runtime/models/model.ts";
+import type { Model } from "../runtime/models/model.ts";
 import { findModel } from "../runtime/models/registry.ts";
 import { fixturePath } from "./fixtures.ts";
 import { ReferenceDevice } from "./reference/device.ts";
@@ -24,16 +23,4 @@ export async function loadFixture<K extends Model["kind"]>(
   await weights.load({ weights: "f32" });
   if (model.kind !== kind) throw new TypeError(`The fixture "${name}" is of kind ${model.kind}, not ${kind}`);
   return { device, model: model as Extract<Model, { readonly kind: K }> };
-}
-
-/** A fixture's decoder in f32 on any device. */
-export async function loadDecoder(name: string, device: Device): Promise<Decoder> {
-  const files = await openFolder(fixturePath(name));
-  const config = await readConfig(files);
-  using checkpoint = await openCheckpoint(files);
-  const weights = createWeights(checkpoint, device);
-  const model = findModel(config)(device, weights, config);
-  await weights.load({ weights: "f32" });
-  if (model.kind !== "decoder") throw new TypeError(`The fixture "${name}" is no decoder`);
-  return model;
 }
