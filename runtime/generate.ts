@@ -44,8 +44,9 @@ export interface GenerateResult {
   readonly reusedTokens: number;
   /** Tokens generated. */
   readonly tokens: number;
-  /** Ids that were guessed ahead, and those of them that were right: so many passes less. */
+  /** Ids that were guessed ahead. */
   readonly draftedTokens: number;
+  /** Those of them that were right: so many passes less. */
   readonly acceptedTokens: number;
   /** Reading the prompt. */
   readonly prefillSeconds: number;
