@@ -398,15 +398,17 @@ export class WebGpuDevice implements Device {
     return topK(this.#gpu, x, k);
   }
 
-  /** Frees everything. Errors of a lost device do not matter any more. */
-  [Symbol.asyncDispose](): Promise<void> {
-    if (this.#closed) return Promise.resolve();
+  /** Waits for the GPU and frees everything. Errors of a lost device do not matter any more. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    // Destroying what the GPU still uses has crashed drivers.
+    if (!this.#lost) await this.#device.queue.onSubmittedWorkDone().catch(() => {});
     for (const cache of [...this.#caches]) cache.free();
     for (const tensor of this.#uploads) this.#destroyUpload(tensor);
     this.#uploads.clear();
     while (this.#made.length > 0) this.#recycle(this.#made.pop()!);
     this.#made.push([]);
-    this.#closed = true;
     for (const reader of this.#readers.splice(0)) reader.destroy();
     this.#recorder.close();
     this.#gpu.tables.close();
@@ -415,7 +417,6 @@ export class WebGpuDevice implements Device {
     this.#memory.destroy(this.#gpu.unused, "tables");
     this.#memory.close();
     this.#device.destroy();
-    return Promise.resolve();
   }
 
   #make(shape: Shape, dtype: "f32" | "u32"): GpuTensor {
