@@ -52,6 +52,8 @@ class Timestamps implements Timing {
   readonly #calls: { name: string; work: Work }[] = [];
   readonly #sets: { set: GPUQuerySet; used: number }[] = [];
   readonly #results: GPUBuffer[] = [];
+  /** Used by what is submitted; destroyed at the end. */
+  readonly #used: { destroy(): void }[] = [];
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -80,6 +82,7 @@ class Timestamps implements Timing {
       encoder.resolveQuerySet(set, 0, used, resolved, 0);
       encoder.copyBufferToBuffer(resolved, 0, result, 0, bytes);
       this.#results.push(result);
+      this.#used.push(set, resolved);
     }
   }
 
@@ -95,6 +98,7 @@ class Timestamps implements Timing {
       result.unmap();
       result.destroy();
     }
+    for (const used of this.#used.splice(0)) used.destroy();
     return nanoseconds.map((time, i) => ({ ...this.#calls[i]!, nanoseconds: time }));
   }
 }
