@@ -17,8 +17,8 @@ import {
   generateOptions,
   MODEL_OPTIONS,
   openOptions,
-  WINDOW_OPTIONS,
-  windowOptions,
+  WRITER_OPTIONS,
+  writerOptions,
 } from "./model_options.ts";
 import { openProgressBar, type ProgressBar } from "./progress_bar.ts";
 import { dim, writeError, writeOut } from "./terminal.ts";
@@ -34,7 +34,7 @@ export default command({
   ].join("\n"),
   options: {
     ...MODEL_OPTIONS,
-    ...WINDOW_OPTIONS,
+    ...WRITER_OPTIONS,
     ...GENERATE_OPTIONS,
     system: { type: "text", value: "TEXT", help: "system message" },
     load: { type: "text", value: "FILE", help: "go on with a conversation that /save has written" },
@@ -55,7 +55,7 @@ export default command({
     using bar = openProgressBar();
     await using model = await openModel(values.model, {
       ...openOptions(values),
-      ...windowOptions(values),
+      ...writerOptions(values),
       onProgress: bar.onProgress,
     });
     bar.clear();

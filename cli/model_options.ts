@@ -44,8 +44,14 @@ export const MODEL_OPTIONS = {
   offline: { type: "flag", help: "download nothing; use what is in the cache" },
 } as const satisfies OptionTable;
 
-/** Texts without an end. */
-export const WINDOW_OPTIONS = {
+/** How a model that writes is opened, beside MODEL_OPTIONS. */
+export const WRITER_OPTIONS = {
+  draft: {
+    type: "text",
+    value: "DIR|NAME",
+    help:
+      "a smaller model with the same tokenizer, which guesses ahead: the same text, sooner where it guesses well",
+  },
   window: {
     type: "integer",
     value: "TOKENS",
@@ -133,10 +139,10 @@ export const GENERATE_OPTIONS = {
   stop: { type: "text", value: "TEXT", many: true, help: "ends the answer; may be given several times" },
   speculate: {
     type: "choice",
-    choices: ["lookup", "off"],
+    choices: ["lookup", "draft", "off"],
     help:
-      "lookup guesses ahead from the prompt and checks several tokens at once: the same text, sooner where it quotes; " +
-      "default: lookup where a file is read, else off",
+      "guess ahead and check several tokens at once: the same text, sooner; lookup guesses from the prompt, draft asks " +
+      "the model of --draft; default: draft with --draft, lookup where a file is read, else off",
   },
   truncate: {
     type: "flag",
@@ -158,14 +164,13 @@ export function openOptions(values: Values<typeof MODEL_OPTIONS>): OpenOptions {
   });
 }
 
-/** For `openModel`, of a text without an end. */
-export function windowOptions(values: Values<typeof WINDOW_OPTIONS>): Pick<OpenOptions, "window"> {
-  const { window: length, "keep-first": keepFirst } = values;
-  if (length === undefined) {
-    if (keepFirst !== undefined) throw new UsageError("Cannot use --keep-first: give --window as well");
-    return {};
+/** For `openModel`, of a model that writes. */
+export function writerOptions(values: Values<typeof WRITER_OPTIONS>): Pick<OpenOptions, "window" | "draft"> {
+  const { window: length, "keep-first": keepFirst, draft } = values;
+  if (length === undefined && keepFirst !== undefined) {
+    throw new UsageError("Cannot use --keep-first: give --window as well");
   }
-  return { window: { keepFirst: keepFirst ?? 4, length } };
+  return given({ draft, window: length === undefined ? undefined : { keepFirst: keepFirst ?? 4, length } });
 }
 
 /** For `generate` and `chat`. */

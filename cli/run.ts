@@ -14,8 +14,8 @@ import {
   generateOptions,
   MODEL_OPTIONS,
   openOptions,
-  WINDOW_OPTIONS,
-  windowOptions,
+  WRITER_OPTIONS,
+  writerOptions,
 } from "./model_options.ts";
 import { openProgressBar } from "./progress_bar.ts";
 import { dim, onInterrupt, writeError, writeOut } from "./terminal.ts";
@@ -34,7 +34,7 @@ export default command({
   ].join("\n"),
   options: {
     ...MODEL_OPTIONS,
-    ...WINDOW_OPTIONS,
+    ...WRITER_OPTIONS,
     ...GENERATE_OPTIONS,
     prompt: { type: "text", short: "p", value: "TEXT", help: "the prompt, or - to read it from stdin" },
     file: { type: "text", short: "f", value: "FILE", help: "a text to read before the prompt" },
@@ -99,7 +99,7 @@ export default command({
     const { onProgress } = bar;
     await using model = await openModel(values.model, {
       ...openOptions(values),
-      ...windowOptions(values),
+      ...writerOptions(values),
       onProgress,
       signal,
     });
@@ -118,8 +118,10 @@ export default command({
     const system = values.system === undefined ? [] : [{ role: "system", content: values.system }];
     // Who only has a text saved wants no answer.
     const readsOnly = values.save !== undefined && asked === undefined;
+    const guesses = book !== undefined && !rewrites && values.beams === undefined &&
+      values.draft === undefined;
     const options = {
-      ...(book !== undefined && !rewrites && values.beams === undefined && { speculate: "lookup" as const }),
+      ...(guesses && { speculate: "lookup" as const }),
       ...(readsOnly && { maxTokens: 0 }),
       ...generateOptions(values),
       // The beginning of a book says what it is about.

@@ -8,6 +8,7 @@ import { evaluateIds, type Evaluation } from "./evaluate.ts";
 import { cutIds, defaultMaxTokens, fit, type GenerateResult } from "./generate.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
 import type { Decoder, ModelFacts, Seq2Seq } from "./models/model.ts";
+import { DraftModel } from "./draft_model.ts";
 import type { EndlessWindow } from "./endless_window.ts";
 import { KeptSequences } from "./kept_sequences.ts";
 import type { OnProgress } from "./progress.ts";
@@ -132,6 +133,8 @@ export interface LanguageModelParts {
   readonly defaults: GenerationDefaults;
   /** Tells this checkpoint from others. */
   fingerprint(): Promise<string>;
+  /** A smaller decoder that guesses ahead. */
+  readonly draft?: Decoder | undefined;
 }
 
 /** Where ids are generated: a sequence, and what it is to read. */
@@ -168,6 +171,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   readonly #kept: KeptSequences | undefined;
   /** Texts that an encoder-decoder reads. */
   readonly #sources: SourceReader | undefined;
+  readonly #draft: DraftModel | undefined;
   /** All that hold or make cache pages, but for those kept. */
   readonly #sequences = new Set<Sequence>();
   readonly #turns = new Turns();
@@ -181,7 +185,13 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     this.info = parts.info;
     this.tokenizer = parts.tokenizer;
     this.device = parts.device;
-    const { model } = parts;
+    const { model, draft } = parts;
+    if (draft) {
+      const sequence = new Sequence(parts.device, draft, parts.info.cache);
+      sequence.window = parts.info.window;
+      this.#sequences.add(sequence);
+      this.#draft = new DraftModel(sequence, model.facts.vocabulary);
+    }
     if (model.kind === "decoder") {
       const { cache, window } = parts.info;
       this.#kept = new KeptSequences(() => {
@@ -390,6 +400,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
         defaults: this.#parts.defaults,
         maxTokens: desk.maxTokens,
         stopIds,
+        draft: this.#draft,
         signal,
         // What is read of a source is told by now; the answer begins with one id.
         onTokens: source ? undefined : tokensTo(options.onProgress),

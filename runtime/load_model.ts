@@ -4,6 +4,7 @@
  * @module
  */
 import type { CacheDType, Device } from "./device/device.ts";
+import { checkSameTokens } from "./draft_model.ts";
 import { checkWindow, type EndlessWindow } from "./endless_window.ts";
 import { EncoderModel } from "./encoder_model.ts";
 import { chatStopIdsOf, generationDefaultsOf, stopIdsOf } from "./generation_config.ts";
@@ -37,6 +38,8 @@ export interface LoadModelOptions {
    * leaves (https://arxiv.org/abs/2309.17453). Takes the place of contextLength. A RangeError says which models cannot.
    */
   readonly window?: EndlessWindow;
+  /** A smaller decoder with the same tokenizer that guesses ahead (`speculate: "draft"`, then the default). */
+  readonly draft?: Files;
   /** Told while weights are loaded. */
   readonly onProgress?: OnProgress;
   /** Stops loading; `loadModel` throws its reason. */
@@ -52,13 +55,15 @@ export async function loadModel(
   device: Device,
   options: LoadModelOptions = {},
 ): Promise<LanguageModel> {
-  const { cache = "f32", window } = options;
+  const { cache = "f32", window, draft } = options;
   // The small files first: what is wrong with them is known before gigabytes are read.
   const tokenizer = await openTokenizer(files);
   const chatTemplate = await openChatTemplate(files, tokenizer.specialTokens);
   const generation = await readJsonFile(files, "generation_config.json");
   const configJson = await readJsonFile(files, "config.json") ?? {};
+  if (draft) await checkSameTokens(files, draft);
   const { model, info } = await loadWeights(files, device, { ...options, accept: writer });
+  const drafting = draft && await loadDraft(draft, device, { ...options, model });
   const stopIds = stopIdsOf(generation ?? {}, configJson, tokenizer);
   return new LanguageModel({
     info: {
@@ -76,7 +81,22 @@ export async function loadModel(
     chatStopIds: chatStopIdsOf(stopIds, chatTemplate?.source, tokenizer),
     defaults: generationDefaultsOf(generation, configJson, model.kind),
     fingerprint: () => fingerprintOf(files),
+    draft: drafting,
   });
+}
+
+async function loadDraft(
+  files: Files,
+  device: Device,
+  { weights, window, signal, onProgress, model }: LoadModelOptions & { readonly model: Model },
+): Promise<Decoder> {
+  const accept = (draft: Model): Decoder => {
+    if (draft.kind === "decoder" && model.kind === "decoder") return draft;
+    throw new TypeError(`Cannot draft with "${files.label}": decoders alone draft, and for decoders`);
+  };
+  const given = { ...(weights && { weights }), ...(window && { window }) };
+  const told = { ...(signal && { signal }), ...(onProgress && { onProgress }) };
+  return (await loadWeights(files, device, { ...given, ...told, accept })).model;
 }
 
 /**

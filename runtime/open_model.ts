@@ -17,7 +17,9 @@ import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
 import type { Config } from "./models/model.ts";
 
 /** Where and how a model runs. */
-export interface OpenOptions extends LoadModelOptions {
+export interface OpenOptions extends Omit<LoadModelOptions, "draft"> {
+  /** A smaller decoder with the same tokenizer that guesses ahead: the same text, sooner where it guesses well. */
+  readonly draft?: string | Files;
   /** "auto" (default) takes a GPU where there is a real one, else WASM. */
   readonly device?: DeviceChoice;
   /** Worker threads of the WASM device. Default: one per processor. */
@@ -50,11 +52,10 @@ export interface OpenOptions extends LoadModelOptions {
  */
 export async function openModel(source?: string | Files, options: OpenOptions = {}): Promise<LanguageModel> {
   const files = await findFiles(source, options);
-  return await open(
-    files,
-    source === undefined ? { contextLength: embeddedContextLength, ...options } : options,
-    loadModel,
-  );
+  const { draft, ...others } = options;
+  const usual = source === undefined ? { contextLength: embeddedContextLength } : {};
+  const drafting = draft === undefined ? {} : { draft: await findFiles(draft, options) };
+  return await open(files, { ...usual, ...others, ...drafting }, loadModel);
 }
 
 /**
@@ -67,18 +68,22 @@ export async function openModel(source?: string | Files, options: OpenOptions = 
  * const [lamp, light, tax] = await model.embed(["a lamp", "a light in the window", "income tax"]);
  * ```
  */
-export async function openEncoder(source: string | Files, options: OpenOptions = {}): Promise<EncoderModel> {
+export async function openEncoder(
+  source: string | Files,
+  options: Omit<OpenOptions, "draft" | "window"> = {},
+): Promise<EncoderModel> {
   return await open(await findFiles(source, options), options, loadEncoder);
 }
 
 /** Opens the device and loads; when that fails, nothing stays open. */
 async function open<M>(
   files: Files,
-  options: OpenOptions,
+  options: Omit<OpenOptions, "draft"> & LoadModelOptions,
   load: (files: Files, device: Device, options: LoadModelOptions) => Promise<M>,
 ): Promise<M> {
   // Looked at first: what does not load is known before threads start, and how much memory it takes.
-  const memoryBytes = memoryOf(await inspectCheckpoint(files), options);
+  const draftBytes = options.draft ? memoryOf(await inspectCheckpoint(options.draft), options) : 0;
+  const memoryBytes = memoryOf(await inspectCheckpoint(files), options) + draftBytes;
   const device = await openDevice({ device: options.device, threads: options.threads, memoryBytes });
   try {
     return await load(files, device, options);
@@ -94,7 +99,7 @@ const usualContext = 8192;
 /** Bytes of weights and of keys and values, by which a device chooses how it addresses memory. */
 function memoryOf(
   { weightBytes, cacheBytesPerToken, parameters, facts }: Inspection,
-  { weights = "auto", cache = "f32", contextLength, window }: OpenOptions,
+  { weights = "auto", cache = "f32", contextLength, window }: LoadModelOptions,
 ): number {
   const tokens = window?.length ?? contextLength ??
     Math.min(facts.contextLength ?? usualContext, usualContext);

@@ -273,7 +273,7 @@ export class Sequence {
         caches: caches[0]!.map((_, layer) => caches.map((ofFork) => ofFork[layer]!)),
         logitRows: device.constant([rows.length], rows),
         promptLength: Math.max(...forks.map((fork) => fork.#held)) + 1,
-        turned: this.#evicted,
+        turned: forks[0]!.#evicted,
       }));
     });
     forks.forEach((fork, i) => fork.#ids.push(ids[i]!));

@@ -7,7 +7,7 @@ import { type BeamOptions, beamSearch } from "./beam_search.ts";
 import { type ConstraintOptions, Constraints } from "./constraints.ts";
 import { generateIds, type GenerateResult } from "./generate.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
-import { PromptLookup } from "./prompt_lookup.ts";
+import { type Drafter, PromptLookup } from "./prompt_lookup.ts";
 import { checkSampling, mergeSampling, Sampler, type SamplingOptions } from "./sampler.ts";
 import type { ReadOptions, Sequence } from "./sequence.ts";
 
@@ -15,9 +15,10 @@ import type { ReadOptions, Sequence } from "./sequence.ts";
 export interface WriteOptions extends SamplingOptions, BeamOptions, ConstraintOptions {
   /**
    * "lookup" guesses ids ahead from what stands in the prompt, and checks several in one pass: the same text, sooner
-   * where it quotes. Default false.
+   * where it quotes. "draft" lets the model that was opened as `draft` guess. Default "draft" where there is one, else
+   * false.
    */
-  readonly speculate?: "lookup" | false;
+  readonly speculate?: "lookup" | "draft" | false;
 }
 
 /**
@@ -27,12 +28,14 @@ export interface WriteOptions extends SamplingOptions, BeamOptions, ConstraintOp
 export function writeIds(
   sequence: Sequence,
   prompt: Uint32Array,
-  { options, defaults, maxTokens, stopIds, ...reading }: ReadOptions & {
+  { options, defaults, maxTokens, stopIds, draft, ...reading }: ReadOptions & {
     readonly options: WriteOptions;
     readonly defaults: GenerationDefaults;
     readonly maxTokens: number;
     /** Ids that end the text; they are not given. */
     readonly stopIds: ReadonlySet<number>;
+    /** The model that drafts, if there is one. */
+    readonly draft?: Drafter | undefined;
   },
 ): {
   readonly steps: AsyncGenerator<number, GenerateResult, boolean | undefined>;
@@ -53,7 +56,11 @@ export function writeIds(
     return { steps, seed: sampling.seed ?? 0 };
   }
   const sampler = new Sampler(sampling, prompt, constraints);
-  const drafter = options.speculate === "lookup" ? new PromptLookup() : undefined;
+  const { speculate = draft ? "draft" : false } = options;
+  if (speculate === "draft" && !draft) {
+    throw new RangeError('Cannot guess ahead with a draft model: open the model with one (draft: "DIR")');
+  }
+  const drafter = speculate === "lookup" ? new PromptLookup() : speculate ? draft : undefined;
   const steps = generateIds(sequence, prompt, { ...common, sampler, drafter });
   return { steps: seeing(sampler.needed, sequence, steps), seed: sampler.seed };
 }
