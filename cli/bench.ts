@@ -9,7 +9,9 @@ import { measureOperations } from "../bench/operations.ts";
 import { measureRoofs, type Roofs } from "../bench/roofs.ts";
 import { type ShapeName, SHAPES } from "../bench/shapes.ts";
 import { openWasmDevice } from "../runtime/device/wasm/device.ts";
-import { command, EXIT } from "./command.ts";
+import { openWebGpuDevice } from "../runtime/device/webgpu/device.ts";
+import { benchGpu } from "./bench_gpu.ts";
+import { command, EXIT, UsageError } from "./command.ts";
 import { MODEL_OPTIONS } from "./model_options.ts";
 import { writeOut } from "./terminal.ts";
 
@@ -40,6 +42,11 @@ export default command({
       value: "NAME",
       help: "only operations whose name contains this, and no model",
     },
+    device: { type: "choice", choices: ["wasm", "webgpu"], help: "default wasm" },
+    profile: {
+      type: "flag",
+      help: "with webgpu: time, GB/s, GFLOP/s and percent of the roof of each operation",
+    },
     quick: { type: "flag", help: "less of everything: under 45 seconds" },
     json: { type: "flag", help: "nothing but the last line" },
   },
@@ -47,6 +54,7 @@ export default command({
     ["lakh bench", "all of it, some minutes"],
     ["lakh bench --quick --json", "for scripts"],
     ["lakh bench --operations attention", "one kind of operation"],
+    ["lakh bench --device webgpu --profile", "a GPU, and where its time goes"],
     ["lakh bench --weights q4 --prefill 16k --decode 16k", "one length, one depth"],
   ],
 
@@ -56,6 +64,23 @@ export default command({
     const shape = (values.shape ?? "smollm2-135m") as ShapeName;
     const chosen = (values.weights ?? "q8") as "auto" | "f32" | "f16" | "q8" | "q4";
     const count = values.threads ?? navigator.hardwareConcurrency;
+    const plan: Plan = {
+      prefill: values.prefill.length > 0 ? values.prefill : [512, 4096],
+      decode: values.decode.length > 0 ? values.decode : [0, 4096],
+      steps: values.quick ? 16 : 64,
+      runs,
+      cache: values.cache ?? "f32",
+    };
+    if (values.profile && values.device !== "webgpu") {
+      throw new UsageError("Cannot profile: --profile is for a GPU: add --device webgpu");
+    }
+    if (values.device === "webgpu") {
+      await using device = await openWebGpuDevice();
+      const profile = values.profile === true;
+      const result = await benchGpu(device, { shape, weights: chosen, plan, profile }, say);
+      writeOut(`${JSON.stringify(result)}\n`);
+      return EXIT.ok;
+    }
 
     let roofs: Roofs | undefined;
     say(`threads   f32 GFLOP/s   int8 GOP/s   read GB/s`);
@@ -86,13 +111,6 @@ export default command({
 
     await using device = await openWasmDevice({ threads: count });
     const decoder = await loadShape(device, shape, chosen);
-    const plan: Plan = {
-      prefill: values.prefill.length > 0 ? values.prefill : [512, 4096],
-      decode: values.decode.length > 0 ? values.decode : [0, 4096],
-      steps: values.quick ? 16 : 64,
-      runs,
-      cache: values.cache ?? "f32",
-    };
     const result = { prefill: {} as Record<string, number>, decode: {} as Record<string, number> };
     for await (const { what, at, tokensPerSecond } of measureModel(device, { decoder, plan })) {
       result[what][at] = round(tokensPerSecond);

@@ -3,6 +3,7 @@
  * binding limit are split, nothing leaks, and running out of memory or losing the GPU are errors in words.
  */
 import assert from "node:assert/strict";
+import { benchGpu } from "../cli/bench_gpu.ts";
 import type { Device } from "../runtime/device/device.ts";
 import type { GpuOptions } from "../runtime/device/webgpu/adapter.ts";
 import { openWebGpuDevice, type WebGpuDevice } from "../runtime/device/webgpu/device.ts";
@@ -169,6 +170,27 @@ onGpu("a profile has every operation, and roofs that are measured beside it", {}
   assert.ok(scale!.seconds > 0 && scale!.gigabytesPerSecond > 0);
   await run();
   assert.ok(device.statistics.buffers <= before + 8, "nothing of it stays");
+});
+
+onGpu("bench on a GPU gives roofs, speeds and the time of each operation", {}, async (device) => {
+  const lines: string[] = [];
+  const plan = { prefill: [20], decode: [70], steps: 2, runs: 1, cache: "f16" } as const;
+  const result = await benchGpu(
+    device,
+    { shape: "tiny", weights: "f16", plan, profile: true },
+    (line) => lines.push(line),
+  );
+  assert.deepEqual([result.device, result.gpu, result.weights], ["webgpu", device.label, "f16"]);
+  assert.ok((result.prefill as Record<string, number>)[20]! > 0);
+  const operations = result.operations as Record<"prefill" | "decode", { name: string; calls: number }[]>;
+  const calls = (list: { name: string; calls: number }[], name: string) => {
+    return list.find((operation) => operation.name === name)?.calls;
+  };
+  // Two layers.
+  assert.equal(calls(operations.prefill, "attention f16"), 2);
+  assert.equal(calls(operations.decode, "attention_decode f16"), 2);
+  assert.equal(calls(operations.decode, "linear_decode f16"), 15);
+  assert.ok(lines.some((line) => /^ {2}rms_norm .* % of /.test(line)));
 });
 
 onGpu("1,000 decode steps leave the number of buffers as it is", {}, async (device) => {

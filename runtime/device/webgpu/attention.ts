@@ -440,6 +440,7 @@ class Plan {
       {
         parameters: [merges.length / 4, this.#heads, this.#quads, list.offset / 4 + merge, this.#extra.sinks],
         groups: [merges.length / 4, this.#heads],
+        work: { bytes: slots * (16 * this.#quads + 8) + 4 * merges.length * this.#heads * this.#quads },
       },
     );
     this.#gpu.memory.recycle(sums);

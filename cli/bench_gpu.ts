@@ -1,0 +1,128 @@
+/**
+ * `lakh bench --device webgpu`: roofs of the GPU, a whole model on it, and where its time goes.
+ *
+ * @module
+ */
+import { loadShape, measureModel, type Plan } from "../bench/end_to_end.ts";
+import type { ShapeName } from "../bench/shapes.ts";
+import type { WebGpuDevice } from "../runtime/device/webgpu/device.ts";
+import {
+  type GpuRoofs,
+  measureGpuRoofs,
+  type OperationTime,
+  profileGpu,
+} from "../runtime/device/webgpu/profile.ts";
+import type { Decoder } from "../runtime/models/model.ts";
+import { Sequence } from "../runtime/sequence.ts";
+
+/** What is measured. */
+export interface GpuBench {
+  readonly shape: ShapeName;
+  readonly weights: "auto" | "f32" | "f16" | "q8" | "q4";
+  readonly plan: Plan;
+  /** Whether to time each operation, in a chunk of prefill and in one decode step. */
+  readonly profile: boolean;
+}
+
+/** Measures and says it line by line; returns what the last line of JSON has. */
+export async function benchGpu(
+  device: WebGpuDevice,
+  { shape, weights, plan, profile }: GpuBench,
+  say: (line: string) => void,
+): Promise<Record<string, unknown>> {
+  say(`${device.label}${device.software ? " (computes on the CPU)" : ""}`);
+  const roofs = await measureGpuRoofs(device);
+  say("f32 GFLOP/s   f16 GFLOP/s   int8 GOP/s   read GB/s");
+  const { f32Gflops, f16Gflops, int8Gops, readGbs } = roofs;
+  say([cell(f32Gflops, 11), cell(f16Gflops, 14), cell(int8Gops, 13), cell(readGbs, 12)].join(""));
+  const decoder = await loadShape(device, shape, weights);
+  const speeds = { prefill: {} as Record<string, number>, decode: {} as Record<string, number> };
+  for await (const { what, at, tokensPerSecond } of measureModel(device, { decoder, plan })) {
+    speeds[what][at] = round(tokensPerSecond);
+    say(`${what.padEnd(8)} ${at.toString().padStart(7)}   ${cell(tokensPerSecond, 8)} tokens/s`);
+  }
+  const operations = profile ? await profileModel(device, { decoder, plan, roofs }, say) : undefined;
+  return {
+    shape,
+    device: "webgpu",
+    gpu: device.label,
+    weights,
+    roofs: {
+      f32_gflops: round(f32Gflops),
+      f16_gflops: f16Gflops === undefined ? null : round(f16Gflops),
+      int8_gops: int8Gops === undefined ? null : round(int8Gops),
+      read_gbs: round(readGbs),
+    },
+    ...speeds,
+    ...(operations && {
+      operations: Object.fromEntries(
+        Object.entries(operations).map(([what, list]) => [what, list.map(shortened)]),
+      ),
+    }),
+    memory_mb: Math.round(device.memoryInUse / 2 ** 20),
+  };
+}
+
+/** The operations of one prefill chunk and of one decode step, at the last depth of the plan. */
+async function profileModel(
+  device: WebGpuDevice,
+  { decoder, plan, roofs }: { readonly decoder: Decoder; readonly plan: Plan; readonly roofs: GpuRoofs },
+  say: (line: string) => void,
+): Promise<Record<"prefill" | "decode", OperationTime[]>> {
+  const sequence = new Sequence(device, decoder, plan.cache);
+  const ids = (count: number) =>
+    Uint32Array.from({ length: count }, (_, i) => (i * 7919 + 11) % decoder.facts.vocabulary);
+  const chunk = ids(Math.min(512, plan.prefill.at(-1) ?? 512)), depth = plan.decode.at(-1) ?? 0;
+  const timed = async (what: string, read: Uint32Array) => {
+    // Once before, so that nothing is compiled while it is timed.
+    const length = sequence.length;
+    await sequence.read(read);
+    sequence.truncate(length);
+    const operations = await profileGpu(device, roofs, () => sequence.read(read));
+    say(`${what}: ms, calls, GB/s, GFLOP/s, percent of the nearest roof`);
+    for (const operation of operations) say(row(operation));
+    return operations;
+  };
+  const prefill = await timed(`one pass of ${chunk.length} tokens`, chunk);
+  if (sequence.length > depth) sequence.truncate(depth);
+  if (sequence.length < depth) await sequence.read(ids(depth - sequence.length));
+  const decode = await timed(`one token at depth ${depth}`, ids(1));
+  sequence.free();
+  return { prefill, decode };
+}
+
+function row(operation: OperationTime): string {
+  const { name, calls, seconds, gigabytesPerSecond, gigaflopsPerSecond, percentOfRoof, roof } = operation;
+  return [
+    `  ${name.padEnd(28)}`,
+    (1000 * seconds).toFixed(3).padStart(10),
+    calls.toString().padStart(6),
+    cell(gigabytesPerSecond, 10),
+    cell(gigaflopsPerSecond, 10),
+    `${percentOfRoof.toFixed(0).padStart(6)} % of ${
+      roof === "readGbs" ? "reading" : roof.replace(/G.*/, "")
+    }`,
+  ].join("");
+}
+
+function shortened(
+  { name, calls, seconds, gigabytesPerSecond, gigaflopsPerSecond, percentOfRoof, roof }: OperationTime,
+) {
+  return {
+    name,
+    calls,
+    ms: Number((1000 * seconds).toFixed(4)),
+    gbs: round(gigabytesPerSecond),
+    gflops: round(gigaflopsPerSecond),
+    percent: round(percentOfRoof),
+    roof,
+  };
+}
+
+function cell(x: number | undefined, width: number): string {
+  return (x === undefined ? "none" : x.toFixed(1)).padStart(width);
+}
+
+function round(x: number): number {
+  return Math.round(x * 10) / 10;
+}
