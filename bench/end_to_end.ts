@@ -4,23 +4,16 @@
  * @module
  */
 import type { CacheDType, Device } from "../runtime/device/device.ts";
-import { readConfig } from "../runtime/load/config.ts";
-import { openCheckpoint } from "../runtime/load/safetensors.ts";
-import { createWeights, type WeightChoice } from "../runtime/load/weights.ts";
+import type { WeightChoice } from "../runtime/load/weights.ts";
 import type { Decoder } from "../runtime/models/model.ts";
-import { findModel } from "../runtime/models/registry.ts";
 import { Sequence } from "../runtime/sequence.ts";
 import { median } from "./measure.ts";
-import { randomCheckpoint, type ShapeName } from "./shapes.ts";
+import { loadRandomModel } from "./random_model.ts";
+import { type ShapeName, SHAPES } from "./shapes.ts";
 
 /** Loads a shape with random weights. */
 export async function loadShape(device: Device, name: ShapeName, weights: WeightChoice): Promise<Decoder> {
-  const files = randomCheckpoint(name);
-  const config = await readConfig(files);
-  using checkpoint = await openCheckpoint(files);
-  const loader = createWeights(checkpoint, device);
-  const model = findModel(config)(device, loader, config);
-  await loader.load({ weights });
+  const { model } = await loadRandomModel(device, { config: SHAPES[name], weights });
   if (model.kind !== "decoder") throw new TypeError(`Cannot bench "${name}": it is no decoder`);
   return model;
 }

@@ -46,6 +46,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "measure this machine's roofs, each operation and a whole model",
     load: async () => (await import("./bench.ts")).default,
   },
+  compare: {
+    summary: "measure what kinds of attention cost as texts grow",
+    load: async () => (await import("./compare.ts")).default,
+  },
 };
 
 /** Runs one command line and returns the exit code. */

@@ -4,7 +4,7 @@
  * @module
  */
 import process from "node:process";
-import type { OnProgress, Progress } from "../runtime/progress.ts";
+import type { Progress } from "../runtime/progress.ts";
 import type { loadProgressBars } from "../runtime/deps.ts";
 import { formatBytes, formatCount, formatDuration } from "./format.ts";
 import { TimeLeft } from "./time_left.ts";
@@ -14,9 +14,17 @@ const PATIENCE_MS = 1000;
 /** After this time the rest can be estimated. */
 const GLANCE_MS = 300;
 
+/** What the library tells, and what a bench does. */
+type Shown = Progress | {
+  readonly phase: "measure";
+  readonly done: number;
+  readonly total: number;
+  readonly unit: "flops";
+};
+
 /** Takes progress of one phase after the other; dispose to clear the line. */
 export interface ProgressBar extends Disposable {
-  readonly onProgress: OnProgress;
+  readonly onProgress: (progress: Shown) => void;
   /** Clears the line before other text is written. */
   clear(): void;
 }
@@ -32,7 +40,7 @@ export function openProgressBar(): ProgressBar {
 }
 
 class TerminalProgressBar implements ProgressBar {
-  #phase: Progress["phase"] | undefined;
+  #phase: Shown["phase"] | undefined;
   #begin = 0;
   #estimate = new TimeLeft();
   #bar: Bar | undefined;
@@ -40,7 +48,7 @@ class TerminalProgressBar implements ProgressBar {
   /** Counts phases, so that a bar whose library arrives late knows that it is not wanted any more. */
   #turn = 0;
 
-  readonly onProgress = (progress: Progress): void => {
+  readonly onProgress = (progress: Shown): void => {
     const { phase, done, total } = progress;
     if (phase !== this.#phase || done < this.#estimate.done) {
       this.clear();
@@ -97,17 +105,19 @@ const BAR_STEPS = 1000;
 /** "reading … 100% 100,000 of 100,000 tokens, 10,000 tokens/s, 59 min 59 s left" */
 const TEXT_WIDTH = 72;
 
-const VERBS = { download: "downloading", load: "loading", prefill: "reading" } as const;
+const VERBS = { download: "downloading", load: "loading", prefill: "reading", measure: "measuring" } as const;
 
-function describe({ phase, done, total, unit }: Progress, estimate: TimeLeft): Record<string, string> {
+function describe({ phase, done, total, unit }: Shown, estimate: TimeLeft): Record<string, string> {
   const perSecond = estimate.speed * 1000;
   const left = estimate.left(total);
   return {
     phase: VERBS[phase],
-    amount: unit === "bytes"
+    amount: unit === "flops"
+      ? ""
+      : unit === "bytes"
       ? `${formatBytes(done)} of ${formatBytes(total)}`
       : `${formatCount(done)} of ${formatCount(total)} tokens`,
-    speed: perSecond > 0
+    speed: unit !== "flops" && perSecond > 0
       ? `, ${
         unit === "bytes" ? `${formatBytes(perSecond)}/s` : `${formatCount(Math.round(perSecond))} tokens/s`
       }`

@@ -11,6 +11,8 @@ import { chooseWeightDType, formatOf, type WeightChoice } from "./weight_loader.
 interface Slot {
   readonly shape: readonly number[];
   readonly exact: boolean;
+  /** Tensors of a checkpoint that it is read from: by full name, in shapes as files have them. */
+  readonly files: readonly (readonly [name: string, shape: readonly number[]])[];
   tensor: Tensor | undefined;
 }
 
@@ -20,12 +22,18 @@ class Declarations {
   constructor(readonly device: DryDevice) {}
 
   /** Declares once for all who ask for the same. */
-  slot(name: string, shape: readonly number[], options: WeightOptions): () => Tensor {
-    const key = JSON.stringify([name, shape, options]);
-    const slot: Slot = this.slots.get(key) ?? { shape, exact: options.exact ?? false, tensor: undefined };
+  slot(names: readonly string[], shape: readonly number[], options: WeightOptions): () => Tensor {
+    const key = JSON.stringify([names, shape, options]);
+    const each = fileShape(names.length > 1 ? shape.slice(1) : shape, options);
+    const slot: Slot = this.slots.get(key) ?? {
+      shape,
+      exact: options.exact ?? false,
+      files: names.map((name) => [name, each] as const),
+      tensor: undefined,
+    };
     this.slots.set(key, slot);
     return () => {
-      if (!slot.tensor) throw new Error(`Cannot use tensor "${name}": the weights are not loaded`);
+      if (!slot.tensor) throw new Error(`Cannot use tensor "${names[0]}": the weights are not loaded`);
       return slot.tensor;
     };
   }
@@ -49,6 +57,17 @@ export class DeclaredWeights implements Weights {
     const weights = chooseWeightDType(choice, sum(slots.filter(({ shape }) => shape.length > 1)));
     for (const slot of slots) slot.tensor = this.#all.device.declare(formatOf(slot, weights), slot.shape);
     return { weights, parameters: sum(slots) };
+  }
+
+  /** The tensors that a checkpoint of this model has, by full name, in shapes as files have them. */
+  get files(): ReadonlyMap<string, readonly number[]> {
+    const files = new Map<string, readonly number[]>();
+    const size = (shape: readonly number[] = []) => shape.reduce((product, n) => product * n, 1);
+    for (const [name, shape] of [...this.#all.slots.values()].flatMap(({ files }) => files)) {
+      // Of several parts of one tensor the last tells how long it is.
+      if (!files.has(name) || size(shape) > size(files.get(name))) files.set(name, shape);
+    }
+    return files;
   }
 
   at(prefix: string): Weights {
@@ -75,8 +94,8 @@ export class DeclaredWeights implements Weights {
 
   experts(source: string | readonly string[], shape: Parameters<Weights["experts"]>[1]): ApplyExperts {
     const { experts, in: columns, out, bias: biasName, ...options } = shape;
-    const name = typeof source === "string" ? source : source.join(" ");
-    const weight = this.tensor(name, [experts, out, columns], options);
+    const names = typeof source === "string" ? [source] : source.map((name) => `${name}.weight`);
+    const weight = this.#slot(names, [experts, out, columns], options);
     const rows: WeightOptions = options.rows ? { rows: options.rows } : {};
     const bias = biasName === undefined
       ? undefined
@@ -104,8 +123,25 @@ export class DeclaredWeights implements Weights {
   }
 
   tensor(name: string, shape: readonly number[], options: WeightOptions = {}): () => Tensor {
-    return this.#all.slot(this.#prefix + name, shape, options);
+    return this.#slot([name], shape, options);
+  }
+
+  #slot(names: readonly string[], shape: readonly number[], options: WeightOptions): () => Tensor {
+    return this.#all.slot(names.map((name) => this.#prefix + name), shape, options);
   }
 
   ignore(): void {}
+}
+
+/** The shape in a file of what is declared as [out, in], [out] or [experts, out, in]. */
+function fileShape(shape: readonly number[], { rows, transpose }: WeightOptions): readonly number[] {
+  if (shape.length === 1) return rows ? [rowsOf(shape[0]!, rows)] : shape;
+  const [out, columns] = [shape.at(-2)!, shape.at(-1)!];
+  const all = rows ? rowsOf(out, rows) : out;
+  return [...shape.slice(0, -2), ...(transpose ? [columns, all] : [all, columns])];
+}
+
+/** Rows of the whole tensor of which `out` are taken; without `every`, as far as this part tells. */
+function rowsOf(out: number, { from, to, every }: NonNullable<WeightOptions["rows"]>): number {
+  return every === undefined ? to : out / (to - from) * every;
 }

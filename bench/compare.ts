@@ -1,0 +1,338 @@
+/**
+ * The article's table, measured: what kinds of attention cost in time and memory as texts grow, and what shared keys and
+ * values save in decoding.
+ *
+ * All layers of a model are alike. Where all of them would take more than a few minutes, fewer are run and the time is
+ * multiplied; `layersRun` tells.
+ *
+ * @module
+ */
+import type { CacheDType, Device, Tensor, TensorSource } from "../runtime/device/device.ts";
+import type { DryDevice } from "../runtime/device/dry_device.ts";
+import { WasmDevice } from "../runtime/device/wasm/device.ts";
+import type { WeightChoice } from "../runtime/load/weights.ts";
+import type { Decoder, Model } from "../runtime/models/model.ts";
+import { prefillChunk, Sequence } from "../runtime/sequence.ts";
+import { COSTS } from "./attention_costs.ts";
+import {
+  CASES,
+  type CompareCase,
+  DECODER,
+  decoderConfig,
+  DECODERS,
+  HEAD_DIM,
+  HEADS,
+  LAYERS,
+  NAIVE,
+  WIDTH,
+} from "./compare_cases.ts";
+import { median } from "./measure.ts";
+import { countStep, loadRandomModel } from "./random_model.ts";
+
+/** One model and one length. */
+export interface EncodeResult {
+  readonly case: string;
+  readonly label: string;
+  readonly tokens: number;
+  /** Of all layers. */
+  readonly seconds: number;
+  readonly layersRun: number;
+  /** Tensors, tables and caches at their peak, of the layers that were run. */
+  readonly activationBytes: number;
+  readonly weightBytes: number;
+  /** By the formula, of all layers; a multiply-add is two. */
+  readonly formulaFlops: number;
+  /** What the model's matrix products and the key tiles it visits have. */
+  readonly countedFlops: number;
+  /** Seconds by operation, of the layers that were run. Only where asked for. */
+  readonly profile?: Readonly<Record<string, number>>;
+}
+
+/** One decoder at one depth. */
+export interface DecodeResult {
+  readonly case: string;
+  readonly label: string;
+  readonly depth: number;
+  /** Of a step. */
+  readonly seconds: number;
+  /** Of its attention; only the wasm device can tell. */
+  readonly attentionSeconds: number | undefined;
+  readonly cacheBytes: number;
+}
+
+/** What is compared. */
+export interface ComparePlan {
+  readonly lengths: readonly number[];
+  readonly depths: readonly number[];
+  /** Cases by name; all where there are none. */
+  readonly only: readonly string[];
+  readonly weights: WeightChoice;
+  readonly cache: CacheDType;
+  readonly profile: boolean;
+  readonly signal?: AbortSignal;
+  /** Told how much of the work is done. */
+  readonly onWork?: (done: number, total: number) => void;
+}
+
+/** Work of one measurement beyond which fewer layers are run, in flops: some minutes on two cores. */
+const MOST_FLOPS = 24e12;
+/** Decode steps that a median is taken of. */
+const STEPS = 24;
+const DEVICE_KINDS = { wasm: "wasm", webgpu: "webgpu", reference: "wasm" } as const;
+
+/** Names that `only` may have. */
+export const COMPARE_NAMES: readonly string[] = [NAIVE, ...CASES, ...DECODERS].map(({ name }) => name);
+
+/** How many layers are run. */
+export function layersFor(kind: CompareCase["cost"], tokens: number): number {
+  const layer = 2 * COSTS[kind].layer(tokens, WIDTH);
+  return Math.max(1, Math.min(LAYERS, Math.floor(MOST_FLOPS / layer)));
+}
+
+/** Measures encoders, shortest texts first, then decoders. */
+export async function* compare(
+  device: Device,
+  plan: ComparePlan,
+): AsyncGenerator<EncodeResult | DecodeResult> {
+  const { lengths, depths, signal } = plan;
+  const wanted = (name: string) => plan.only.length === 0 || plan.only.includes(name);
+  const encodes = lengths.flatMap((tokens) =>
+    CASES.filter(({ name }) => wanted(name)).map((c) => ({ tokens, c }))
+  );
+  const naive = wanted(NAIVE.name) ? lengths.filter((tokens) => tokens <= NAIVE.longest) : [];
+  const work = ({ tokens, c }: (typeof encodes)[number]) =>
+    COSTS[c.cost].layer(tokens, WIDTH) * layersFor(c.cost, tokens);
+  const total = encodes.reduce((sum, one) => sum + work(one), 0);
+  let done = 0;
+
+  for (const tokens of naive) {
+    signal?.throwIfAborted();
+    yield await measureNaive(device, tokens, plan);
+  }
+  for (const one of encodes) {
+    signal?.throwIfAborted();
+    plan.onWork?.(done, total);
+    yield await measureEncode(device, one, plan);
+    done += work(one);
+  }
+  plan.onWork?.(total, total);
+  for (const depth of depths) {
+    for (const { name, label, kvHeads } of DECODERS) {
+      signal?.throwIfAborted();
+      if (wanted(name)) {
+        yield { case: name, label, depth, ...await measureDecode(device, { kvHeads, depth }, plan) };
+      }
+    }
+  }
+}
+
+/** Ids of a text; the same each time. */
+function idsOf(tokens: number, vocabulary: number): Uint32Array {
+  return Uint32Array.from({ length: tokens }, (_, i) => (i * 7919 + 11) % vocabulary);
+}
+
+async function measureEncode(
+  device: Device,
+  { c, tokens }: { readonly c: CompareCase; readonly tokens: number },
+  { weights, profile }: ComparePlan,
+): Promise<EncodeResult> {
+  const layersRun = layersFor(c.cost, tokens), times = LAYERS / layersRun;
+  const config = c.config({ layers: layersRun, positions: tokens });
+  const counted = await countStep(
+    { config, weights, device: DEVICE_KINDS[device.name] },
+    (model, dry) => recordPass(dry, model, tokens),
+  );
+  const before = device.memoryInUse;
+  using loaded = await loadRandomModel(device, { config, weights });
+  const { model } = loaded;
+  const weightBytes = device.memoryInUse - before;
+  await runPass(device, model, Math.min(tokens, prefillChunk)); // wakes threads up
+  let activationBytes = 0, seconds = 0;
+  const once = async () => {
+    const start = performance.now();
+    activationBytes = await runPass(device, model, tokens) - before - weightBytes;
+    seconds = (performance.now() - start) / 1000;
+  };
+  const byOperation = profile && device instanceof WasmDevice
+    ? await device.profile(once)
+    : (await once(), undefined);
+  const { linearFlops, attentionFlops } = counted.work;
+  return {
+    case: c.name,
+    label: c.label,
+    tokens,
+    seconds: seconds * times,
+    layersRun,
+    activationBytes,
+    weightBytes,
+    formulaFlops: 2 * LAYERS * COSTS[c.cost].layer(tokens, WIDTH),
+    countedFlops: (linearFlops + attentionFlops) * times,
+    ...(byOperation && { profile: Object.fromEntries(byOperation) }),
+  };
+}
+
+/** Reads a text; gives the most memory that the device had taken. */
+async function runPass(device: Device, model: Model, tokens: number): Promise<number> {
+  const ids = idsOf(tokens, model.facts.vocabulary);
+  if (model.kind === "decoder") {
+    const sequence = new Sequence(device, model, "f32");
+    await sequence.read(ids);
+    const taken = device.memoryInUse;
+    sequence.free();
+    return taken;
+  }
+  return await device.step(async () => {
+    const hidden = model.encode({ ids, segments: [{ from: 0, to: tokens, start: 0 }] });
+    const last = device.slice(hidden, 0, tokens - 1, tokens);
+    const taken = device.memoryInUse;
+    await device.read(last);
+    return taken;
+  });
+}
+
+/** The same on a device that counts. */
+function recordPass(device: DryDevice, model: Model, tokens: number): void {
+  const ids = idsOf(tokens, model.facts.vocabulary);
+  if (model.kind !== "decoder") {
+    model.encode({ ids, segments: [{ from: 0, to: tokens, start: 0 }] });
+    return;
+  }
+  const caches = model.createCaches("f32").map((cache) => [cache]);
+  for (let from = 0; from < tokens; from += prefillChunk) {
+    const to = Math.min(from + prefillChunk, tokens);
+    model.forward({
+      ids: ids.subarray(from, to),
+      segments: [{ from: 0, to: to - from, start: from }],
+      caches,
+      logitRows: device.constant([1], Uint32Array.of(to - from - 1)),
+    });
+  }
+}
+
+/**
+ * The dense encoder with attention as in a textbook: all scores of a head are written to memory, read again for softmax,
+ * written as probabilities, and read for the product with the values. Matrix products are the device's own.
+ */
+async function measureNaive(device: Device, tokens: number, plan: ComparePlan): Promise<EncodeResult> {
+  const dense = CASES.find(({ name }) => name === "dense")!;
+  const flash = await measureEncode(device, { c: dense, tokens }, plan);
+  const { case: _, profile: __, ...rest } = flash;
+  const head = { naive: await naiveHead(device, tokens), flash: await flashHead(device, tokens) };
+  return {
+    ...rest,
+    case: NAIVE.name,
+    label: NAIVE.label,
+    seconds: flash.seconds + LAYERS * HEADS * (head.naive - head.flash),
+    activationBytes: flash.activationBytes + 8 * tokens ** 2, // scores and probabilities of one head at a time
+  };
+}
+
+/** Seconds of one head. */
+async function naiveHead(device: Device, n: number): Promise<number> {
+  const x = randomRows(n, HEAD_DIM);
+  const transposed = new Float32Array(n * HEAD_DIM);
+  for (let i = 0; i < n; i++) for (let j = 0; j < HEAD_DIM; j++) transposed[j * n + i] = x[i * HEAD_DIM + j]!;
+  const keys = await device.upload("f32", [n, HEAD_DIM], sourceOf(x));
+  const values = await device.upload("f32", [HEAD_DIM, n], sourceOf(transposed));
+  try {
+    const start = performance.now();
+    await device.step(async () => {
+      const scores = await device.read(device.linear(device.constant([n, HEAD_DIM], x), keys));
+      for (let i = 0; i < n; i++) softmax(scores.subarray(i * n, (i + 1) * n), 1 / Math.sqrt(HEAD_DIM));
+      await device.read(device.linear(device.constant([n, n], scores), values));
+    });
+    return (performance.now() - start) / 1000;
+  } finally {
+    device.free(keys);
+    device.free(values);
+  }
+}
+
+function softmax(s: Float32Array, scale: number): void {
+  let most = -Infinity, sum = 0;
+  for (let i = 0; i < s.length; i++) most = Math.max(most, s[i]!);
+  for (let i = 0; i < s.length; i++) sum += s[i] = Math.exp((s[i]! - most) * scale);
+  for (let i = 0; i < s.length; i++) s[i]! /= sum;
+}
+
+async function flashHead(device: Device, n: number): Promise<number> {
+  const x = randomRows(n, HEAD_DIM), at = [{ from: 0, to: n, start: 0 }];
+  const start = performance.now();
+  await device.step(async () => {
+    const q: Tensor = device.constant([n, HEAD_DIM], x);
+    const spec = { heads: 1, kvHeads: 1, mask: { causal: false } };
+    await device.read(device.attention(q, at, { keys: q, values: q, at }, spec));
+  });
+  return (performance.now() - start) / 1000;
+}
+
+/** Steps of a decoder whose caches hold random numbers. */
+async function measureDecode(
+  device: Device,
+  { kvHeads, depth }: { readonly kvHeads: number; readonly depth: number },
+  { weights, cache: dtype }: ComparePlan,
+): Promise<Pick<DecodeResult, "seconds" | "attentionSeconds" | "cacheBytes">> {
+  using loaded = await loadRandomModel(device, { config: decoderConfig(kvHeads), weights });
+  const decoder = loaded.model as Decoder;
+  const before = device.memoryInUse;
+  const caches = decoder.createCaches(dtype);
+  try {
+    const features = kvHeads * DECODER.headDim;
+    const rows = randomRows(Math.min(depth, prefillChunk), features);
+    for (const cache of caches) {
+      while (cache.length < depth) {
+        const n = Math.min(prefillChunk, depth - cache.length);
+        await device.step(async () => {
+          const x = device.constant([n, features], rows.subarray(0, n * features));
+          device.append([cache], x, x, [{ from: 0, to: n, start: cache.length }]);
+          await device.flush();
+        });
+      }
+    }
+    const taken = device.memoryInUse - before;
+    const step = (id: number) =>
+      device.step(async () => {
+        const logitRows = device.constant([1], Uint32Array.of(0));
+        await device.read(decoder.forward({
+          ids: Uint32Array.of(id),
+          segments: [{ from: 0, to: 1, start: caches[0]!.length }],
+          caches: caches.map((cache) => [cache]),
+          logitRows,
+        }));
+      });
+    await step(0);
+    const seconds: number[] = [], attention: number[] = [];
+    for (let i = 0; i < STEPS; i++) {
+      const start = performance.now();
+      await step(i);
+      seconds.push((performance.now() - start) / 1000);
+    }
+    if (device instanceof WasmDevice) {
+      for (let i = 0; i < STEPS; i++) {
+        const profile = await device.profile(() => step(i));
+        let sum = 0;
+        for (const [name, value] of profile) if (/^attention|^append/.test(name)) sum += value;
+        attention.push(sum);
+      }
+    }
+    return {
+      seconds: median(seconds),
+      attentionSeconds: attention.length > 0 ? median(attention) : undefined,
+      cacheBytes: taken,
+    };
+  } finally {
+    for (const cache of caches) cache.free();
+  }
+}
+
+function randomRows(rows: number, features: number): Float32Array {
+  let state = 1;
+  return Float32Array.from({ length: rows * features }, () => {
+    state = Math.imul(state, 1664525) + 1013904223 | 0;
+    return state / 2 ** 31;
+  });
+}
+
+function sourceOf(numbers: Float32Array): TensorSource {
+  return { dtype: "f32", chunks: [new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength)] };
+}

@@ -1,0 +1,107 @@
+/**
+ * Any family in any shape with random weights, through the loader that real checkpoints take: names and shapes of the
+ * tensors are what the model's own definition declares.
+ *
+ * @module
+ */
+import type { Device } from "../runtime/device/device.ts";
+import { DryDevice, type StepCount } from "../runtime/device/dry_device.ts";
+import { LAYOUTS } from "../runtime/device/layouts.ts";
+import { parseConfig } from "../runtime/load/config.ts";
+import { DeclaredWeights } from "../runtime/load/declared_weights.ts";
+import type { Files, RandomAccessFile } from "../runtime/load/files.ts";
+import { openCheckpoint } from "../runtime/load/safetensors.ts";
+import { createWeights, type WeightChoice } from "../runtime/load/weights.ts";
+import type { Model } from "../runtime/models/model.ts";
+import { findModel } from "../runtime/models/registry.ts";
+
+export type Json = Readonly<Record<string, unknown>>;
+
+/** Loads a model of this config.json; dispose to give its memory back. */
+export async function loadRandomModel(
+  device: Device,
+  { config: json, weights }: { readonly config: Json; readonly weights: WeightChoice },
+): Promise<{ readonly model: Model } & Disposable> {
+  const config = configOf(json);
+  using checkpoint = await openCheckpoint(randomCheckpoint(json));
+  const loader = createWeights(checkpoint, device);
+  const model = findModel(config)(device, loader, config);
+  await loader.load({ weights });
+  return { model, [Symbol.dispose]: () => loader.free() };
+}
+
+/** The same model on a device that only counts: what `body` computes and holds in one step. */
+export async function countStep(
+  { config: json, weights, device }: {
+    readonly config: Json;
+    readonly weights: WeightChoice;
+    readonly device: "wasm" | "webgpu";
+  },
+  body: (model: Model, device: DryDevice) => void,
+): Promise<StepCount> {
+  const dry = new DryDevice(LAYOUTS[device]), declared = new DeclaredWeights(dry), config = configOf(json);
+  const model = findModel(config)(dry, declared, config);
+  declared.load(weights);
+  await dry.step(() => Promise.resolve(body(model, dry)));
+  return dry.last;
+}
+
+function configOf(json: Json) {
+  return parseConfig(String(json.model_type), JSON.stringify(json));
+}
+
+/**
+ * A checkpoint that takes no memory: config.json and a model.safetensors whose bf16 numbers are made as they are read
+ * (uniform, standard deviation 0.02, always the same).
+ */
+export function randomCheckpoint(config: Json): Files {
+  const dry = new DryDevice(LAYOUTS.wasm), declared = new DeclaredWeights(dry);
+  findModel(configOf(config))(dry, declared, configOf(config));
+  let end = 0;
+  const header: Record<string, unknown> = {};
+  for (const [tensor, shape] of declared.files) {
+    const begin = end;
+    end += 2 * shape.reduce((a, b) => a * b, 1);
+    header[tensor] = { dtype: "BF16", shape, data_offsets: [begin, end] };
+  }
+  const text = new TextEncoder().encode(JSON.stringify(header));
+  const head = new Uint8Array(8 + text.length);
+  new DataView(head.buffer).setBigUint64(0, BigInt(text.length), true);
+  head.set(text, 8);
+
+  const file: RandomAccessFile = {
+    size: head.length + end,
+    read(offset, into) {
+      for (let at = 0; at < into.length;) {
+        const from = offset + at;
+        const source = from < head.length
+          ? head.subarray(from)
+          : PATTERN.subarray((from - head.length) % PATTERN.length);
+        const part = source.subarray(0, into.length - at);
+        into.set(part, at);
+        at += part.length;
+      }
+      return Promise.resolve();
+    },
+    close() {},
+  };
+  return {
+    label: String(config.model_type),
+    list: () => Promise.resolve(["config.json", "model.safetensors"]),
+    text: (file) => Promise.resolve(file === "config.json" ? JSON.stringify(config) : undefined),
+    open: () => Promise.resolve(file),
+  };
+}
+
+/** bf16 numbers; a prime count, so that rows of a matrix differ. */
+const PATTERN = (() => {
+  const bits = new Uint32Array(new Float32Array(1).buffer), float = new Float32Array(bits.buffer);
+  const numbers = new Uint16Array(1_000_003);
+  let state = 1;
+  for (let i = 0; i < numbers.length; i++) {
+    state = Math.imul(state, 1664525) + 1013904223 | 0;
+    float[0] = (state / 2 ** 31) * 0.02 * Math.sqrt(3);
+    numbers[i] = bits[0]! >>> 16;
+  }
+  return new Uint8Array(numbers.buffer);
+})();
