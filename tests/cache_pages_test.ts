@@ -114,7 +114,7 @@ async function* pieces(...parts: Uint8Array[]) {
   yield* parts;
 }
 
-for (const dtype of ["f32", "f16"] as const satisfies readonly CacheDType[]) {
+for (const dtype of ["f32", "f16", "q8"] as const satisfies readonly CacheDType[]) {
   onEach(`readPages() and fillPages() copy a cache in ${dtype}`, async (device) => {
     const cache = device.createKvCache(KV_HEADS, HEAD_DIM, dtype);
     await append(device, cache, draw(1, 200));

@@ -12,6 +12,7 @@ import { Sampler } from "../runtime/sampler.ts";
 import { Sequence } from "../runtime/sequence.ts";
 import { FakeDecoder, fakeDevice } from "./fake_decoder.ts";
 import { fixturePath } from "./fixtures.ts";
+import { loadFixture } from "./load_fixture.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 
 async function collect(pieces: AsyncIterable<Piece>) {
@@ -156,3 +157,25 @@ Deno.test('speculate: "lookup" gives the storyteller\'s text in fewer passes', a
     if (sampling.temperature === 0) assert(acceptedTokens >= 10, `${acceptedTokens} of ${draftedTokens}`);
   }
 });
+
+for (const name of ["llama", "mpt", "mistral", "gemma2", "gpt-oss", "mixtral"]) {
+  Deno.test(`a pass over up to 8 tokens gives bit by bit what one by one gives: ${name} on wasm`, async () => {
+    await using device = await openWasmDevice({ threads: 2 });
+    const { model } = await loadFixture(name, "decoder", device);
+    const ids = Uint32Array.from({ length: 400 }, (_, i) => 5 + (i * i * 31 + i) % 90);
+    for (const depth of [3, 60, 300]) {
+      for (const rows of [2, 5, 8]) {
+        const sequence = new Sequence(device, model, "f32");
+        await sequence.read(ids.subarray(0, depth));
+        const guessed = ids.subarray(depth, depth + rows);
+        const together = await sequence.pass(guessed, Uint32Array.from(guessed, (_, row) => row));
+        sequence.truncate(depth);
+        for (let row = 0; row < rows; row++) {
+          const alone = await sequence.pass(guessed.subarray(row, row + 1), Uint32Array.of(0));
+          assert.deepEqual(together.subarray(row * alone.length, (row + 1) * alone.length), alone);
+        }
+        sequence.free();
+      }
+    }
+  });
+}

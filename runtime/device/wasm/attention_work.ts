@@ -15,6 +15,8 @@ import { PAGE_TOKENS } from "./kv_cache.ts";
 const TILE_ROWS = 64;
 /** Rows that the decode kernel takes. */
 const DECODE_ROWS = 4;
+/** Rows of a pass that checks guesses. */
+const GUESSED_ROWS = 8;
 /** Key tiles that a split has at least: less would not be worth the merge. */
 const LEAST_SPLIT = 4;
 /** Items a thread, so that an unlucky one can be made up for. */
@@ -62,17 +64,21 @@ export function planAttention(
 
   spans.forEach((span, segment) => {
     if (span.tokens === 0) return;
-    const shared = !byHead && span.tokens * group <= TILE_ROWS; // all heads of a kv head in one item
-    const step = shared ? span.tokens : TILE_ROWS;
+    // Guesses that are checked get the numbers that they would get one by one, whatever else is in the pass.
+    const oneByOne = span.tokens <= GUESSED_ROWS && mask.causal && !mask.prefix && !byHead;
+    const most = oneByOne ? 1 : span.tokens;
+    const shared = !byHead && most * group <= TILE_ROWS; // all heads of a kv head in one item
+    const step = shared ? most : TILE_ROWS;
     for (let from = 0; from < span.tokens; from += step) {
       const tokens = Math.min(step, span.tokens - from);
       const q0 = span.position + from;
+      const keys = oneByOne ? Math.min(span.keys, q0 + 1) : span.keys;
       const plans = new Map<number, { first: number; count: number }>();
       const planFor = (head: number) => {
         const key = byHead ? head : 0;
         let plan = plans.get(key);
         if (!plan) {
-          const list = planKeyTiles(mask, key, q0, q0 + tokens, span.keys, PAGE_TOKENS);
+          const list = planKeyTiles(mask, key, q0, q0 + tokens, keys, PAGE_TOKENS);
           plan = { first: tiles.length, count: list.length };
           for (const { tile, partial } of list) tiles.push(tile * 2 + (partial ? 1 : 0));
           plans.set(key, plan);
@@ -88,13 +94,13 @@ export function planAttention(
       const items = decode ? decodeItems : tileItems;
       for (let head = 0; head < heads; head += together) {
         const { first, count } = planFor(head);
-        const most = Math.ceil(wanted * together / heads);
-        const splits = shared ? Math.max(1, Math.min(most, Math.floor(count / LEAST_SPLIT))) : 1;
+        const atMost = Math.ceil(wanted * together / heads);
+        const splits = shared ? Math.max(1, Math.min(atMost, Math.floor(count / LEAST_SPLIT))) : 1;
         for (let s = 0; s < splits; s++) {
           const start = Math.floor(count * s / splits), end = Math.floor(count * (s + 1) / splits);
           items.push(
             ...[span.row + from, tokens, q0, head, together, segment],
-            ...[first + start, end - start, span.keys, span.keyRow],
+            ...[first + start, end - start, keys, span.keyRow],
             splits === 1 ? WHOLE : partialRows + s * rows,
           );
         }
