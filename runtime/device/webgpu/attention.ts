@@ -11,8 +11,10 @@ import { planKeyTiles } from "../attention_plan.ts";
 import type { AttentionMask, AttentionSpec } from "../attention_spec.ts";
 import type { CacheDType, KeySource, Rows, Tensor } from "../device.ts";
 import { bucketTable } from "../relative_buckets.ts";
+import { type Keys, keysOf, type Source, type Store } from "./attention_keys.ts";
+import { extraOf, joinRegions, type SharedLists, Words } from "./attention_tables.ts";
 import { kernels } from "./kernels.ts";
-import { GpuKvCache, PAGE } from "./kv_cache.ts";
+import { PAGE } from "./kv_cache.ts";
 import type { Region } from "./memory.ts";
 import { type Constants, floatBits, type Work } from "./recorder.ts";
 import { type Gpu, type GpuTensor, mine, rowsOf, sides, stretches } from "./tensor.ts";
@@ -25,77 +27,6 @@ const TILE_ROWS = 32;
 const BUSY_GROUPS = 2048;
 /** Tiles that a part of a split cache has at least, so that merging stays cheap beside reading. */
 const LEAST_TILES = 2;
-const NONE = 0xffffffff;
-
-/** One slab, or the packed rows, with the quads where its pages begin. */
-interface Store {
-  readonly keys: Region;
-  readonly values: Region;
-}
-
-/** Keys of one segment. */
-interface Source {
-  readonly count: number;
-  /** Position of the first. */
-  readonly position: number;
-  /** Row of the first in a routed list. */
-  readonly row: number;
-  /** By tile: first quad of its page, and the store that it is in. */
-  readonly pages: Uint32Array;
-  readonly stores: Uint8Array;
-}
-
-interface Keys {
-  readonly dtype: CacheDType;
-  readonly sources: readonly Source[];
-  readonly stores: readonly Store[];
-  readonly headStride: number;
-  readonly tokenStride: number;
-  readonly valueOffset: number;
-  readonly keyScales: number;
-  readonly valueScales: number;
-  readonly routed: Tensor | undefined;
-}
-
-/** Words of a work list. */
-class Words {
-  #words = new Uint32Array(256);
-  length = 0;
-
-  push(...words: number[]): void {
-    this.#room(words.length);
-    for (const word of words) this.#words[this.length++] = word;
-  }
-
-  /** Appends a list and returns where it begins. */
-  list(words: Uint32Array): number {
-    this.#room(words.length);
-    this.#words.set(words, this.length);
-    this.length += words.length;
-    return this.length - words.length;
-  }
-
-  get used(): Uint32Array {
-    return this.#words.subarray(0, this.length);
-  }
-
-  #room(count: number): void {
-    if (this.length + count <= this.#words.length) return;
-    const larger = new Uint32Array(Math.max(2 * this.#words.length, this.length + count));
-    larger.set(this.used);
-    this.#words = larger;
-  }
-}
-
-/** Where the lists that all items share begin. */
-interface SharedLists {
-  buckets: number;
-  reach: number;
-  globals: number;
-  randoms: number;
-  /** Query blocks that have random lists. */
-  blocks: number;
-}
 
 /** Queries of one segment in one stretch of rows, with the lists that its items share. */
 interface Part {
@@ -105,7 +36,6 @@ interface Part {
   readonly source: Source;
   readonly pages: number;
 }
-
 /** queries [rows, heads · headDim] → [rows, heads · headDim] */
 export function attention(
   gpu: Gpu,
@@ -146,110 +76,9 @@ export function attention(
   }
   return result;
 }
-
 function isDense({ causal, prefix, window, keepFirst, blocks }: AttentionMask): boolean {
   return !causal && !prefix && !window && !keepFirst && !blocks;
 }
-
-/** Where keys and values are: pages of caches, or packed rows seen as pages. */
-function keysOf(gpu: Gpu, over: KeySource, want: { kvHeads: number; headDim: number }): Keys {
-  const quads = want.headDim / 4;
-  if ("caches" in over) {
-    const stores: Store[] = [], slabs: unknown[] = [];
-    const sources = over.caches.map((cache): Source => {
-      if (!(cache instanceof GpuKvCache)) throw new TypeError("Cannot attend: not a cache of this device");
-      cache.mustLive("attend");
-      const { kvHeads, headDim, pageQuads, dtype } = cache.geometry;
-      if (kvHeads !== want.kvHeads || headDim !== want.headDim) {
-        throw new RangeError(
-          `Cannot attend: the cache has ${kvHeads} heads of ${headDim}, the layer ${want.kvHeads} of ${want.headDim}`,
-        );
-      }
-      if (dtype !== (over.caches[0] as GpuKvCache).geometry.dtype) {
-        throw new RangeError(`Cannot attend: caches of ${dtype} and of another format in one pass`);
-      }
-      const pages = new Uint32Array(cache.pages.length), place = new Uint8Array(cache.pages.length);
-      cache.pages.forEach((page, tile) => {
-        if (!page) return; // dropped: behind every window, so no plan has it
-        const { slab, index } = page;
-        let store = slabs.indexOf(slab);
-        if (store < 0) {
-          store = slabs.push(slab) - 1;
-          stores.push({ keys: slab.region, values: slab.region });
-        }
-        pages[tile] = index * pageQuads;
-        place[tile] = store;
-      });
-      return { count: cache.length, position: 0, row: 0, pages, stores: place };
-    });
-    const geometry = (over.caches[0] as GpuKvCache | undefined)?.geometry;
-    return {
-      dtype: geometry?.dtype ?? "f32",
-      sources,
-      stores,
-      headStride: geometry?.headStride ?? 0,
-      tokenStride: quads,
-      valueOffset: geometry?.valueOffset ?? 0,
-      keyScales: geometry?.keyScales ?? 0,
-      valueScales: geometry?.valueScales ?? 0,
-      routed: undefined,
-    };
-  }
-  const { at } = over;
-  const keys = mine(over.keys, "attend"), values = mine(over.values, "attend");
-  const features = want.kvHeads * want.headDim;
-  for (const x of [keys, values]) {
-    if (sides(x, "attend").features !== features || x.shape[0] !== keys.shape[0]) {
-      throw new RangeError(
-        `Cannot attend: keys or values are [${x.shape}], not [${keys.shape[0]}, ${features}]`,
-      );
-    }
-  }
-  // Packed rows over the binding limit are several stores; a page lies in one if they overlap by a page.
-  const { bindingBytes, alignment } = gpu.memory.limits;
-  const rows = keys.shape[0]!;
-  const unit = alignment / Math.min(alignment, (4 * features) & -(4 * features));
-  const most = Math.floor(bindingBytes / (4 * features) / unit) * unit;
-  const hop = rows <= most ? Math.max(rows, 1) : Math.floor((most - PAGE) / unit) * unit;
-  if (hop <= 0) {
-    throw new RangeError(
-      `Cannot attend: 64 keys of ${features} features are over the binding limit of ${bindingBytes} bytes`,
-    );
-  }
-  const stores: Store[] = [];
-  for (let from = 0; from < Math.max(rows, 1); from += hop) {
-    const to = Math.min(from + most, rows);
-    stores.push({
-      keys: rowsOf(keys.region!, features, from, to),
-      values: rowsOf(values.region!, features, from, to),
-    });
-    if (to === rows) break;
-  }
-  const segments = "rows" in at ? at.segments : at;
-  const sources = segments.map(({ from, to, start }): Source => {
-    const count = to - from;
-    const pages = new Uint32Array(Math.ceil(count / PAGE)), place = new Uint8Array(pages.length);
-    for (let tile = 0; tile < pages.length; tile++) {
-      const row = from + tile * PAGE;
-      const store = Math.min(Math.floor(row / hop), stores.length - 1);
-      place[tile] = store;
-      pages[tile] = (row - store * hop) * features / 4;
-    }
-    return { count, position: start, row: from, pages, stores: place };
-  });
-  return {
-    dtype: "f32",
-    sources,
-    stores,
-    headStride: quads,
-    tokenStride: features / 4,
-    valueOffset: 0,
-    keyScales: 0,
-    valueScales: 0,
-    routed: "rows" in at ? at.rows : undefined,
-  };
-}
-
 /** Dispatches of one attention operation. */
 class Plan {
   readonly #gpu: Gpu;
@@ -600,73 +429,4 @@ class Plan {
       },
     );
   }
-}
-
-/** Slopes or tables, and sink logits, in one buffer; bound as it is when there is but one. */
-function extraOf(gpu: Gpu, { bias, sinkLogits, heads }: AttentionSpec): {
-  region: Region;
-  bias: number;
-  stride: number;
-  summaries: number;
-  sinks: number;
-} {
-  const pieces: { region: Region; words: number }[] = [];
-  let stride = 0, summaries = -1, sinks = -1;
-  const table = (x: Tensor) => {
-    const { matrix, shape, region } = mine(x, "attend");
-    const plain = region ?? matrix?.parts[0]?.numbers;
-    if (x.dtype !== "f32" || !plain || shape[1] !== heads) {
-      throw new RangeError(
-        `Cannot attend: the bias table is ${x.dtype} [${shape}], not f32 [buckets, ${heads}]`,
-      );
-    }
-    stride = region ? heads : 4 * matrix!.stride;
-    return pieces.push({ region: plain, words: shape[0]! * stride }) - 1;
-  };
-  if (bias?.kind === "alibi") {
-    if (bias.slopes.length < heads) {
-      throw new RangeError(`Cannot attend: ${bias.slopes.length} ALiBi slopes for ${heads} heads`);
-    }
-    pieces.push({
-      region: gpu.remember(bias.slopes, "slopes", () => gpu.tables.put(bias.slopes)),
-      words: heads,
-    });
-  } else if (bias) {
-    table(bias.table);
-    if (bias.summaries) summaries = table(bias.summaries.table);
-  }
-  if (sinkLogits) {
-    const { region } = mine(sinkLogits, "attend");
-    if (!region || sinkLogits.shape.length !== 1 || sinkLogits.shape[0] !== heads) {
-      throw new RangeError(`Cannot attend: sink logits are [${sinkLogits.shape}], not [${heads}]`);
-    }
-    sinks = pieces.push({ region, words: heads }) - 1;
-  }
-  const joined = joinRegions(gpu, pieces);
-  return {
-    region: joined.region,
-    bias: 0,
-    stride,
-    summaries: joined.at[summaries] ?? 0,
-    sinks: joined.at[sinks] ?? NONE,
-  };
-}
-
-/** Several regions one behind the other (copied if there are several), and where each begins, in words. */
-function joinRegions(
-  gpu: Gpu,
-  pieces: readonly { readonly region: Region; readonly words: number }[],
-): { region: Region; at: number[] } {
-  if (pieces.length === 0) return { region: gpu.dummy, at: [] };
-  if (pieces.length === 1) return { region: pieces[0]!.region, at: [0] };
-  const at: number[] = [];
-  const joined = gpu.make([pieces.reduce((sum, { words }) => sum + words, 0)]).region!;
-  let words = 0;
-  for (const piece of pieces) {
-    at.push(words);
-    const to = { ...joined, offset: joined.offset + 4 * words };
-    gpu.recorder.copy(piece.region, to, 4 * piece.words);
-    words += piece.words;
-  }
-  return { region: joined, at };
 }
