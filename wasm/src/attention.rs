@@ -7,6 +7,7 @@
 //!
 //! Arguments: see `attention_spec`.
 use crate::attention_q8::pack_of_eight;
+use crate::attention_rules::{Group, Rules};
 use crate::attention_spec::*;
 use crate::linear_float::tile4x8;
 use crate::simd::*;
@@ -32,6 +33,7 @@ pub unsafe fn run(w: &Work) {
     let space = take(spec.space());
     let scales = take(ROWS); // of packed queries
     let offsets = take(TILE) as *mut i32;
+    let rules = Rules::new(&spec, take(Rules::space(&spec)));
     let eight_bits = spec.format == Format::Q8;
 
     w.each(spec.count, |i| {
@@ -58,6 +60,7 @@ pub unsafe fn run(w: &Work) {
             }
         }
         core::ptr::write_bytes(out, 0, groups * 8 * d);
+        rules.begin(item);
 
         for t in 0..item.tiles as usize {
             let (tile, partial) = spec.tile(item, t);
@@ -71,51 +74,35 @@ pub unsafe fn run(w: &Work) {
             };
             for group in 0..groups {
                 let s = scores.add(group * TILE * 8);
+                let at = group * 8;
+                let (from, to) = match eight_bits {
+                    true => (0, live),
+                    false => rules.range(position.add(at), tile, live, partial),
+                };
+                if from == to {
+                    continue;
+                }
                 if eight_bits {
                     let q = (queries as *const u8).add(group * d * 8);
-                    head.score8(live, d, q, scales.add(group * 8), offsets, s);
-                }
-                for four in 0..if eight_bits { 0 } else { live.div_ceil(4) } {
-                    let tile = tile4x8(d, keys.add(four * d * 4), queries.add(group * d * 8));
-                    for (key, [a, b]) in tile.into_iter().enumerate() {
-                        store(s.add((four * 4 + key) * 8), a);
-                        store(s.add((four * 4 + key) * 8 + 4), b);
-                    }
-                }
-                if spec.softcap > 0.0 {
-                    (0..live * 8).step_by(4).for_each(|i| store(s.add(i), spec.cap(load(s.add(i)))));
-                }
-                let at = group * 8;
-                if spec.needs_scalars(partial) {
-                    for key in 0..live {
-                        let k = spec.key_position(item, tile * TILE + key);
-                        for r in 0..8 {
-                            let head = item.head as usize + (at + r) % heads;
-                            let x = s.add(key * 8 + r);
-                            *x = spec.rule(*x, head, *position.add(at + r) as i32, k, partial);
-                        }
-                    }
-                } else if spec.has_slopes() || partial {
-                    for key in 0..live {
-                        let k = f32x4_splat(spec.key_position(item, tile * TILE + key) as f32);
-                        for half in [0, 4] {
-                            let (x, q) = (s.add(key * 8 + half), load(position.add(at + half)));
-                            let far = f32x4_abs(f32x4_sub(q, k));
-                            let mut v = f32x4_sub(load(x), f32x4_mul(load(slope.add(at + half)), far));
-                            if partial {
-                                v = v128_bitselect(v, f32x4_splat(f32::NEG_INFINITY), spec.sees(q, k));
-                            }
-                            store(x, v);
+                    head.score8(live, d, q, scales.add(at), offsets, s);
+                } else {
+                    for four in from / 4..to.div_ceil(4) {
+                        let tile = tile4x8(d, keys.add(four * d * 4), queries.add(group * d * 8));
+                        for (key, [a, b]) in tile.into_iter().enumerate() {
+                            store(s.add((four * 4 + key) * 8), a);
+                            store(s.add((four * 4 + key) * 8 + 4), b);
                         }
                     }
                 }
+                let (positions, slopes) = (position.add(at), slope.add(at));
+                rules.apply(item, s, &Group { positions, slopes, first: at, tile, from, to, partial });
                 for half in [0, 4] {
                     let (s, row) = (s.add(half), at + half);
-                    softmax(s, live, most.add(row), sum.add(row), fade.add(row), peak.add(row));
+                    softmax(s.add(from * 8), to - from, most.add(row), sum.add(row), fade.add(row), peak.add(row));
                     if eight_bits {
                         head.weigh4(live, d, s, peak.add(row), fade.add(row), space as *mut u8, out.add(row * d));
                     } else {
-                        weigh(live, s, values, d, fade.add(row), out.add(row * d));
+                        weigh((from, to), s, values, d, fade.add(row), out.add(row * d));
                     }
                 }
             }
@@ -152,12 +139,12 @@ unsafe fn softmax(s: *mut f32, live: usize, most: *mut f32, sum: *mut f32, fade:
 
 /// out[4 rows][d] = out · fade + P · V, P as [key][stride 8].
 #[inline(always)]
-unsafe fn weigh(live: usize, p: *const f32, values: *const f32, d: usize, fade: *const f32, out: *mut f32) {
+unsafe fn weigh((from, to): (usize, usize), p: *const f32, values: *const f32, d: usize, fade: *const f32, out: *mut f32) {
     let mut j = 0;
     while j + 8 <= d {
         let mut acc = [[f32x4_splat(0.0); 2]; 4];
-        let (mut a, mut b) = (p, values.add(j * TILE));
-        for _ in 0..live {
+        let (mut a, mut b) = (p.add(from * 8), values.add(j * TILE + from * 8));
+        for _ in from..to {
             let rows = load(a);
             let (b0, b1) = (load(b), load(b.add(4)));
             let s = lane::<0>(rows);
@@ -184,7 +171,7 @@ unsafe fn weigh(live: usize, p: *const f32, values: *const f32, d: usize, fade: 
         for r in 0..4 {
             let o = out.add(r * d + j);
             let mut v = f32x4_mul(load(o), f32x4_splat(*fade.add(r)));
-            for key in 0..live {
+            for key in from..to {
                 v = madd(f32x4_splat(*p.add(key * 8 + r)), load(values.add(j * TILE + key * 4)), v);
             }
             store(o, v);

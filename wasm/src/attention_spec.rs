@@ -41,15 +41,15 @@ pub struct Spec {
     pub scale: f32,
     pub softcap: f32, // 0: none
     slopes: *const f32, // [heads] or null
-    buckets: *const f32, // [2 · reach + 1][heads], bias by key − query, or null
-    reach: i32,
-    causal: bool,
-    prefix: i32,
-    windowed: bool,
-    left: i32,
-    right: i32,
-    keep_first: i32,
-    block_size: i32, // 0: no blocks
+    pub buckets: *const f32, // [2 · reach + 1][heads], bias by key − query, or null
+    pub reach: i32,
+    pub causal: bool,
+    pub prefix: i32,
+    pub windowed: bool,
+    pub left: i32,
+    pub right: i32,
+    pub keep_first: i32,
+    pub block_size: i32, // 0: no blocks
     block_local: i32,
     block_global: *const u32, // [blocks] 0 or 1
     block_random: *const u32, // [heads][blocks][random_count], u32::MAX fills up
@@ -59,9 +59,9 @@ pub struct Spec {
     query_positions: *const u32, // [rows] or null
     key_positions: *const u32,   // [key rows] or null
     pub partials: *mut f32,      // [row][d + 4]: output, maximum, sum
-    summary_count: i32,          // LongT5: keys below it stand for many tokens
-    summary_size: i32,
-    summary_buckets: *const f32, // [2 · reach + 1][heads]
+    pub summary_count: i32,          // LongT5: keys below it stand for many tokens
+    pub summary_size: i32,
+    pub summary_buckets: *const f32, // [2 · reach + 1][heads]
 }
 
 impl Spec {
@@ -138,6 +138,10 @@ impl Spec {
     pub fn plain_keys(&self) -> bool {
         self.key_positions.is_null()
     }
+    /// Query positions are consecutive.
+    pub fn plain_queries(&self) -> bool {
+        self.query_positions.is_null()
+    }
     /// True when scores need a rule that vectors of positions cannot express.
     pub fn needs_scalars(&self, partial: bool) -> bool {
         !self.buckets.is_null() || partial && (self.block_size > 0 || self.prefix > 0)
@@ -189,7 +193,7 @@ impl Spec {
         s
     }
     /// How many times a key takes part in a query's softmax; 0 when it is hidden.
-    unsafe fn multiplicity(&self, head: usize, q: i32, k: i32) -> usize {
+    pub unsafe fn multiplicity(&self, head: usize, q: i32, k: i32) -> usize {
         if self.causal && k > q && !(k < self.prefix && q < self.prefix) {
             return 0;
         }

@@ -10,6 +10,7 @@
 mod simd;
 mod work;
 mod attention_q8;
+mod attention_rules;
 mod attention_spec;
 
 use wasm_bindgen::prelude::*;
