@@ -286,6 +286,34 @@ onGpu("memory that does not suffice is said in numbers, and the device goes on",
   await works(device);
 });
 
+onGpu("a GPU without room for a buffer is an error in words, and the device goes on", {}, async (device) => {
+  const { device: gpu } = device.internals, before = device.memoryInUse;
+  const popErrorScope = gpu.popErrorScope.bind(gpu);
+  // What a driver says that has no memory left; nothing here is so large that it would.
+  gpu.popErrorScope = async () => {
+    await popErrorScope();
+    return new GPUOutOfMemoryError("no memory");
+  };
+  const chunks = [new Uint8Array(4 * 512 * 1024)];
+  await assert.rejects(device.upload("f32", [512, 1024], { dtype: "f32", chunks }), {
+    name: "RangeError",
+    message:
+      /^Cannot allocate a f32 weight .* of 2.0 MiB: .* in use, the GPU has no more: take smaller weights/,
+  });
+  await assert.rejects(
+    compute(device, () => device.scale(device.constant([1024, 512], new Float32Array(2 ** 19)), 2)),
+    /^RangeError: Cannot allocate .* the GPU has no more/,
+  );
+  gpu.popErrorScope = popErrorScope;
+  assert.equal(device.memoryInUse, before);
+  const y = await compute(
+    device,
+    () => device.scale(device.constant([1024, 512], new Float32Array(2 ** 19)), 2),
+  );
+  assert.equal(y.length, 2 ** 19, "what was not there is not used again");
+  await works(device);
+});
+
 onGpu("a lost GPU is an error that says what to do, and another device can be opened", {}, async (device) => {
   device.internals.device.destroy();
   await device.internals.device.lost;

@@ -472,10 +472,10 @@ export class WebGpuDevice implements Device {
 
   /** Throws what went wrong since the last time. */
   async #check(action: string): Promise<void> {
-    await this.#memory.checked();
-    this.#mustLive(action);
     const failure = this.#failure;
     this.#failure = undefined;
+    await this.#memory.checked();
+    this.#mustLive(action);
     if (failure === undefined) return;
     if (/out.?of.?memory|not enough memory/i.test(failure)) {
       throw new RangeError(

@@ -52,6 +52,8 @@ export class Memory {
   #nextId = 0;
   #step = 0;
   #doomed: Region[] = [];
+  /** Buffers for which there was no memory. */
+  readonly #broken = new Set<number>();
   /** Outcome of checks for out-of-memory that nobody has waited for. */
   #checks: Promise<void>[] = [];
 
@@ -86,6 +88,7 @@ export class Memory {
 
   /** Back to the pool: what was recorded still finds it, what is recorded from now on may overwrite it. */
   recycle(region: Region): void {
+    if (this.#broken.delete(region.id)) return this.destroy(region);
     this.inUse -= region.size;
     this.pooled += region.size;
     const list = this.#pool.get(region.size);
@@ -111,8 +114,11 @@ export class Memory {
     if (checked) this.#device.pushErrorScope("out-of-memory");
     const buffer = this.#device.createBuffer({ size: bytes, usage: kind === "uniform" ? UNIFORM : STORAGE });
     if (checked) {
+      const id = this.#nextId;
       const check = this.#device.popErrorScope().then((error) => {
-        if (error) throw this.#exhausted(bytes, what);
+        if (!error) return;
+        this.#broken.add(id);
+        throw this.#exhausted(bytes, what);
       });
       check.catch(() => {}); // reported by `checked`
       this.#checks.push(check);
