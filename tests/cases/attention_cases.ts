@@ -323,6 +323,9 @@ export const attentionCaseList: readonly DeviceCase[] = [
   cached("softcap", [[65], [1]], { scale: 1, softcap: 5 }),
   cached("sink logits", [[65], [1]], { sinks: true }),
   cached("ALiBi", [[130], [1], [5]], { slopes: true }),
+  // A slope of 1/4 makes keys vanish from some 400 tokens on; the smallest of the four never.
+  cached("ALiBi over more tokens than count", [[1500], [1], [70], [3]], { slopes: true }),
+  cached("ALiBi over more tokens than count, q8 cache", [[1500], [1], [70]], { slopes: true, dtype: "q8" }),
   cached("ALiBi, two sequences", [[30, 70], [1, 1]], { slopes: true }),
   cached("T5 buckets, causal", [[150], [1], [2]], { scale: 1, buckets: CAUSAL_BUCKETS }),
   ...[0, 1, 15, 63, 64, 65, 100].map((left) => {

@@ -3,20 +3,27 @@
 //! `attention_q8`.
 //!
 //! Arguments: keys f32 [rows, kvHeads · d], values, first row, rows, page table f64 [pages], first position, kvHeads, d,
-//! format.
+//! format, where in a page the longest key of each kv head is kept (f32 [kvHeads]; 0: nowhere).
 use crate::attention_q8::Head;
 use crate::attention_spec::TILE;
 use crate::simd::*;
 use crate::work::Work;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 pub unsafe fn run(w: &Work) {
     let (keys, values, first, rows) = (w.pointer::<f32>(0), w.pointer::<f32>(1), w.int(2), w.int(3));
     let (table, start, kv_heads, d) = (w.pointer::<f64>(4), w.int(5), w.int(6), w.int(7));
-    let format = Format::of(w.int(8));
+    let (format, bounds) = (Format::of(w.int(8)), w.int(9));
     w.each(rows * kv_heads, |item| {
         let (i, head) = (item / kv_heads, item % kv_heads);
         let (page, slot) = ((start + i) / TILE, (start + i) % TILE);
         let base = *table.add(page) as usize;
+        if bounds > 0 {
+            let source = keys.add(((first + i) * kv_heads + head) * d);
+            let square: f32 = (0..d).map(|j| *source.add(j) * *source.add(j)).sum();
+            // Bits of positive floats order like the floats; other threads write to this page too.
+            (*((base + bounds) as *const AtomicU32).add(head)).fetch_max(square.sqrt().to_bits(), Ordering::Relaxed);
+        }
         if format == Format::Q8 {
             let source = ((first + i) * kv_heads + head) * d;
             return Head::at(base, head, d).write(slot, d, keys.add(source), values.add(source));

@@ -60,10 +60,20 @@ pub unsafe fn run(w: &Work) {
             }
         }
         core::ptr::write_bytes(out, 0, groups * 8 * d);
+        let (mut norm, mut least) = (0f32, f32::INFINITY);
+        for row in 0..if spec.has_slopes() { rows } else { 0 } {
+            let (token, head) = (row / heads, item.head as usize + row % heads);
+            norm = norm.max(spec.norm(item.row as usize + token, head));
+            least = least.min(*slope.add(row));
+        }
+        let reach = spec.reach(item, kv_head, norm, if spec.has_slopes() { least } else { 0.0 });
         rules.begin(item);
 
         for t in 0..item.tiles as usize {
             let (tile, partial) = spec.tile(item, t);
+            if spec.beyond(&reach, item, tile, kv_head) {
+                continue;
+            }
             let live = TILE.min(item.keys as usize - tile * TILE);
             let head = spec.head(item, tile, kv_head);
             let (keys, values) = if eight_bits {

@@ -29,6 +29,7 @@ pub unsafe fn run(w: &Work) {
         let most = out.add(kv_count * rows * d);
         let sum = most.add(kv_count * rows);
         let scales = sum.add(kv_count * rows); // of queries in 16 bits
+        let reaches = scales.add(kv_count * rows) as *mut Reach; // [kv head], with slopes
         for row in 0..kv_count * rows {
             let (token, head) = (row % rows / group, (kv_first + row / rows) * group + row % group);
             let q = spec.queries.add(((item.row as usize + token) * spec.heads + head) * d);
@@ -40,11 +41,23 @@ pub unsafe fn run(w: &Work) {
             (*most.add(row), *sum.add(row)) = (FLOOR, 0.0);
         }
         core::ptr::write_bytes(out, 0, kv_count * rows * d);
+        for kv in 0..if spec.has_slopes() { kv_count } else { 0 } {
+            let (mut norm, mut least) = (0f32, f32::INFINITY);
+            for row in 0..rows {
+                let (token, head) = (row / group, (kv_first + kv) * group + row % group);
+                norm = norm.max(spec.norm(item.row as usize + token, head));
+                least = least.min(spec.slope(head));
+            }
+            reaches.add(kv).write(spec.reach(item, kv_first + kv, norm, least));
+        }
 
         for t in 0..item.tiles as usize {
             let (tile, partial) = spec.tile(item, t);
             let live = TILE.min(item.keys as usize - tile * TILE);
             for kv in 0..kv_count {
+                if spec.has_slopes() && spec.beyond(&*reaches.add(kv), item, tile, kv_first + kv) {
+                    continue;
+                }
                 let head = spec.head(item, tile, kv_first + kv);
                 let (keys, values) = match eight_bits {
                     true => (core::ptr::null(), core::ptr::null()),

@@ -26,7 +26,16 @@ pub struct Item {
     pub partial: u32,    // row of the partial results, or WHOLE
 }
 
-/// Everything but the item. Arguments 0–33 of the command.
+/// Rounding of queries and keys in eight bits can make a product this much larger.
+const MARGIN: f32 = 1.05;
+/// See `Spec::reach`.
+pub struct Reach {
+    slope: f32,
+    norm: f32,
+    own: f32,
+}
+
+/// Everything but the item. Arguments 0–34 of the command.
 pub struct Spec {
     pub queries: *const f32, // [rows, heads · d]
     pub out: *mut f32,
@@ -62,6 +71,7 @@ pub struct Spec {
     pub summary_count: i32,          // LongT5: keys below it stand for many tokens
     pub summary_size: i32,
     pub summary_buckets: *const f32, // [2 · reach + 1][heads]
+    bounds: usize, // where in a page the longest key of each kv head is kept, or 0
 }
 
 impl Spec {
@@ -75,7 +85,7 @@ impl Spec {
             block_size: w.int(21) as i32, block_local: w.int(22) as i32, block_global: w.pointer(23),
             block_random: w.pointer(24), random_count: w.int(25), blocks: w.int(26), sinks: w.pointer(27),
             query_positions: w.pointer(28), key_positions: w.pointer(29), partials: w.pointer(30),
-            summary_count: w.int(31) as i32, summary_size: w.int(32) as i32, summary_buckets: w.pointer(33),
+            summary_count: w.int(31) as i32, summary_size: w.int(32) as i32, summary_buckets: w.pointer(33), bounds: w.int(34),
         }
     }
     pub unsafe fn item(&self, i: usize) -> &Item {
@@ -116,6 +126,32 @@ impl Spec {
     pub fn space(&self) -> usize {
         if self.format == Format::F32 { 0 } else { 2 * TILE * self.d + 8 }
     }
+    /// How far from `item`'s queries a key can be and still count, for queries of one kv head whose largest norm (times
+    /// scale) is `norm` and whose ALiBi slopes are at least `slope`. A key at distance x scores at most |q||k| − slope · x
+    /// while each query's own key scores at least −|q||k'|: where the first is less by 88 than the second, e^(score −
+    /// maximum) is 0 in f32, so leaving the key out changes nothing. Infinite without slopes.
+    pub unsafe fn reach(&self, item: &Item, kv_head: usize, norm: f32, slope: f32) -> Reach {
+        let never = !self.causal || self.bounds == 0 || slope <= 0.0 || self.softcap > 0.0 || item.keys == 0;
+        if never || item.position + item.tokens > item.keys {
+            return Reach { slope: 0.0, norm: 0.0, own: 0.0 };
+        }
+        let pages = item.position as usize / TILE..=(item.position + item.tokens - 1) as usize / TILE;
+        let own = pages.fold(0f32, |m, page| m.max(self.longest(item, page, kv_head)));
+        Reach { slope, norm: norm * MARGIN, own }
+    }
+    /// Whether a tile is too far to count; see `reach`.
+    pub unsafe fn beyond(&self, reach: &Reach, item: &Item, tile: usize, kv_head: usize) -> bool {
+        if reach.slope == 0.0 {
+            return false;
+        }
+        let distance = item.position as i64 - (tile * TILE + TILE - 1) as i64;
+        let longest = reach.own + self.longest(item, tile, kv_head);
+        distance > 0 && reach.slope * distance as f32 > reach.norm * longest + 88.0
+    }
+    unsafe fn longest(&self, item: &Item, page: usize, kv_head: usize) -> f32 {
+        let table = *self.tables.add(item.segment as usize) as usize as *const f64;
+        *((*table.add(page) as usize + self.bounds) as *const f32).add(kv_head)
+    }
     pub unsafe fn query_position(&self, item: &Item, token: usize) -> i32 {
         match self.query_positions.is_null() {
             true => item.position as i32 + token as i32,
@@ -130,6 +166,11 @@ impl Spec {
     }
     pub unsafe fn slope(&self, head: usize) -> f32 {
         if self.slopes.is_null() { 0.0 } else { *self.slopes.add(head) }
+    }
+    /// Norm of one query, times scale.
+    pub unsafe fn norm(&self, row: usize, head: usize) -> f32 {
+        let q = self.queries.add((row * self.heads + head) * self.d);
+        (0..self.d).map(|j| *q.add(j) * *q.add(j)).sum::<f32>().sqrt() * self.scale.abs()
     }
     pub fn has_slopes(&self) -> bool {
         !self.slopes.is_null()

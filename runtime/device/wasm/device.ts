@@ -326,7 +326,10 @@ export class WasmDevice implements Device {
       const { kvHeads, headDim } = cache;
       this.#record(
         "append",
-        [k.address, v.address, from, to - from, cache.table, start, kvHeads, headDim, FORMAT[cache.dtype]],
+        [
+          ...[k.address, v.address, from, to - from, cache.table, start],
+          ...[kvHeads, headDim, FORMAT[cache.dtype], cache.bounds],
+        ],
       );
     });
   }
@@ -373,6 +376,7 @@ export class WasmDevice implements Device {
       keys.positions,
       partials,
       ...this.#summaryArguments(spec),
+      keys.bounds,
     ];
     const page = keys.dtype === "f32" ? 0 : 2 * PAGE_TOKENS * headDim + 8;
     // Two tables by distance, and a tile beyond them on both sides.
@@ -381,7 +385,7 @@ export class WasmDevice implements Device {
       if (count > 0) this.#record(operation, [q.address, y.address, items, count, ...shared], floats * 4);
     };
     run("attention", work.tileItems, 2 * 64 * headDim + 64 * 64 + 8 * 64 + page + 128 + bias);
-    run("attention_decode", work.decodeItems, 8 * 64 + page + 4 * kvHeads * (2 * headDim + 3) + 64);
+    run("attention_decode", work.decodeItems, 8 * 64 + page + 4 * kvHeads * (2 * headDim + 4) + 64);
     run("attention_merge", work.merges, headDim);
     return y;
   }
@@ -664,6 +668,7 @@ export class WasmDevice implements Device {
         firstRows: caches.map(() => 0),
         dtype: caches[0]!.dtype,
         positions: 0,
+        bounds: caches[0]!.bounds,
       };
     }
     const k = own(over.keys), v = own(over.values);
@@ -675,7 +680,7 @@ export class WasmDevice implements Device {
       const table = this.#fixed(Float64Array.from({ length: pages }, (_, i) => space + i * bytes));
       this.#record(
         "append",
-        [k.address, v.address, from, to - from, table, 0, kvHeads, headDim, FORMAT.f32],
+        [k.address, v.address, from, to - from, table, 0, kvHeads, headDim, FORMAT.f32, 0],
       );
       return table;
     });
@@ -685,6 +690,7 @@ export class WasmDevice implements Device {
       firstRows: at.map(({ from }) => from),
       dtype: "f32" as const,
       positions: "rows" in over.at ? own(over.at.rows).address : 0,
+      bounds: 0,
     };
   }
 

@@ -1,7 +1,8 @@
 /**
  * A paged cache of keys and values: pages of 64 tokens of one layer, their addresses in a table in shared memory.
  *
- * Page: per kv head keys [16][headDim][4], then values [headDim / 8][64][8]; q8: see wasm/src/attention_q8.rs. Nothing is copied as a cache grows.
+ * Page: per kv head keys [16][headDim][4], then values [headDim / 8][64][8]; q8: see wasm/src/attention_q8.rs. At its end
+ * stands the norm of the longest key of each kv head, by which attention knows what ALiBi makes vanish. Nothing is copied as a cache grows.
  * Forks share pages; who appends to a page that others hold too copies it first.
  *
  * @module
@@ -14,9 +15,9 @@ import type { SharedMemory } from "./memory.ts";
 export const PAGE_TOKENS = 64;
 
 /** Changes when a page lies otherwise in memory: saved pages of another version are refused. */
-const PAGE_LAYOUT = "layout 3";
+const PAGE_LAYOUT = "layout 4";
 
-/** Bytes of one page. */
+/** Bytes of one page without its bounds. */
 export function pageBytes(kvHeads: number, headDim: number, dtype: CacheDType): number {
   // q8 has an f32 scale for every key and value of a token.
   const bytes = { f32: 4 * headDim, f16: 2 * headDim, q8: headDim + 4 }[dtype];
@@ -76,6 +77,7 @@ export class WasmKvCache implements KvCache {
     if (pages > this.#capacity) this.#newTable(Math.max(16, pages, 2 * this.#capacity));
     while (this.#pages.length < pages) {
       const address = this.#device.memory.allocate(this.pageBytes);
+      this.#device.memory.f32(address + this.bounds, this.kvHeads).fill(0);
       this.#device.memory.f64(this.#table + this.#pages.length * 8, 1)[0] = address;
       this.#pages.push({ address, holders: 1 });
     }
@@ -189,6 +191,11 @@ export class WasmKvCache implements KvCache {
   }
 
   get pageBytes(): number {
+    return this.bounds + this.kvHeads * 4;
+  }
+
+  /** Where in a page its bounds are. */
+  get bounds(): number {
     return pageBytes(this.kvHeads, this.headDim, this.dtype);
   }
 
