@@ -31,19 +31,38 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
   var largest = vec4<f32>(HIDDEN);
   var sum = vec4<f32>();
-  var sums: array<vec4<f32>, 16>; // [column][query]
+  // [column][query]. Indexed by constants alone here and below, loops over it being written out, so that compilers keep
+  // it in registers, see linear.wgsl.
+  var sums: array<vec4<f32>, 16>;
   var at: vec4<i32>; // positions of the 4 queries
-  for (var i = 0u; i < 4u; i++) {
-    let row = min(fourQueries * 4u + i, item.rows - 1u);
-    at[i] = queryPosition(item, row);
-    if ((item.flags & 1u) == 0u) {
-      let before = state[(item.row + row) * p.heads + head];
+  for (var i = 0u; i < 4u; i++) { at[i] = queryPosition(item, min(fourQueries * 4u + i, item.rows - 1u)); }
+  if ((item.flags & 1u) == 0u) {
+    for (var i = 0u; i < 4u; i++) {
+      let before = state[(item.row + min(fourQueries * 4u + i, item.rows - 1u)) * p.heads + head];
       largest[i] = before.x;
       sum[i] = before.y;
-      for (var j = 0u; j < COLUMNS; j++) {
-        let quad = lane + 16u * j;
-        if (quad < p.quads) { sums[j * 4u + i] = result[(item.row + row) * rowQuads + head * p.quads + quad]; }
-      }
+    }
+    sums[0] = resultBefore(item, head, fourQueries * 4u + 0u, lane + 0u);
+    sums[1] = resultBefore(item, head, fourQueries * 4u + 1u, lane + 0u);
+    sums[2] = resultBefore(item, head, fourQueries * 4u + 2u, lane + 0u);
+    sums[3] = resultBefore(item, head, fourQueries * 4u + 3u, lane + 0u);
+    if (COLUMNS > 1u) {
+      sums[4] = resultBefore(item, head, fourQueries * 4u + 0u, lane + 16u);
+      sums[5] = resultBefore(item, head, fourQueries * 4u + 1u, lane + 16u);
+      sums[6] = resultBefore(item, head, fourQueries * 4u + 2u, lane + 16u);
+      sums[7] = resultBefore(item, head, fourQueries * 4u + 3u, lane + 16u);
+    }
+    if (COLUMNS > 2u) {
+      sums[8] = resultBefore(item, head, fourQueries * 4u + 0u, lane + 32u);
+      sums[9] = resultBefore(item, head, fourQueries * 4u + 1u, lane + 32u);
+      sums[10] = resultBefore(item, head, fourQueries * 4u + 2u, lane + 32u);
+      sums[11] = resultBefore(item, head, fourQueries * 4u + 3u, lane + 32u);
+    }
+    if (COLUMNS > 3u) {
+      sums[12] = resultBefore(item, head, fourQueries * 4u + 0u, lane + 48u);
+      sums[13] = resultBefore(item, head, fourQueries * 4u + 1u, lane + 48u);
+      sums[14] = resultBefore(item, head, fourQueries * 4u + 2u, lane + 48u);
+      sums[15] = resultBefore(item, head, fourQueries * 4u + 3u, lane + 48u);
     }
   }
 
@@ -90,23 +109,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       for (var feature = 0u; feature < 16u; feature++) {
         let q = stage[feature * 8u + fourQueries];
         let k = stage[128u + feature * 16u + lane];
-        for (var i = 0u; i < 4u; i++) { scores[i] += q[i] * k; }
+        scores[0] += q.x * k;
+        scores[1] += q.y * k;
+        scores[2] += q.z * k;
+        scores[3] += q.w * k;
       }
     }
 
-    var tileLargest = vec4<f32>(HIDDEN);
+    let firstKey = lane * 4u;
+    var keyScales = vec4<f32>(1.0);
+    var keyPositions: vec4<i32>;
     for (var j = 0u; j < 4u; j++) {
-      let key = lane * 4u + j;
-      var keyScale = 1.0;
-      if (SCALED) { keyScale = scaleIn(keys[page + p.keyScales + kvHead * PAGE + key]); }
-      let k = keyPosition(item, min(tile * PAGE + key, item.keyCount - 1u));
-      for (var i = 0u; i < 4u; i++) {
-        var score = HIDDEN;
-        if (key < keysHere) { score = scoreOf(scores[i][j] * keyScale, head, at[i], k, isPartial); }
-        scores[i][j] = score;
-        tileLargest[i] = max(tileLargest[i], score);
-      }
+      if (SCALED) { keyScales[j] = scaleIn(keys[page + p.keyScales + kvHead * PAGE + firstKey + j]); }
+      keyPositions[j] = keyPosition(item, min(tile * PAGE + firstKey + j, item.keyCount - 1u));
     }
+    let here = vec4<u32>(firstKey, firstKey + 1u, firstKey + 2u, firstKey + 3u) < vec4<u32>(keysHere);
+    scores[0] = scoresOf(scores[0] * keyScales, head, at.x, keyPositions, here, isPartial);
+    scores[1] = scoresOf(scores[1] * keyScales, head, at.y, keyPositions, here, isPartial);
+    scores[2] = scoresOf(scores[2] * keyScales, head, at.z, keyPositions, here, isPartial);
+    scores[3] = scoresOf(scores[3] * keyScales, head, at.w, keyPositions, here, isPartial);
+    let tileLargest = vec4<f32>(
+      largestOf(scores[0]), largestOf(scores[1]), largestOf(scores[2]), largestOf(scores[3]),
+    );
     workgroupBarrier();
     stage[lane * 8u + fourQueries] = tileLargest;
     workgroupBarrier();
@@ -116,30 +140,67 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     largest = newLargest;
 
     var tileSum = vec4<f32>();
-    for (var j = 0u; j < 4u; j++) {
-      let score = vec4<f32>(scores[0][j], scores[1][j], scores[2][j], scores[3][j]);
-      let probability = select(exp(score - largest), vec4<f32>(), score <= vec4<f32>(HIDDEN));
-      tileSum += probability;
-      var held = probability;
-      if (SCALED) { held *= scaleIn(values[page + p.valueScales + kvHead * PAGE + lane * 4u + j]); }
-      probabilities[(lane * 4u + j) * 8u + fourQueries] = held;
-    }
+    // [key], a vec4 of queries
+    let turnedScores = transpose(mat4x4<f32>(scores[0], scores[1], scores[2], scores[3]));
+    tileSum += keep(turnedScores[0], largest, firstKey + 0u, fourQueries, page + p.valueScales + kvHead * PAGE);
+    tileSum += keep(turnedScores[1], largest, firstKey + 1u, fourQueries, page + p.valueScales + kvHead * PAGE);
+    tileSum += keep(turnedScores[2], largest, firstKey + 2u, fourQueries, page + p.valueScales + kvHead * PAGE);
+    tileSum += keep(turnedScores[3], largest, firstKey + 3u, fourQueries, page + p.valueScales + kvHead * PAGE);
     stage[128u + lane * 8u + fourQueries] = tileSum;
     workgroupBarrier();
     sum *= shrink;
     for (var i = 0u; i < 16u; i++) { sum += stage[128u + i * 8u + fourQueries]; }
 
-    for (var j = 0u; j < COLUMNS; j++) {
-      for (var i = 0u; i < 4u; i++) { sums[j * 4u + i] *= shrink[i]; }
+    sums[0] *= shrink.x;
+    sums[1] *= shrink.y;
+    sums[2] *= shrink.z;
+    sums[3] *= shrink.w;
+    if (COLUMNS > 1u) {
+      sums[4] *= shrink.x;
+      sums[5] *= shrink.y;
+      sums[6] *= shrink.z;
+      sums[7] *= shrink.w;
+    }
+    if (COLUMNS > 2u) {
+      sums[8] *= shrink.x;
+      sums[9] *= shrink.y;
+      sums[10] *= shrink.z;
+      sums[11] *= shrink.w;
+    }
+    if (COLUMNS > 3u) {
+      sums[12] *= shrink.x;
+      sums[13] *= shrink.y;
+      sums[14] *= shrink.z;
+      sums[15] *= shrink.w;
     }
     for (var key = 0u; key < keysHere; key++) {
       let probability = probabilities[key * 8u + fourQueries];
-      for (var j = 0u; j < COLUMNS; j++) {
-        let quad = lane + 16u * j;
-        if (quad < p.quads) {
-          let value = unpackQuad(values[valueBase + key * p.tokenStride + quad]);
-          for (var i = 0u; i < 4u; i++) { sums[j * 4u + i] += probability[i] * value; }
-        }
+      let row = valueBase + key * p.tokenStride;
+      let value0 = valueQuad(row, lane + 0u);
+      sums[0] += probability.x * value0;
+      sums[1] += probability.y * value0;
+      sums[2] += probability.z * value0;
+      sums[3] += probability.w * value0;
+      if (COLUMNS > 1u) {
+        let value1 = valueQuad(row, lane + 16u);
+        sums[4] += probability.x * value1;
+        sums[5] += probability.y * value1;
+        sums[6] += probability.z * value1;
+        sums[7] += probability.w * value1;
+      }
+      if (COLUMNS > 2u) {
+        let value2 = valueQuad(row, lane + 32u);
+        sums[8] += probability.x * value2;
+        sums[9] += probability.y * value2;
+        sums[10] += probability.z * value2;
+        sums[11] += probability.w * value2;
+      }
+      if (COLUMNS > 3u) {
+        let value3 = valueQuad(row, lane + 48u);
+        sums[12] += probability.x * value3;
+        sums[13] += probability.y * value3;
+        sums[14] += probability.z * value3;
+        sums[15] += probability.w * value3;
       }
     }
   }
@@ -155,15 +216,74 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     factor = select(factor / sum, vec4<f32>(), sum <= vec4<f32>());
   }
-  for (var i = 0u; i < 4u; i++) {
-    let row = fourQueries * 4u + i;
-    if (row >= item.rows) { break; }
-    for (var j = 0u; j < COLUMNS; j++) {
-      let quad = lane + 16u * j;
-      if (quad < p.quads) {
-        result[(item.row + row) * rowQuads + head * p.quads + quad] = sums[j * 4u + i] * factor[i];
-      }
-    }
-    if (!last && lane == 0u) { state[(item.row + row) * p.heads + head] = vec2<f32>(largest[i], sum[i]); }
+  store(item, head, fourQueries * 4u + 0u, lane + 0u, sums[0] * factor.x);
+  store(item, head, fourQueries * 4u + 1u, lane + 0u, sums[1] * factor.y);
+  store(item, head, fourQueries * 4u + 2u, lane + 0u, sums[2] * factor.z);
+  store(item, head, fourQueries * 4u + 3u, lane + 0u, sums[3] * factor.w);
+  if (COLUMNS > 1u) {
+    store(item, head, fourQueries * 4u + 0u, lane + 16u, sums[4] * factor.x);
+    store(item, head, fourQueries * 4u + 1u, lane + 16u, sums[5] * factor.y);
+    store(item, head, fourQueries * 4u + 2u, lane + 16u, sums[6] * factor.z);
+    store(item, head, fourQueries * 4u + 3u, lane + 16u, sums[7] * factor.w);
   }
+  if (COLUMNS > 2u) {
+    store(item, head, fourQueries * 4u + 0u, lane + 32u, sums[8] * factor.x);
+    store(item, head, fourQueries * 4u + 1u, lane + 32u, sums[9] * factor.y);
+    store(item, head, fourQueries * 4u + 2u, lane + 32u, sums[10] * factor.z);
+    store(item, head, fourQueries * 4u + 3u, lane + 32u, sums[11] * factor.w);
+  }
+  if (COLUMNS > 3u) {
+    store(item, head, fourQueries * 4u + 0u, lane + 48u, sums[12] * factor.x);
+    store(item, head, fourQueries * 4u + 1u, lane + 48u, sums[13] * factor.y);
+    store(item, head, fourQueries * 4u + 2u, lane + 48u, sums[14] * factor.z);
+    store(item, head, fourQueries * 4u + 3u, lane + 48u, sums[15] * factor.w);
+  }
+  if (!last && lane == 0u) {
+    for (var i = 0u; i < 4u; i++) {
+      let row = fourQueries * 4u + i;
+      if (row < item.rows) { state[(item.row + row) * p.heads + head] = vec2<f32>(largest[i], sum[i]); }
+    }
+  }
+}
+
+fn placeOf(item: Item, head: u32, row: u32, quad: u32) -> u32 {
+  return ((item.row + row) * p.heads + head) * p.quads + quad;
+}
+
+fn resultBefore(item: Item, head: u32, row: u32, quad: u32) -> vec4<f32> {
+  if (row >= item.rows || quad >= p.quads) { return vec4<f32>(); }
+  return result[placeOf(item, head, row, quad)];
+}
+
+fn store(item: Item, head: u32, row: u32, quad: u32, numbers: vec4<f32>) {
+  if (row < item.rows && quad < p.quads) { result[placeOf(item, head, row, quad)] = numbers; }
+}
+
+fn valueQuad(row: u32, quad: u32) -> vec4<f32> {
+  if (quad >= p.quads) { return vec4<f32>(); }
+  return unpackQuad(values[row + quad]);
+}
+
+// Scores of one query with 4 keys; HIDDEN for keys that are not there.
+fn scoresOf(
+  products: vec4<f32>, head: u32, q: i32, k: vec4<i32>, here: vec4<bool>, isPartial: bool,
+) -> vec4<f32> {
+  let scores = vec4<f32>(
+    scoreOf(products.x, head, q, k.x, isPartial), scoreOf(products.y, head, q, k.y, isPartial),
+    scoreOf(products.z, head, q, k.z, isPartial), scoreOf(products.w, head, q, k.w, isPartial),
+  );
+  return select(vec4<f32>(HIDDEN), scores, here);
+}
+
+fn largestOf(scores: vec4<f32>) -> f32 {
+  return max(max(scores.x, scores.y), max(scores.z, scores.w));
+}
+
+// Probabilities of a key for 4 queries: kept for the product with its values, and returned for the sum.
+fn keep(score: vec4<f32>, largest: vec4<f32>, key: u32, fourQueries: u32, scales: u32) -> vec4<f32> {
+  let probability = select(exp(score - largest), vec4<f32>(), score <= vec4<f32>(HIDDEN));
+  var held = probability;
+  if (SCALED) { held *= scaleIn(values[scales + key]); }
+  probabilities[key * 8u + fourQueries] = held;
+  return probability;
 }

@@ -6,6 +6,9 @@
 // feature costs a thread 4 vec4 loads for 64 multiply-adds. The tile is the largest with which 64 accumulators still
 // leave registers for two resident workgroups, and small enough that a [512, 2048] result keeps 256 workgroups busy.
 //
+// Sums are named by constants only, loops over them being written out: compilers keep an array in registers when no
+// index is computed, and not all of them unroll the loops that Naga makes.
+//
 // Flops: 2 · rows · out · in. Bytes per tile and 16 features: 64 · 16 · (4 + format); with f16 weights 2 · 64 · 64 · 16 /
 // 6,144 = 21 flops a byte out of cache. Workgroup memory: 2 · 16 · 64 · 4 = 8 KiB.
 struct Params {
@@ -73,25 +76,45 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let a1 = xTile[k * 16u + threadRow * 2u + 1u];
       let b0 = weightTile[k * 16u + threadColumn * 2u];
       let b1 = weightTile[k * 16u + threadColumn * 2u + 1u];
-      for (var i = 0u; i < 4u; i++) {
-        sums[i * 2u] += a0[i] * b0;
-        sums[i * 2u + 1u] += a0[i] * b1;
-        sums[8u + i * 2u] += a1[i] * b0;
-        sums[8u + i * 2u + 1u] += a1[i] * b1;
-      }
+      sums[0] += a0.x * b0;
+      sums[1] += a0.x * b1;
+      sums[2] += a0.y * b0;
+      sums[3] += a0.y * b1;
+      sums[4] += a0.z * b0;
+      sums[5] += a0.z * b1;
+      sums[6] += a0.w * b0;
+      sums[7] += a0.w * b1;
+      sums[8] += a1.x * b0;
+      sums[9] += a1.x * b1;
+      sums[10] += a1.y * b0;
+      sums[11] += a1.y * b1;
+      sums[12] += a1.z * b0;
+      sums[13] += a1.z * b1;
+      sums[14] += a1.w * b0;
+      sums[15] += a1.w * b1;
     }
   }
 
+  let row = threadRow * 8u;
+  let output = firstOutput + threadColumn * 8u;
+  store(tile, row + 0u, output, sums[0], sums[1]);
+  store(tile, row + 1u, output, sums[2], sums[3]);
+  store(tile, row + 2u, output, sums[4], sums[5]);
+  store(tile, row + 3u, output, sums[6], sums[7]);
+  store(tile, row + 4u, output, sums[8], sums[9]);
+  store(tile, row + 5u, output, sums[10], sums[11]);
+  store(tile, row + 6u, output, sums[12], sums[13]);
+  store(tile, row + 7u, output, sums[14], sums[15]);
+}
+
+fn store(tile: Tile, row: u32, output: u32, low: vec4<f32>, high: vec4<f32>) {
+  if (row >= tile.rows) { return; }
+  let start = rowOfResult(tile.first + row) * p.columns + tile.column;
   for (var i = 0u; i < 8u; i++) {
-    let row = threadRow * 8u + i;
-    if (row >= tile.rows) { break; }
-    let start = rowOfResult(tile.first + row) * p.columns + tile.column;
-    for (var j = 0u; j < 8u; j++) {
-      let output = firstOutput + threadColumn * 8u + j;
-      if (output >= tile.outputs) { break; }
-      var sum = sums[i * 2u + j / 4u][j % 4u];
-      if (p.hasBias == 1u) { sum += bias[tile.bias + output]; }
-      result[start + output] = sum;
+    if (output + i < tile.outputs) {
+      var sum = select(low, high, i >= 4u)[i % 4u];
+      if (p.hasBias == 1u) { sum += bias[tile.bias + output + i]; }
+      result[start + output + i] = sum;
     }
   }
 }

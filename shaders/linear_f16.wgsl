@@ -65,25 +65,60 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let a1 = xTile[k * 16u + threadRow * 2u + 1u];
       let b0 = weightTile[k * 16u + threadColumn * 2u];
       let b1 = weightTile[k * 16u + threadColumn * 2u + 1u];
-      for (var i = 0u; i < 4u; i++) {
-        parts[i * 2u] += a0[i] * b0;
-        parts[i * 2u + 1u] += a0[i] * b1;
-        parts[8u + i * 2u] += a1[i] * b0;
-        parts[8u + i * 2u + 1u] += a1[i] * b1;
-      }
+      parts[0] += a0.x * b0;
+      parts[1] += a0.x * b1;
+      parts[2] += a0.y * b0;
+      parts[3] += a0.y * b1;
+      parts[4] += a0.z * b0;
+      parts[5] += a0.z * b1;
+      parts[6] += a0.w * b0;
+      parts[7] += a0.w * b1;
+      parts[8] += a1.x * b0;
+      parts[9] += a1.x * b1;
+      parts[10] += a1.y * b0;
+      parts[11] += a1.y * b1;
+      parts[12] += a1.z * b0;
+      parts[13] += a1.z * b1;
+      parts[14] += a1.w * b0;
+      parts[15] += a1.w * b1;
     }
-    for (var i = 0u; i < 16u; i++) { sums[i] += vec4<f32>(parts[i]); }
+    sums[0] += vec4<f32>(parts[0]);
+    sums[1] += vec4<f32>(parts[1]);
+    sums[2] += vec4<f32>(parts[2]);
+    sums[3] += vec4<f32>(parts[3]);
+    sums[4] += vec4<f32>(parts[4]);
+    sums[5] += vec4<f32>(parts[5]);
+    sums[6] += vec4<f32>(parts[6]);
+    sums[7] += vec4<f32>(parts[7]);
+    sums[8] += vec4<f32>(parts[8]);
+    sums[9] += vec4<f32>(parts[9]);
+    sums[10] += vec4<f32>(parts[10]);
+    sums[11] += vec4<f32>(parts[11]);
+    sums[12] += vec4<f32>(parts[12]);
+    sums[13] += vec4<f32>(parts[13]);
+    sums[14] += vec4<f32>(parts[14]);
+    sums[15] += vec4<f32>(parts[15]);
   }
 
+  let row = firstRow + threadRow * 8u;
+  let output = firstOutput + threadColumn * 8u;
+  store(row + 0u, output, sums[0], sums[1]);
+  store(row + 1u, output, sums[2], sums[3]);
+  store(row + 2u, output, sums[4], sums[5]);
+  store(row + 3u, output, sums[6], sums[7]);
+  store(row + 4u, output, sums[8], sums[9]);
+  store(row + 5u, output, sums[10], sums[11]);
+  store(row + 6u, output, sums[12], sums[13]);
+  store(row + 7u, output, sums[14], sums[15]);
+}
+
+fn store(row: u32, output: u32, low: vec4<f32>, high: vec4<f32>) {
+  if (row >= p.rows) { return; }
   for (var i = 0u; i < 8u; i++) {
-    let row = firstRow + threadRow * 8u + i;
-    if (row >= p.rows) { break; }
-    for (var j = 0u; j < 8u; j++) {
-      let output = firstOutput + threadColumn * 8u + j;
-      if (output >= p.outputs) { break; }
-      var sum = sums[i * 2u + j / 4u][j % 4u] * largest[row];
-      if (p.hasBias == 1u) { sum += bias[p.column + output]; }
-      result[row * p.columns + p.column + output] = sum;
+    if (output + i < p.outputs) {
+      var sum = select(low, high, i >= 4u)[i % 4u] * largest[row];
+      if (p.hasBias == 1u) { sum += bias[p.column + output + i]; }
+      result[row * p.columns + p.column + output + i] = sum;
     }
   }
 }
