@@ -3,19 +3,29 @@
  *
  * @module
  */
-import type { CacheDType, Device } from "../runtime/device/device.ts";
+import type { Device, WeightDType } from "../runtime/device/device.ts";
 import type { WeightChoice } from "../runtime/load/weights.ts";
 import type { Decoder } from "../runtime/models/model.ts";
-import { Sequence } from "../runtime/sequence.ts";
+import { type CacheChoice, chooseCacheDType, Sequence } from "../runtime/sequence.ts";
 import { median } from "./measure.ts";
 import { loadRandomModel } from "./random_model.ts";
 import { type ShapeName, SHAPES } from "./shapes.ts";
 
+/** A model of a shape. */
+export interface LoadedShape {
+  readonly decoder: Decoder;
+  readonly weights: WeightDType;
+}
+
 /** Loads a shape with random weights. */
-export async function loadShape(device: Device, name: ShapeName, weights: WeightChoice): Promise<Decoder> {
-  const { model } = await loadRandomModel(device, { config: SHAPES[name], weights });
+export async function loadShape(
+  device: Device,
+  name: ShapeName,
+  weights: WeightChoice,
+): Promise<LoadedShape> {
+  const { model, weights: dtype } = await loadRandomModel(device, { config: SHAPES[name], weights });
   if (model.kind !== "decoder") throw new TypeError(`Cannot bench "${name}": it is no decoder`);
-  return model;
+  return { decoder: model, weights: dtype };
 }
 
 export interface Plan {
@@ -24,7 +34,7 @@ export interface Plan {
   /** Decode steps at each depth. */
   readonly steps: number;
   readonly runs: number;
-  readonly cache: CacheDType;
+  readonly cache: CacheChoice;
 }
 export type Measured = {
   readonly what: "prefill" | "decode";
@@ -35,12 +45,12 @@ export type Measured = {
 /** Prefill of n tokens from nothing; decode steps with `depth` tokens in the cache. Medians of runs and of steps. */
 export async function* measureModel(
   device: Device,
-  { decoder, plan }: { decoder: Decoder; plan: Plan },
+  { decoder, weights, plan }: LoadedShape & { readonly plan: Plan },
 ): AsyncGenerator<Measured> {
   const { vocabulary } = decoder.facts;
   const idsFor = (n: number, seed: number) =>
     Uint32Array.from({ length: n }, (_, i) => (i * 7919 + seed * 104729 + 11) % vocabulary);
-  const sequence = new Sequence(device, decoder, plan.cache);
+  const sequence = new Sequence(device, decoder, chooseCacheDType(plan.cache, weights));
   await sequence.read(idsFor(64, 0));
   for (const n of plan.prefill) {
     const rates: number[] = [];

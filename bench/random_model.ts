@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Device } from "../runtime/device/device.ts";
+import type { Device, WeightDType } from "../runtime/device/device.ts";
 import { DryDevice, type StepCount } from "../runtime/device/dry_device.ts";
 import { LAYOUTS } from "../runtime/device/layouts.ts";
 import { parseConfig } from "../runtime/load/config.ts";
@@ -21,13 +21,13 @@ export type Json = Readonly<Record<string, unknown>>;
 export async function loadRandomModel(
   device: Device,
   { config: json, weights }: { readonly config: Json; readonly weights: WeightChoice },
-): Promise<{ readonly model: Model } & Disposable> {
+): Promise<{ readonly model: Model; readonly weights: WeightDType } & Disposable> {
   const config = configOf(json);
   using checkpoint = await openCheckpoint(randomCheckpoint(json));
   const loader = createWeights(checkpoint, device);
   const model = findModel(config)(device, loader, config);
-  await loader.load({ weights });
-  return { model, [Symbol.dispose]: () => loader.free() };
+  const { weights: resident } = await loader.load({ weights });
+  return { model, weights: resident, [Symbol.dispose]: () => loader.free() };
 }
 
 /** The same model on a device that only counts: what `body` computes and holds in one step. */

@@ -69,7 +69,7 @@ export default command({
       decode: values.decode.length > 0 ? values.decode : [0, 4096],
       steps: values.quick ? 16 : 64,
       runs,
-      cache: values.cache ?? "f32",
+      cache: values.cache ?? "auto",
     };
     if (values.profile && values.device !== "webgpu") {
       throw new UsageError("Cannot profile: --profile is for a GPU: add --device webgpu");
@@ -110,9 +110,9 @@ export default command({
     }
 
     await using device = await openWasmDevice({ threads: count });
-    const decoder = await loadShape(device, shape, chosen);
+    const loaded = await loadShape(device, shape, chosen);
     const result = { prefill: {} as Record<string, number>, decode: {} as Record<string, number> };
-    for await (const { what, at, tokensPerSecond } of measureModel(device, { decoder, plan })) {
+    for await (const { what, at, tokensPerSecond } of measureModel(device, { ...loaded, plan })) {
       result[what][at] = round(tokensPerSecond);
       say(
         `${what.padEnd(8)} ${at.toString().padStart(7)}   ${tokensPerSecond.toFixed(1).padStart(8)} tokens/s`,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { loadShape, measureModel, type Plan } from "../bench/end_to_end.ts";
+import { type LoadedShape, loadShape, measureModel, type Plan } from "../bench/end_to_end.ts";
 import type { ShapeName } from "../bench/shapes.ts";
 import type { WebGpuDevice } from "../runtime/device/webgpu/device.ts";
 import {
@@ -12,8 +12,7 @@ import {
   type OperationTime,
   profileGpu,
 } from "../runtime/device/webgpu/profile.ts";
-import type { Decoder } from "../runtime/models/model.ts";
-import { Sequence } from "../runtime/sequence.ts";
+import { chooseCacheDType, Sequence } from "../runtime/sequence.ts";
 
 /** What is measured. */
 export interface GpuBench {
@@ -35,13 +34,13 @@ export async function benchGpu(
   say("f32 GFLOP/s   f16 GFLOP/s   int8 GOP/s   read GB/s");
   const { f32Gflops, f16Gflops, int8Gops, readGbs } = roofs;
   say([cell(f32Gflops, 11), cell(f16Gflops, 14), cell(int8Gops, 13), cell(readGbs, 12)].join(""));
-  const decoder = await loadShape(device, shape, weights);
+  const loaded = await loadShape(device, shape, weights);
   const speeds = { prefill: {} as Record<string, number>, decode: {} as Record<string, number> };
-  for await (const { what, at, tokensPerSecond } of measureModel(device, { decoder, plan })) {
+  for await (const { what, at, tokensPerSecond } of measureModel(device, { ...loaded, plan })) {
     speeds[what][at] = round(tokensPerSecond);
     say(`${what.padEnd(8)} ${at.toString().padStart(7)}   ${cell(tokensPerSecond, 8)} tokens/s`);
   }
-  const operations = profile ? await profileModel(device, { decoder, plan, roofs }, say) : undefined;
+  const operations = profile ? await profileModel(device, { ...loaded, plan, roofs }, say) : undefined;
   return {
     shape,
     device: "webgpu",
@@ -66,10 +65,10 @@ export async function benchGpu(
 /** The operations of one prefill chunk and of one decode step, at the last depth of the plan. */
 async function profileModel(
   device: WebGpuDevice,
-  { decoder, plan, roofs }: { readonly decoder: Decoder; readonly plan: Plan; readonly roofs: GpuRoofs },
+  { decoder, weights, plan, roofs }: LoadedShape & { readonly plan: Plan; readonly roofs: GpuRoofs },
   say: (line: string) => void,
 ): Promise<Record<"prefill" | "decode", OperationTime[]>> {
-  const sequence = new Sequence(device, decoder, plan.cache);
+  const sequence = new Sequence(device, decoder, chooseCacheDType(plan.cache, weights));
   const ids = (count: number) =>
     Uint32Array.from({ length: count }, (_, i) => (i * 7919 + 11) % decoder.facts.vocabulary);
   const chunk = ids(Math.min(512, plan.prefill.at(-1) ?? 512)), depth = plan.decode.at(-1) ?? 0;

@@ -37,8 +37,8 @@ export const MODEL_OPTIONS = {
   },
   cache: {
     type: "choice",
-    choices: ["f32", "f16", "q8"],
-    help: "format of keys and values in memory; default f32",
+    choices: ["auto", "f32", "f16", "q8"],
+    help: "format of keys and values in memory; auto (default) is q8 beside q8 and q4 weights, else f32",
   },
   threads: { type: "integer", short: "t", value: "N", min: 1, max: 1024, help: "default: one per processor" },
   offline: { type: "flag", help: "download nothing; use what is in the cache" },

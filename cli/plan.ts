@@ -87,7 +87,7 @@ export default command({
     const plan = await planModel(config, {
       context: values.context,
       weights: values.weights ?? "auto",
-      cache: values.cache ?? "f32",
+      cache: values.cache ?? "auto",
       device,
     });
     const memory = given === undefined && device === "webgpu" ? undefined : Math.min(
@@ -173,7 +173,7 @@ function asJson({ name, plan, memory, fits, nearest, rates }: Report): Record<st
     context,
     parameters,
     weights: plan.weights,
-    cache: options.cache,
+    cache: plan.cache,
     weight_bytes: plan.memory.weights,
     cache_bytes_per_token: plan.cacheBytesPerToken,
     cache_bytes: plan.memory.cache,
@@ -201,7 +201,7 @@ function table(report: Report): string {
     ["weights", `${formatBytes(weights)} in ${plan.weights}`],
     [
       "keys and values",
-      `${formatBytes(cache)} in ${options.cache}, ${formatBytes(plan.cacheBytesPerToken)} a token${
+      `${formatBytes(cache)} in ${plan.cache}, ${formatBytes(plan.cacheBytesPerToken)} a token${
         facts.kvHeads > 1 ? `; with one head for all (multi-query) ${facts.kvHeads} × less` : ""
       }`,
     ],

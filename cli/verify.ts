@@ -28,7 +28,11 @@ export default command({
   options: {
     device,
     weights: { ...weights, help: "format of the weights in memory; default f32, which must agree best" },
-    cache,
+    cache: {
+      ...cache,
+      choices: ["f32", "f16", "q8"],
+      help: "format of keys and values in memory; default f32",
+    },
     threads,
     offline,
   },

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CacheDType, Device } from "./device/device.ts";
+import type { Device } from "./device/device.ts";
 import { checkSameTokens } from "./draft_model.ts";
 import { checkWindow, type EndlessWindow } from "./endless_window.ts";
 import { EncoderModel } from "./encoder_model.ts";
@@ -18,6 +18,7 @@ import type { Decoder, Encoder, Model, Seq2Seq } from "./models/model.ts";
 import { findModel } from "./models/registry.ts";
 import type { OnProgress } from "./progress.ts";
 import { readSentenceConfig } from "./sentence_config.ts";
+import { type CacheChoice, chooseCacheDType } from "./sequence.ts";
 import { openChatTemplate } from "./text/chat_template.ts";
 import { readJsonFile } from "./text/json_file.ts";
 import { openTokenizer } from "./text/tokenizer.ts";
@@ -26,8 +27,8 @@ import { openTokenizer } from "./text/tokenizer.ts";
 export interface LoadModelOptions {
   /** Format of weight matrices in memory. "auto" (default): f32 for small models, q8 for others. */
   readonly weights?: WeightChoice;
-  /** Format of keys and values in memory. Default f32. */
-  readonly cache?: CacheDType;
+  /** Format of keys and values in memory. "auto" (default): q8 beside q8 and q4 weights, else f32. */
+  readonly cache?: CacheChoice;
   /**
    * Tokens of prompt and answer together at most; of the text that an encoder reads. Default: what the model was trained on. More than that works with
    * models whose positions can be computed beyond it, well with ALiBi and badly with most others.
@@ -55,7 +56,7 @@ export async function loadModel(
   device: Device,
   options: LoadModelOptions = {},
 ): Promise<LanguageModel> {
-  const { cache = "f32", window, draft } = options;
+  const { cache = "auto", window, draft } = options;
   // The small files first: what is wrong with them is known before gigabytes are read.
   const tokenizer = await openTokenizer(files);
   const chatTemplate = await openChatTemplate(files, tokenizer.specialTokens);
@@ -69,7 +70,7 @@ export async function loadModel(
     info: {
       ...info,
       kind: model.kind,
-      cache,
+      cache: chooseCacheDType(cache, info.weights),
       chat: chatTemplate ? "template" : "continuation",
       ...(window && { contextLength: undefined, window }),
     },

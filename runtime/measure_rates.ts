@@ -81,10 +81,10 @@ async function measureLinears(
 
 async function measureAttention(
   device: Device,
-  { facts, options, context }: Plan,
+  { facts, cache: dtype, context }: Plan,
 ): Promise<Pick<Rates, "attentionFlops" | "cacheBytes">> {
   const { heads, kvHeads, headDim, layers } = facts;
-  const perToken = 2 * kvHeads * headDim * BYTES[options.cache];
+  const perToken = 2 * kvHeads * headDim * BYTES[dtype];
   const depth = Math.max(
     64,
     Math.min(context, 8192, Math.floor(CACHE_BYTES / perToken / 64) * 64),
@@ -94,7 +94,7 @@ async function measureAttention(
   try {
     const before = device.memoryInUse;
     for (let i = 0; i < count; i++) {
-      const cache = device.createKvCache(kvHeads, headDim, options.cache);
+      const cache = device.createKvCache(kvHeads, headDim, dtype);
       caches.push(cache);
       await device.step(async () => {
         const rows = random(prefillChunk * kvHeads * headDim);

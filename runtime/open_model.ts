@@ -15,6 +15,7 @@ import { folderFiles, openFolder } from "./load/folder.ts";
 import { chooseWeightDType } from "./load/weights.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
 import type { Config } from "./models/model.ts";
+import { chooseCacheDType } from "./sequence.ts";
 
 /** Where and how a model runs. */
 export interface OpenOptions extends Omit<LoadModelOptions, "draft"> {
@@ -99,11 +100,12 @@ const usualContext = 8192;
 /** Bytes of weights and of keys and values, by which a device chooses how it addresses memory. */
 function memoryOf(
   { weightBytes, cacheBytesPerToken, parameters, facts }: Inspection,
-  { weights = "auto", cache = "f32", contextLength, window }: LoadModelOptions,
+  { weights = "auto", cache = "auto", contextLength, window }: LoadModelOptions,
 ): number {
   const tokens = window?.length ?? contextLength ??
     Math.min(facts.contextLength ?? usualContext, usualContext);
-  return weightBytes[chooseWeightDType(weights, parameters)] + (cacheBytesPerToken?.[cache] ?? 0) * tokens;
+  const dtype = chooseWeightDType(weights, parameters);
+  return weightBytes[dtype] + (cacheBytesPerToken?.[chooseCacheDType(cache, dtype)] ?? 0) * tokens;
 }
 
 /** `org/name` or `org/name@revision`, as the hub has them. */

@@ -16,14 +16,14 @@ import { DeclaredWeights } from "./load/declared_weights.ts";
 import type { WeightChoice } from "./load/weights.ts";
 import type { Config, Decoder, ModelFacts } from "./models/model.ts";
 import { findModel } from "./models/registry.ts";
-import { prefillChunk } from "./sequence.ts";
+import { type CacheChoice, chooseCacheDType, prefillChunk } from "./sequence.ts";
 
 /** What is planned. */
 export interface PlanOptions {
   /** Tokens. Default: a hundred thousand, or as many as there are learned positions. */
   readonly context?: number | undefined;
   readonly weights: WeightChoice;
-  readonly cache: CacheDType;
+  readonly cache: CacheChoice;
   readonly device: "wasm" | "webgpu";
 }
 
@@ -46,6 +46,7 @@ export interface Plan {
   /** Tokens. */
   readonly context: number;
   readonly weights: WeightDType;
+  readonly cache: CacheDType;
   readonly cacheBytesPerToken: number;
   readonly memory: MemoryPlan;
   /** Reading the whole context, in so many steps. */
@@ -92,7 +93,8 @@ const SAMPLES = 33;
 export async function planModel(config: Config, options: PlanOptions): Promise<Plan> {
   const model = new DryModel(config, options);
   const { decoder, facts } = model;
-  const { cache, context = defaultContext(facts) } = options;
+  const { context = defaultContext(facts) } = options;
+  const cache = chooseCacheDType(options.cache, model.weights);
   if (facts.contextIsHard && facts.contextLength !== undefined && context > facts.contextLength) {
     throw new RangeError(
       `Cannot plan for ${context} tokens: this model has learned positions for ${facts.contextLength}: ` +
@@ -133,6 +135,7 @@ export async function planModel(config: Config, options: PlanOptions): Promise<P
     options,
     context,
     weights: model.weights,
+    cache,
     cacheBytesPerToken: caches.reduce((bytes, cache) => bytes + cache.pageBytes, 0) / 64,
     memory: { ...memory, total: memory.weights + held + step + PROGRAM_BYTES },
     prefill,
@@ -254,13 +257,13 @@ export interface Fit {
  */
 export async function nearestFits(
   config: Config,
-  { weights, options, context: wanted }: Plan,
+  { weights, cache, options, context: wanted }: Plan,
   bytes: number,
 ): Promise<{ readonly formats?: Fit; readonly context?: Fit }> {
   const total = async (change: Partial<PlanOptions>) =>
     (await planModel(config, { ...options, ...change })).memory.total;
   const smaller = WEIGHTS.slice(WEIGHTS.indexOf(weights)).flatMap((weights) =>
-    CACHES.slice(CACHES.indexOf(options.cache)).map((cache) => ({ weights, cache }))
+    CACHES.slice(CACHES.indexOf(cache)).map((cache) => ({ weights, cache }))
   ) as { weights: Exclude<WeightDType, "bf16">; cache: CacheDType }[];
   let formats: Fit | undefined;
   for (const change of smaller) {
@@ -277,7 +280,7 @@ export async function nearestFits(
   }
   if (low < 64) return { ...(formats && { formats }) };
   const context = Math.floor(low / 64) * 64;
-  const shorter = { weights, cache: options.cache, context, total: await total({ context }) };
+  const shorter = { weights, cache, context, total: await total({ context }) };
   return { ...(formats && { formats }), context: shorter };
 }
 

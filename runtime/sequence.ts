@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CacheDType, Device, KvCache, Tensor } from "./device/device.ts";
+import type { CacheDType, Device, KvCache, Tensor, WeightDType } from "./device/device.ts";
 import { type EndlessWindow, tokensAtOnce, tokensKept, tokensLeaving } from "./endless_window.ts";
 import type { Decoder, ModelFacts } from "./models/model.ts";
 
@@ -301,6 +301,15 @@ export function checkIds(ids: Uint32Array, { vocabulary }: ModelFacts): void {
       );
     }
   }
+}
+
+/** What a caller may ask for: "auto" is q8 beside quantized weights, which lose more than it does, else f32. */
+export type CacheChoice = "auto" | CacheDType;
+
+/** The format of keys and values beside weights of a format. */
+export function chooseCacheDType(choice: CacheChoice, weights: WeightDType): CacheDType {
+  if (choice !== "auto") return choice;
+  return weights === "q8" || weights === "q4" ? "q8" : "f32";
 }
 
 /** Bytes that one token takes in the caches of all layers. */
