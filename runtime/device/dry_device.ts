@@ -1,13 +1,14 @@
 /**
  * A device that computes nothing: it counts what a step would compute, read and hold, from shapes alone.
  *
- * Tensors are handed out as the WASM device does it: those that a scope gave back serve later ones of the same size,
- * and all memory of a step is given back when it ends. Flops count a multiply-add as two.
+ * Tensors are handed out as the WASM device does it: memory that a scope gave back serves later ones, and all memory of
+ * a step is given back when it ends. Flops count a multiply-add as two.
  *
  * @module
  */
 import { pagesBehind } from "./pages_behind.ts";
 import { planKeyTiles } from "./attention_plan.ts";
+import { FreeRanges } from "./free_ranges.ts";
 import type { AttentionMask, AttentionSpec } from "./attention_spec.ts";
 import type {
   Activation,
@@ -93,6 +94,8 @@ class DryTensor implements Tensor {
     readonly shape: Shape,
     readonly bytes: number,
     readonly base?: DryTensor,
+    /** Of a step's tensor, in memory that only exists in numbers. */
+    readonly address = 0,
   ) {}
   get features(): number {
     return this.shape.at(-1) ?? 1;
@@ -140,7 +143,7 @@ export class DryDevice implements Device {
   readonly #layout: Layout;
   #weightBytes = 0;
   #scopes: DryTensor[][] = [];
-  #pool = new Map<number, number>();
+  #pool = new FreeRanges();
   #held = 0;
   #once = new Map<unknown, Set<string>>();
   #tiles = new Map<AttentionMask, Map<string, { pairs: number; tiles: number }>>();
@@ -200,7 +203,7 @@ export class DryDevice implements Device {
   async step<T>(body: () => Promise<T>): Promise<T> {
     this.last = new StepCount();
     this.#held = 0;
-    this.#pool.clear();
+    this.#pool = new FreeRanges();
     this.#once.clear();
     this.#scopes = [[]];
     try {
@@ -376,10 +379,12 @@ export class DryDevice implements Device {
 
   #make(dtype: "f32" | "u32", shape: Shape, bytes = shape.reduce((a, b) => a * b, 4)): DryTensor {
     const size = Math.ceil(Math.max(bytes, 1) / 64) * 64;
-    const free = this.#pool.get(size) ?? 0;
-    if (free > 0) this.#pool.set(size, free - 1);
-    else this.#hold(size);
-    const x = new DryTensor(dtype, shape, size);
+    let address = this.#pool.take(size);
+    if (address === undefined) {
+      address = this.#held;
+      this.#hold(size);
+    }
+    const x = new DryTensor(dtype, shape, size, undefined, address);
     const scope = this.#scopes.at(-1);
     if (!scope) throw new Error("Cannot record an operation: there is no step");
     scope.push(x);
@@ -400,7 +405,7 @@ export class DryDevice implements Device {
 
   #recycle(x: DryTensor): void {
     x.alive = false;
-    this.#pool.set(x.bytes, (this.#pool.get(x.bytes) ?? 0) + 1);
+    this.#pool.release(x.address, x.bytes);
   }
 
   #pack(x: DryTensor, dtype: DType, rows: number, inputs: number): void {

@@ -91,7 +91,7 @@ export function bertLayer<C>(
   const down = w.linear("output.dense", { in: intermediate, out: hiddenSize, bias: true });
   const feedNorm = w.layerNorm("output.LayerNorm", hiddenSize, eps);
   return (x, context) => {
-    x = attentionNorm(device.add(x, o(attend(x, context)))); // [rows, hiddenSize]
-    return feedNorm(device.add(x, down(device.activate(up(x), activation))));
+    x = device.scope(() => attentionNorm(device.add(x, o(attend(x, context))))); // [rows, hiddenSize]
+    return feedNorm(device.add(x, down(device.scope(() => device.activate(up(x), activation)))));
   };
 }

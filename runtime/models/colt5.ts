@@ -57,8 +57,10 @@ export function colt5(device: Device, weights: Weights, config: Config): Seq2Seq
     const keyRouter = w.tensor("router_kv.weight", [hiddenSize]);
     return (x, { segments, ...spec }) => {
       const h = norm(x); // [tokens, hiddenSize]
-      const every = { keys: light.k(h), values: light.v(h), at: segments };
-      x = device.add(x, light.o(device.attention(light.q(h), segments, every, spec.light)));
+      const withLight = device.scope(() => {
+        const every = { keys: light.k(h), values: light.v(h), at: segments };
+        return device.add(x, light.o(device.attention(light.q(h), segments, every, spec.light)));
+      });
 
       const queries = device.route(h, queryRouter(), divisor.queries, segments);
       const chosen = device.route(h, keyRouter(), divisor.keys, segments);
@@ -66,7 +68,7 @@ export function colt5(device: Device, weights: Weights, config: Config): Seq2Seq
       const over = { keys: heavy.k(g), values: heavy.v(g), at: chosen };
       const q = heavy.q(device.gather(h, queries.rows));
       const update = heavy.o(device.attention(q, queries, over, spec.heavy)); // [queries, hiddenSize]
-      return device.scatterAdd(x, queries.rows, queries.weights, update);
+      return device.scatterAdd(withLight, queries.rows, queries.weights, update);
     };
   }
 
@@ -79,15 +81,15 @@ export function colt5(device: Device, weights: Weights, config: Config): Seq2Seq
     const router = w.tensor("router.weight", [hiddenSize]);
     return (x, { segments }) => {
       const h = norm(x); // [tokens, hiddenSize]
-      x = device.add(x, light(h));
+      const withLight = device.scope(() => device.add(x, light(h)));
       const { rows, weights } = device.route(h, router(), divisor.feed, segments);
-      return device.scatterAdd(x, rows, weights, heavy(device.gather(h, rows)));
+      return device.scatterAdd(withLight, rows, weights, heavy(device.gather(h, rows)));
     };
   }
 
   const layers = w.list("block", sizes.encoderLayers, (w): EncoderLayer<Context> => {
     const attend = attentionLayer(w.at("layer.0")), feed = feedForwardLayer(w.at("layer.1"));
-    return (x, context) => feed(attend(x, context), context);
+    return (x, context) => feed(device.scope(() => attend(x, context)), context);
   });
   const output = w.rmsNorm("final_layer_norm", hiddenSize, eps);
   let specs: Omit<Context, "segments"> | undefined;

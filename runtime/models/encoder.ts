@@ -28,9 +28,13 @@ export function encoder<C>(
 ): (input: EncoderInput) => Tensor {
   return (input) => {
     const context = prepare(input);
-    let x = device.scope(() => embed(input));
-    for (const layer of layers) x = device.scope(() => layer(x, context));
-    return output ? output(x) : x;
+    // A layer's scope opens before that of the layer below, so that what that gives is recycled as well.
+    const after = (layer: number): Tensor =>
+      device.scope(() => layer < 0 ? embed(input) : layers[layer]!(after(layer - 1), context));
+    return device.scope(() => {
+      const x = after(layers.length - 1);
+      return output ? output(x) : x;
+    });
   };
 }
 

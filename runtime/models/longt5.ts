@@ -76,7 +76,7 @@ export function longt5(device: Device, weights: Weights, config: Config): Seq2Se
     const attend = summaryNorm
       ? summarizedAttention(device, { ...projections, summaryNorm, sizes })
       : localAttention(device, projections);
-    return (x, context) => feed(device.add(x, attend(norm(x), context)));
+    return (x, context) => feed(device.scope(() => device.add(x, attend(norm(x), context))));
   }
 
   const layers = w.list("block", sizes.encoderLayers, layer);

@@ -62,11 +62,15 @@ export function crossDecoder(
       }),
     forward(batch) {
       const { segments, caches, memory } = batch;
-      let x = device.scope(() => embed(batch));
-      layers.forEach(({ apply }, i) => {
-        x = device.scope(() => apply(x, { segments, caches: caches[i]!, memory: memory[i]! }));
-      });
-      return output(device.gather(x, batch.logitRows));
+      const after = (layer: number): Tensor =>
+        device.scope(() =>
+          layer < 0 ? embed(batch) : layers[layer]!.apply(after(layer - 1), {
+            segments,
+            caches: caches[layer]!,
+            memory: memory[layer]!,
+          })
+        );
+      return output(device.gather(after(layers.length - 1), batch.logitRows));
     },
   };
 }

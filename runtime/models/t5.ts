@@ -38,9 +38,12 @@ export function t5(device: Device, weights: Weights, config: Config): Seq2Seq {
     const { q, k, v, o } = t5Projections(w.at("layer.0.SelfAttention"), sizes);
     const feed = t5FeedForwardLayer(device, w.at("layer.1"), sizes);
     return (x, { segments, spec }) => {
-      const h = norm(x); // [rows, hiddenSize]
-      const over = { keys: k(h), values: v(h), at: segments };
-      return feed(device.add(x, o(device.attention(q(h), segments, over, spec))));
+      const attended = device.scope(() => {
+        const h = norm(x); // [rows, hiddenSize]
+        const over = { keys: k(h), values: v(h), at: segments };
+        return device.add(x, o(device.attention(q(h), segments, over, spec)));
+      });
+      return feed(attended);
     };
   }
 

@@ -95,7 +95,7 @@ export function t5FeedForward(
   const up = (name: string) => w.linear(name, { in: hiddenSize, out: intermediate });
   const gate = up(gated ? "wi_0" : "wi"), other = gated ? up("wi_1") : undefined;
   const down = w.linear("wo", { in: intermediate, out: hiddenSize });
-  return (h) => down(device.activate(gate(h), activation, other?.(h)));
+  return (h) => down(device.scope(() => device.activate(gate(h), activation, other?.(h))));
 }
 
 /** `layer.N.layer_norm` and `layer.N.DenseReluDense` of a layer: x + feedForward(norm(x)). */

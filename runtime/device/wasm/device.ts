@@ -20,6 +20,7 @@ import type {
   TensorSource,
   WeightDType,
 } from "../device.ts";
+import { FreeRanges } from "../free_ranges.ts";
 import { bucketTable } from "../relative_buckets.ts";
 import {
   type AttentionWork,
@@ -84,10 +85,12 @@ export class WasmDevice implements Device {
   /** Memory to give back when the innermost scope, or the step, ends. */
   #scopes: WasmTensor[][] = [];
   /**
-   * Tensors' memory that scopes gave back, by size, for later tensors of the same step. Apart from all other memory:
-   * what the main thread writes at once (constants, tables) must not lie where recorded commands still write.
+   * Tensors' memory that scopes gave back, for later tensors of the same step. Apart from all other memory: what the
+   * main thread writes at once (constants, tables) must not lie where recorded commands still write.
    */
-  readonly #pool = new Map<number, number[]>();
+  readonly #pool = new FreeRanges();
+  /** Pages of caches that were freed in this step, by size, for other caches that are filled in it. */
+  readonly #freedPages = new Map<number, number[]>();
   /** Ranges to give back when the step ends. */
   #retired: { address: number; bytes: number }[] = [];
   /** Of this step: plans and tables that layers share. */
@@ -136,6 +139,8 @@ export class WasmDevice implements Device {
     return new WasmKvCache({
       memory: this.#memory,
       retire: (address, bytes) => this.#retire(address, bytes),
+      allocatePage: (bytes, cleared) => this.#allocatePage(bytes, cleared),
+      freePage: (address, bytes) => this.#freePage(address, bytes),
       copy: (from, to, bytes) => this.#record("copy", [from, bytes, to]),
     }, { kvHeads, headDim, dtype });
   }
@@ -198,8 +203,11 @@ export class WasmDevice implements Device {
         this.#recorder.clear();
         for (const scope of this.#scopes) scope.forEach((x) => this.#recycle(x));
         this.#scopes = [];
-        for (const [bytes, addresses] of this.#pool) addresses.forEach((a) => this.#memory.free(a, bytes));
-        this.#pool.clear();
+        for (const { start, size } of this.#pool.takeAll()) this.#memory.free(start, size);
+        for (const [bytes, pages] of this.#freedPages) {
+          pages.forEach((page) => this.#memory.free(page, bytes));
+        }
+        this.#freedPages.clear();
         this.#shared.clear();
         for (const { address, bytes } of this.#retired) this.#memory.free(address, bytes);
         this.#retired = [];
@@ -581,7 +589,7 @@ export class WasmDevice implements Device {
     const scope = this.#scopes.at(-1);
     if (!scope) throw new Error("Cannot record an operation: there is no step");
     const size = Math.ceil(Math.max(bytes, 1) / 64) * 64;
-    const x = new WasmTensor(dtype, shape, this.#pool.get(size)?.pop() ?? this.#memory.allocate(size), size);
+    const x = new WasmTensor(dtype, shape, this.#pool.take(size) ?? this.#memory.allocate(size), size);
     scope.push(x);
     return x;
   }
@@ -592,14 +600,36 @@ export class WasmDevice implements Device {
 
   #recycle(x: WasmTensor): void {
     x.alive = false;
-    const free = this.#pool.get(x.bytes);
-    if (free) free.push(x.address);
-    else this.#pool.set(x.bytes, [x.address]);
+    this.#pool.release(x.address, x.bytes);
   }
 
   #retire(address: number, bytes: number): void {
     if (this.#scopes.length > 0) this.#retired.push({ address, bytes });
     else this.#memory.free(address, bytes);
+  }
+
+  /** A page whose bytes from `cleared` on are 0 when recorded commands come to it. */
+  #allocatePage(bytes: number, cleared: number): number {
+    const freed = this.#freedPages.get(bytes)?.pop();
+    if (freed === undefined) {
+      const address = this.#memory.allocate(bytes);
+      this.#memory.u8(address + cleared, bytes - cleared).fill(0);
+      return address;
+    }
+    const zeros = this.#once(
+      this.#freedPages,
+      `${bytes - cleared}`,
+      () => this.#fixed(new Float32Array((bytes - cleared) / 4)),
+    );
+    this.#record("copy", [zeros, bytes - cleared, freed + cleared]);
+    return freed;
+  }
+
+  #freePage(address: number, bytes: number): void {
+    if (this.#scopes.length === 0) return this.#memory.free(address, bytes);
+    const freed = this.#freedPages.get(bytes);
+    if (freed) freed.push(address);
+    else this.#freedPages.set(bytes, [address]);
   }
 
   /** Data for kernels that lives until the step ends. */

@@ -35,6 +35,9 @@ interface CacheDevice {
   readonly memory: SharedMemory;
   /** Frees a range once no recorded command can read it any more. */
   readonly retire: (address: number, bytes: number) => void;
+  /** A page whose bytes from `cleared` on are 0; one that was freed in this step may be taken again. */
+  readonly allocatePage: (bytes: number, cleared: number) => number;
+  readonly freePage: (address: number, bytes: number) => void;
   /** Records a copy. */
   readonly copy: (from: number, to: number, bytes: number) => void;
 }
@@ -76,8 +79,7 @@ export class WasmKvCache implements KvCache {
     if (tokens > 0 && this.length % PAGE_TOKENS > 0) this.#own(this.#pages.length - 1);
     if (pages > this.#capacity) this.#newTable(Math.max(16, pages, 2 * this.#capacity));
     while (this.#pages.length < pages) {
-      const address = this.#device.memory.allocate(this.pageBytes);
-      this.#device.memory.f32(address + this.bounds, this.kvHeads).fill(0);
+      const address = this.#device.allocatePage(this.pageBytes, this.bounds);
       this.#device.memory.f64(this.#table + this.#pages.length * 8, 1)[0] = address;
       this.#pages.push({ address, holders: 1 });
     }
@@ -174,7 +176,7 @@ export class WasmKvCache implements KvCache {
   #own(index: number): void {
     const shared = this.#pages[index]!;
     if (shared.holders === 1) return;
-    const address = this.#device.memory.allocate(this.pageBytes);
+    const address = this.#device.allocatePage(this.pageBytes, this.bounds);
     this.#device.copy(shared.address, address, this.pageBytes);
     shared.holders--;
     this.#pages[index] = { address, holders: 1 };
@@ -204,6 +206,6 @@ export class WasmKvCache implements KvCache {
   }
 
   #release(page: Page | undefined): void {
-    if (page && --page.holders === 0) this.#device.retire(page.address, this.pageBytes);
+    if (page && --page.holders === 0) this.#device.freePage(page.address, this.pageBytes);
   }
 }

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { FreeRanges } from "../free_ranges.ts";
 
 const PAGE = 65536;
 /** A cache line; also room for whole vectors behind the last element. */
@@ -24,8 +25,7 @@ export class SharedMemory {
   readonly memory: WebAssembly.Memory;
   readonly maximumBytes: number;
   readonly #wide: boolean;
-  /** Free ranges in order of address: [start, size]. */
-  #free: { start: number; size: number }[] = [];
+  readonly #free = new FreeRanges();
   #used = 0;
 
   /** Up to 4 GiB with 32-bit addresses, up to 16 GiB with 64-bit ones. */
@@ -48,19 +48,11 @@ export class SharedMemory {
   /** A range of at least `bytes`, aligned to 64. Throws a RangeError when memory does not suffice. */
   allocate(bytes: number): number {
     const size = Math.ceil(Math.max(bytes, 1) / ALIGNMENT) * ALIGNMENT;
-    let best = -1;
-    for (let i = 0; i < this.#free.length; i++) {
-      const room = this.#free[i]!.size;
-      if (room >= size && (best < 0 || room < this.#free[best]!.size)) best = i;
-    }
-    if (best < 0) {
+    const start = this.#free.take(size);
+    if (start === undefined) {
       this.#grow(size);
       return this.allocate(bytes);
     }
-    const range = this.#free[best]!;
-    const { start } = range;
-    if (range.size === size) this.#free.splice(best, 1);
-    else this.#free[best] = { start: start + size, size: range.size - size };
     this.#used += size;
     return start;
   }
@@ -69,7 +61,7 @@ export class SharedMemory {
   free(start: number, bytes: number): void {
     const size = Math.ceil(Math.max(bytes, 1) / ALIGNMENT) * ALIGNMENT;
     this.#used -= size;
-    this.#release(start, size);
+    this.#free.release(start, size);
   }
 
   f32(address: number, count: number): Float32Array {
@@ -85,30 +77,10 @@ export class SharedMemory {
     return new Uint8Array(this.memory.buffer, address, count);
   }
 
-  #release(start: number, size: number): void {
-    let low = 0, high = this.#free.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#free[middle]!.start < start) low = middle + 1;
-      else high = middle;
-    }
-    const before = this.#free[low - 1], after = this.#free[low];
-    const joinsBefore = before !== undefined && before.start + before.size === start;
-    const joinsAfter = after !== undefined && start + size === after.start;
-    if (joinsBefore) {
-      before.size += size + (joinsAfter ? after.size : 0);
-      if (joinsAfter) this.#free.splice(low, 1);
-    } else if (joinsAfter) {
-      this.#free[low] = { start, size: size + after.size };
-    } else {
-      this.#free.splice(low, 0, { start, size });
-    }
-  }
-
   #grow(size: number): void {
     const held = this.memory.buffer.byteLength;
     const room = this.maximumBytes - held;
-    const last = this.#free.at(-1);
+    const { last } = this.#free;
     // A free range at the very end counts: only the rest must be new.
     const missing = size - (last && last.start + last.size === held ? last.size : 0);
     const pages = Math.min(Math.ceil(Math.max(missing, GROWTH) / PAGE), Math.floor(room / PAGE));
@@ -117,7 +89,7 @@ export class SharedMemory {
       const before = this.#wide
         ? Number((this.memory.grow as unknown as (n: bigint) => bigint)(BigInt(pages)))
         : this.memory.grow(pages);
-      this.#release(before * PAGE, pages * PAGE);
+      this.#free.release(before * PAGE, pages * PAGE);
     } catch {
       throw new RangeError(
         `Cannot allocate ${inWords(size)}: ${inWords(this.#used)} of ${
