@@ -204,14 +204,15 @@ function given<T extends object>(options: T): Given<T> {
 
 /** One line: what runs, where, how. */
 export function describeModel({ info }: { readonly info: LoadedInfo }): string {
-  const { name, device, threads, weights, contextLength, window, parameters, bytes } = info;
+  const { name, device, deviceReason, threads, weights, contextLength, window, parameters, bytes } = info;
+  const why = deviceReason && deviceReason !== "as asked for" ? ` (${deviceReason})` : "";
   const where = device === "wasm" ? `${device}, ${threads} thread${threads === 1 ? "" : "s"}` : device;
   const context = window
     ? `endless, ${formatCount(window.length)} tokens held`
     : contextLength === undefined
     ? "no limit"
     : `${formatCount(contextLength)} tokens`;
-  return `${name} (${formatParameters(parameters)}) · ${where} · ${weights} weights, ${
+  return `${name} (${formatParameters(parameters)}) · ${where}${why} · ${weights} weights, ${
     formatBytes(bytes)
   } · context ${context}`;
 }

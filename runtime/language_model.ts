@@ -39,6 +39,8 @@ export interface ModelInfo {
   readonly cache: CacheDType;
   /** Where it runs. */
   readonly device: "wasm" | "webgpu" | "reference";
+  /** Why there, in words: "no GPU: …", "as asked for". */
+  readonly deviceReason?: string;
   /** Threads that compute; 1 on a GPU. */
   readonly threads: number;
   /**

@@ -41,6 +41,8 @@ export interface LoadModelOptions {
   readonly window?: EndlessWindow;
   /** A smaller decoder with the same tokenizer that guesses ahead (`speculate: "draft"`, then the default). */
   readonly draft?: Files;
+  /** Why this device, in words; told in `info`. */
+  readonly deviceReason?: string;
   /** Told while weights are loaded. */
   readonly onProgress?: OnProgress;
   /** Stops loading; `loadModel` throws its reason. */
@@ -127,10 +129,12 @@ export type LoadedInfo = Omit<ModelInfo, "kind" | "cache" | "chat">;
 async function loadWeights<M extends Model>(
   files: Files,
   device: Device,
-  { accept, usualLength, contextLength, window, weights: dtype, signal, onProgress }: LoadModelOptions & {
-    readonly accept: (model: Model, type: string) => M;
-    readonly usualLength?: number | undefined;
-  },
+  { accept, usualLength, contextLength, window, weights: dtype, deviceReason, signal, onProgress }:
+    & LoadModelOptions
+    & {
+      readonly accept: (model: Model, type: string) => M;
+      readonly usualLength?: number | undefined;
+    },
 ): Promise<{ readonly model: M; readonly info: LoadedInfo }> {
   const config = await readConfig(files);
   const definition = findModel(config);
@@ -155,6 +159,7 @@ async function loadWeights<M extends Model>(
       parameters: report.parameters,
       weights: report.weights,
       device: device.name,
+      ...(deviceReason && { deviceReason }),
       threads: device.limits.threads,
       contextLength: length,
       bytes: device.memoryInUse - before,

@@ -85,9 +85,16 @@ async function open<M>(
   // Looked at first: what does not load is known before threads start, and how much memory it takes.
   const draftBytes = options.draft ? memoryOf(await inspectCheckpoint(options.draft), options) : 0;
   const memoryBytes = memoryOf(await inspectCheckpoint(files), options) + draftBytes;
-  const device = await openDevice({ device: options.device, threads: options.threads, memoryBytes });
+  let deviceReason = "";
+  const onChoice = (reason: string) => deviceReason = reason;
+  const device = await openDevice({
+    device: options.device,
+    threads: options.threads,
+    memoryBytes,
+    onChoice,
+  });
   try {
-    return await load(files, device, options);
+    return await load(files, device, { ...options, deviceReason });
   } catch (error) {
     await device[Symbol.asyncDispose]();
     throw error;

@@ -17,8 +17,8 @@ export interface DeviceOptions {
   readonly threads?: number | undefined;
   /** Bytes that weights and caches are going to need: more than 4 GiB takes the build with 64-bit addresses. */
   readonly memoryBytes?: number | undefined;
-  /** Told in words what was chosen, and why. */
-  readonly onChoice?: ((words: string) => void) | undefined;
+  /** Told in words why this device was taken. */
+  readonly onChoice?: ((reason: string) => void) | undefined;
 }
 
 /** What a 32-bit memory holds besides weights and caches: activations, tables, stacks. */
@@ -34,18 +34,18 @@ export async function openDevice(
       try {
         // An adapter that computes on the CPU is slower than WASM.
         const gpu = await openWebGpuDevice({ software: false });
-        onChoice?.(`webgpu: ${gpu.label}`);
+        onChoice?.(gpu.label);
         return gpu;
       } catch (error) {
-        onChoice?.(`wasm: ${error instanceof Error ? error.message : error}`);
+        onChoice?.(`no GPU: ${reasonOf(error)}`);
         return await openWasmDevice({ threads, bits });
       }
     case "wasm":
-      onChoice?.("wasm, as asked for");
+      onChoice?.("as asked for");
       return await openWasmDevice({ threads, bits });
     case "webgpu": {
       const gpu = await openWebGpuDevice();
-      onChoice?.(`webgpu, as asked for: ${gpu.label}`);
+      onChoice?.(`${gpu.label}, as asked for`);
       return gpu;
     }
     default:
@@ -53,4 +53,10 @@ export async function openDevice(
         `Cannot open the device "${device satisfies never}": it is not one of auto, wasm, webgpu`,
       );
   }
+}
+
+/** What is between "Cannot open the device …:" and the remedy. */
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/^Cannot open the device "webgpu": /, "").replace(/: (use|ask) .*$/s, "");
 }
