@@ -65,7 +65,10 @@ export async function inspectCheckpoint(files: Files): Promise<Inspection> {
     fileBytes += info.end - info.begin;
   }
   const inMemory = (dtype: WeightDType) =>
-    tensors.reduce((sum, [name, info]) => sum + weightBytes(formatOf(info, dtype), count(name, info)), 0);
+    tensors.reduce(
+      (sum, [name, info]) => sum + weightBytes(formatOf(name, info, dtype), count(name, info)),
+      0,
+    );
   const { facts, kind } = model;
   return {
     name: files.label,
@@ -105,11 +108,12 @@ function count(name: string, { shape, dtype }: TensorInfo): number {
   return shape.reduce((product, n) => product * n, dtype === "U8" && name.endsWith("_blocks") ? 2 : 1);
 }
 
-/** Vectors stay f32, as do matrices whose rows do not divide into blocks. */
-function formatOf({ shape, dtype }: TensorInfo, wanted: WeightDType): WeightDType {
+/** Vectors stay f32, as do matrices whose rows do not divide into blocks; embedding and output are q8 at least. */
+function formatOf(name: string, { shape, dtype }: TensorInfo, wanted: WeightDType): WeightDType {
   if (shape.length < 2) return "f32";
   const columns = dtype === "U8" ? 32 : shape.at(-1)!;
-  return (wanted === "q8" || wanted === "q4") && columns % 32 !== 0 ? "f32" : wanted;
+  if ((wanted === "q8" || wanted === "q4") && columns % 32 !== 0) return "f32";
+  return wanted === "q4" && ["embedding", "output"].includes(partOf(name)) ? "q8" : wanted;
 }
 
 /** By the names that families give their tensors. */

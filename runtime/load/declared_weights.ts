@@ -11,6 +11,7 @@ import { chooseWeightDType, formatOf, type WeightChoice } from "./weight_loader.
 interface Slot {
   readonly shape: readonly number[];
   readonly exact: boolean;
+  readonly finer: boolean;
   /** Tensors of a checkpoint that it is read from: by full name, in shapes as files have them. */
   readonly files: readonly (readonly [name: string, shape: readonly number[]])[];
   tensor: Tensor | undefined;
@@ -28,6 +29,7 @@ class Declarations {
     const slot: Slot = this.slots.get(key) ?? {
       shape,
       exact: options.exact ?? false,
+      finer: options.finer ?? false,
       files: names.map((name) => [name, each] as const),
       tensor: undefined,
     };
@@ -116,7 +118,7 @@ export class DeclaredWeights implements Weights {
 
   embedding(name: string, shape: { readonly vocabulary: number; readonly hidden: number }): Embedding {
     const { device } = this.#all;
-    const table = this.tensor(`${name}.weight`, [shape.vocabulary, shape.hidden]);
+    const table = this.tensor(`${name}.weight`, [shape.vocabulary, shape.hidden], { finer: true });
     return Object.assign((ids: Uint32Array) => device.embed(table(), ids), {
       asLinear: (x: Tensor) => device.linear(x, table()),
     });

@@ -46,13 +46,21 @@ export function chooseWeightDType(
   return matrixNumbers * 4 <= AUTO_F32_BYTES ? "f32" : "q8";
 }
 
-/** The format of a declared weight: vectors, exact ones, and matrices whose rows are no whole blocks stay f32. */
+/**
+ * The format of a declared weight: vectors, exact ones, and matrices whose rows are no whole blocks stay f32; q4 is q8
+ * for those that ask for finer.
+ */
 export function formatOf(
-  { shape, exact }: { readonly shape: readonly number[]; readonly exact: boolean },
+  { shape, exact, finer }: {
+    readonly shape: readonly number[];
+    readonly exact: boolean;
+    readonly finer: boolean;
+  },
   chosen: Exclude<WeightChoice, "auto">,
 ): WeightDType {
   const inBlocks = chosen !== "q8" && chosen !== "q4" || shape.at(-1)! % BLOCK_NUMBERS === 0;
-  return shape.length > 1 && !exact && inBlocks ? chosen : "f32";
+  if (shape.length < 2 || exact || !inBlocks) return "f32";
+  return finer && chosen === "q4" ? "q8" : chosen;
 }
 
 /** Bytes that a matrix takes in a format; without what a device may add for alignment. */
@@ -66,6 +74,7 @@ export interface Slot {
   readonly name: string;
   readonly shape: readonly number[];
   readonly exact: boolean;
+  readonly finer: boolean;
   /** Streamed one after another. */
   readonly sources: readonly Source[];
   tensor: Tensor | undefined;
@@ -145,7 +154,8 @@ export class Loader {
     let slot = this.#slots.get(key);
     if (!slot) {
       const { name, shape, options } = what;
-      slot = { name, shape, exact: options.exact ?? false, sources: sources(), tensor: undefined };
+      const { exact = false, finer = false } = options;
+      slot = { name, shape, exact, finer, sources: sources(), tensor: undefined };
       this.#slots.set(key, slot);
     }
     return slot;
@@ -206,7 +216,9 @@ export class Loader {
     const formats = new Map<Slot, WeightDType>();
     for (const slot of slots) {
       const format = formatOf(slot, chosen);
-      if (slot.shape.length > 1 && !slot.exact && format !== chosen) keptF32.push(slot.name);
+      if (slot.shape.length > 1 && !slot.exact && format === "f32" && chosen !== "f32") {
+        keptF32.push(slot.name);
+      }
       formats.set(slot, format);
     }
     const bytes = slots.reduce((sum, slot) => sum + weightBytes(formats.get(slot)!, numbers(slot)), 0);

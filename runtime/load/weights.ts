@@ -126,7 +126,7 @@ class ScopedWeights implements Weights {
 
   embedding(name: string, shape: { readonly vocabulary: number; readonly hidden: number }): Embedding {
     const { device } = this.loader;
-    const table = this.#tensor(`${name}.weight`, [shape.vocabulary, shape.hidden], {});
+    const table = this.#tensor(`${name}.weight`, [shape.vocabulary, shape.hidden], { finer: true });
     return Object.assign((ids: Uint32Array) => device.embed(table(), ids), {
       asLinear: (x: Tensor) => device.linear(x, table()),
     });

@@ -44,7 +44,9 @@ export function outputLayer(
   embed: Embedding,
   shape: { readonly tied: boolean; readonly hiddenSize: number; readonly vocabulary: number },
 ): Apply {
-  if (!shape.tied) return weights.linear("lm_head", { in: shape.hiddenSize, out: shape.vocabulary });
+  if (!shape.tied) {
+    return weights.linear("lm_head", { in: shape.hiddenSize, out: shape.vocabulary, finer: true });
+  }
   weights.ignore("lm_head.weight"); // some checkpoints hold the copy
   return embed.asLinear;
 }

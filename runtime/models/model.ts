@@ -40,6 +40,8 @@ export interface WeightOptions {
   readonly plus?: number;
   /** Stays f32 whatever format was chosen for matrices (T5's bias tables, routers). */
   readonly exact?: boolean;
+  /** q8 where others are q4: embeddings and output layers, a small part of a model and much of its quality. */
+  readonly finer?: boolean;
 }
 
 export type Apply = (x: Tensor) => Tensor;
