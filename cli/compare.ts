@@ -15,10 +15,10 @@ import { openProgressBar } from "./progress_bar.ts";
 import { colours, dim, onInterrupt, writeError, writeOut } from "./terminal.ts";
 import { writeText } from "./text_file.ts";
 
-const { weights, cache, threads } = MODEL_OPTIONS;
+const { weights, threads } = MODEL_OPTIONS;
 const SHORTEST = 1024;
-/** Activations of 64K tokens need more than 32 bits of address. */
-const MEMORY_PER_TOKEN = 60_000;
+/** Bytes that the largest of the encoders holds, with weights: 64K tokens fit into 32 bits of address. */
+const MEMORY_PER_TOKEN = 58_000;
 
 export default command({
   name: "compare",
@@ -49,7 +49,11 @@ export default command({
       help: "where it runs; default wasm",
     },
     weights: { ...weights, help: "format of the weights in memory; default q8" },
-    cache,
+    cache: {
+      type: "choice",
+      choices: ["f32", "f16", "q8"],
+      help: "format of the decoders' caches; default f32",
+    },
     threads,
     quick: { type: "flag", help: "texts of 1024 tokens and a depth of 1024" },
     profile: { type: "flag", help: "seconds by operation of each encoder (wasm)" },

@@ -32,6 +32,8 @@ import type {
 const TILE = 64;
 /** Up to so many rows a matrix is read for each pass, beyond that its multiply-adds take the time. */
 const FEW_ROWS = 8;
+/** Data from the host comes in pieces of so many bytes at least. */
+const FIXED_BYTES = 1 << 20;
 
 /** How a device lays things out, in bytes. */
 export interface Layout {
@@ -145,6 +147,8 @@ export class DryDevice implements Device {
   #scopes: DryTensor[][] = [];
   #pool = new FreeRanges();
   #held = 0;
+  /** What is left of the memory for data from the host. */
+  #fixedBytes = 0;
   #once = new Map<unknown, Set<string>>();
   #tiles = new Map<AttentionMask, Map<string, { pairs: number; tiles: number }>>();
 
@@ -203,6 +207,7 @@ export class DryDevice implements Device {
   async step<T>(body: () => Promise<T>): Promise<T> {
     this.last = new StepCount();
     this.#held = 0;
+    this.#fixedBytes = 0;
     this.#pool = new FreeRanges();
     this.#once.clear();
     this.#scopes = [[]];
@@ -381,8 +386,11 @@ export class DryDevice implements Device {
     const size = Math.ceil(Math.max(bytes, 1) / 64) * 64;
     let address = this.#pool.take(size);
     if (address === undefined) {
-      address = this.#held;
-      this.#hold(size);
+      const { last } = this.#pool;
+      const grows = last && last.start + last.size === this.#held ? last.size : 0;
+      address = this.#held - grows;
+      if (grows > 0) this.#pool.takeAt(address, grows);
+      this.#hold(size - grows);
     }
     const x = new DryTensor(dtype, shape, size, undefined, address);
     const scope = this.#scopes.at(-1);
@@ -394,7 +402,8 @@ export class DryDevice implements Device {
   /** Data from the host, until the step ends. */
   #fixed(dtype: "f32" | "u32", shape: Shape): DryTensor {
     const bytes = shape.reduce((a, b) => a * b, 4);
-    this.#hold(bytes);
+    if (this.#fixedBytes < bytes) this.#hold(this.#fixedBytes = Math.max(bytes, FIXED_BYTES));
+    this.#fixedBytes -= bytes;
     return new DryTensor(dtype, shape, bytes);
   }
 

@@ -33,6 +33,18 @@ export class FreeRanges {
     return start;
   }
 
+  /** Bytes that are free from `start` on, where a range begins. */
+  roomAt(start: number): number {
+    return this.#free.find((range) => range.start === start)?.size ?? 0;
+  }
+
+  /** Takes what begins at `start`, which has room. */
+  takeAt(start: number, size: number): void {
+    const i = this.#free.findIndex((range) => range.start === start), range = this.#free[i]!;
+    if (range.size === size) this.#free.splice(i, 1);
+    else this.#free[i] = { start: start + size, size: range.size - size };
+  }
+
   /** Gives a range back. */
   release(start: number, size: number): void {
     let low = 0, high = this.#free.length;

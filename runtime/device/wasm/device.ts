@@ -41,6 +41,8 @@ import { uploadTensor } from "./upload.ts";
 const FEW_ROWS = 8;
 /** Weights of an item of `linear_rows`, in bytes: they stay in the first-level cache from row to row. */
 const ITEM_BYTES = 32768;
+/** Data of a step lies together, so that tensors are neighbours and their memory joins when it is given back. */
+const FIXED_BYTES = 1 << 20;
 const ACTIVATIONS: readonly Activation[] = [
   "silu",
   "gelu",
@@ -91,6 +93,9 @@ export class WasmDevice implements Device {
   readonly #pool = new FreeRanges();
   /** Pages of caches that were freed in this step, by size, for other caches that are filled in it. */
   readonly #freedPages = new Map<number, number[]>();
+  /** What is left of the memory for data of this step. */
+  #fixedAt = 0;
+  #fixedEnd = 0;
   /** Ranges to give back when the step ends. */
   #retired: { address: number; bytes: number }[] = [];
   /** Of this step: plans and tables that layers share. */
@@ -211,6 +216,7 @@ export class WasmDevice implements Device {
         this.#shared.clear();
         for (const { address, bytes } of this.#retired) this.#memory.free(address, bytes);
         this.#retired = [];
+        this.#fixedAt = this.#fixedEnd = 0;
       }
     });
   }
@@ -589,9 +595,22 @@ export class WasmDevice implements Device {
     const scope = this.#scopes.at(-1);
     if (!scope) throw new Error("Cannot record an operation: there is no step");
     const size = Math.ceil(Math.max(bytes, 1) / 64) * 64;
-    const x = new WasmTensor(dtype, shape, this.#pool.take(size) ?? this.#memory.allocate(size), size);
+    const x = new WasmTensor(dtype, shape, this.#takeMemory(size), size);
     scope.push(x);
     return x;
+  }
+
+  #takeMemory(size: number): number {
+    const pooled = this.#pool.take(size);
+    if (pooled !== undefined) return pooled;
+    // What scopes gave back last grows where it can, else it would stay too small for ever.
+    const { last } = this.#pool;
+    if (!last || !this.#memory.extend(last.start + last.size, size - last.size)) {
+      return this.#memory.allocate(size);
+    }
+    const { start } = last;
+    this.#pool.takeAt(start, last.size);
+    return start;
   }
 
   #like(x: WasmTensor): WasmTensor {
@@ -634,8 +653,15 @@ export class WasmDevice implements Device {
 
   /** Data for kernels that lives until the step ends. */
   #fixed(data: Float32Array | Float64Array | Uint32Array): number {
-    const address = this.#memory.allocate(data.byteLength);
-    this.#retired.push({ address, bytes: data.byteLength });
+    const size = Math.ceil(data.byteLength / 64) * 64;
+    if (this.#fixedAt + size > this.#fixedEnd) {
+      const bytes = Math.max(size, FIXED_BYTES);
+      this.#fixedAt = this.#memory.allocate(bytes);
+      this.#fixedEnd = this.#fixedAt + bytes;
+      this.#retired.push({ address: this.#fixedAt, bytes });
+    }
+    const address = this.#fixedAt;
+    this.#fixedAt += size;
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     this.#memory.u8(address, data.byteLength).set(bytes);
     return address;

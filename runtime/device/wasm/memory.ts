@@ -64,6 +64,19 @@ export class SharedMemory {
     this.#free.release(start, size);
   }
 
+  /** Takes the memory that begins at `start`, behind something that is to grow; false where it is taken already. */
+  extend(start: number, bytes: number): boolean {
+    const size = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+    if (this.#free.roomAt(start) < size) {
+      const { last } = this.#free, end = this.memory.buffer.byteLength;
+      if (start !== end && !(last?.start === start && start + last.size === end)) return false;
+      this.#grow(size);
+    }
+    this.#free.takeAt(start, size);
+    this.#used += size;
+    return true;
+  }
+
   f32(address: number, count: number): Float32Array {
     return new Float32Array(this.memory.buffer, address, count);
   }
