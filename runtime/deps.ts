@@ -11,7 +11,6 @@ export { Environment, Interpreter, parse, tokenize } from "npm:@huggingface/jinj
 
 /** Progress bars on a terminal. */
 export async function loadProgressBars(): Promise<typeof import("npm:cli-progress@3.12.0")> {
-  // deno-lint-ignore no-import-prefix -- a module imported from a URL has no import map
   return (await import("npm:cli-progress@3.12.0")).default;
 }
 
@@ -22,7 +21,6 @@ export async function loadTerminalCharts(): Promise<typeof import("npm:simple-as
 
 /** xxHash64 of bytes in pieces: 5 GB/s, where crypto.subtle has 0.9. */
 export async function loadHash(): Promise<import("npm:hash-wasm@4.12.0").IHasher> {
-  // deno-lint-ignore no-import-prefix -- a module imported from a URL has no import map
   const { createXXHash64 } = await import("npm:hash-wasm@4.12.0");
   return (await createXXHash64()).init();
 }

@@ -10,7 +10,9 @@ const PERIOD = 1_000_003;
 const NEEDED = 9e9;
 
 const available = Deno.systemMemoryInfo().available;
-if (available < NEEDED) console.warn(`memory64 is skipped: ${(available / 1e9).toFixed(1)} GB are free, not 9`);
+if (available < NEEDED) {
+  console.warn(`memory64 is skipped: ${(available / 1e9).toFixed(1)} GB are free, not 9`);
+}
 
 /** Number (row, column) of matrix `i`. */
 const number = (i: number, row: number, column: number) =>
@@ -42,7 +44,9 @@ Deno.test({
       for (const column of [0, 1234, COLUMNS - 1]) {
         const x = new Float32Array(COLUMNS);
         x[column] = 1;
-        const y = await device.step(() => device.read(device.linear(device.constant([1, COLUMNS], x), matrix)));
+        const y = await device.step(() =>
+          device.read(device.linear(device.constant([1, COLUMNS], x), matrix))
+        );
         for (let row = 0; row < ROWS; row += 997) {
           const wanted = Math.fround(number(i, row, column));
           assert.equal(y[row], wanted, `matrix ${i}, row ${row}, column ${column}`);

@@ -24,7 +24,10 @@ Deno.test("a timer keeps firing during a long prefill", async () => {
   }
   assert.ok(gaps.length >= 3, `the prefill was too short to tell: ${gaps.length} ticks`);
   const late = gaps.filter((gap) => gap > LATEST_MS).length;
-  assert.ok(late <= LATE_SHARE * gaps.length, `${late} of ${gaps.length} ticks came later than ${LATEST_MS} ms`);
+  assert.ok(
+    late <= LATE_SHARE * gaps.length,
+    `${late} of ${gaps.length} ticks came later than ${LATEST_MS} ms`,
+  );
 });
 
 Deno.test("a prefill is cancelled between its chunks", async () => {

@@ -11,7 +11,7 @@ import { chooseWeightDType, formatOf, type WeightChoice } from "./weight_loader.
 interface Slot {
   readonly shape: readonly number[];
   readonly exact: boolean;
-  readonly finer: boolean;
+  finer: boolean;
   /** Tensors of a checkpoint that it is read from: by full name, in shapes as files have them. */
   readonly files: readonly (readonly [name: string, shape: readonly number[]])[];
   tensor: Tensor | undefined;
@@ -24,15 +24,17 @@ class Declarations {
 
   /** Declares once for all who ask for the same. */
   slot(names: readonly string[], shape: readonly number[], options: WeightOptions): () => Tensor {
-    const key = JSON.stringify([names, shape, options]);
+    const { finer = false, ...others } = options;
+    const key = JSON.stringify([names, shape, others]);
     const each = fileShape(names.length > 1 ? shape.slice(1) : shape, options);
     const slot: Slot = this.slots.get(key) ?? {
       shape,
       exact: options.exact ?? false,
-      finer: options.finer ?? false,
+      finer,
       files: names.map((name) => [name, each] as const),
       tensor: undefined,
     };
+    slot.finer ||= finer;
     this.slots.set(key, slot);
     return () => {
       if (!slot.tensor) throw new Error(`Cannot use tensor "${names[0]}": the weights are not loaded`);

@@ -74,7 +74,8 @@ export interface Slot {
   readonly name: string;
   readonly shape: readonly number[];
   readonly exact: boolean;
-  readonly finer: boolean;
+  /** True when one of those who declared it asked for finer. */
+  finer: boolean;
   /** Streamed one after another. */
   readonly sources: readonly Source[];
   tensor: Tensor | undefined;
@@ -150,14 +151,14 @@ export class Loader {
     what: { readonly name: string; readonly shape: readonly number[]; readonly options: WeightOptions },
     sources: () => readonly Source[],
   ): Slot {
-    const key = JSON.stringify(what);
+    const { name, shape, options: { exact = false, finer = false, ...options } } = what;
+    const key = JSON.stringify([name, shape, exact, options]);
     let slot = this.#slots.get(key);
     if (!slot) {
-      const { name, shape, options } = what;
-      const { exact = false, finer = false } = options;
       slot = { name, shape, exact, finer, sources: sources(), tensor: undefined };
       this.#slots.set(key, slot);
     }
+    slot.finer ||= finer;
     return slot;
   }
 
