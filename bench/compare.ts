@@ -27,7 +27,7 @@ import {
   WIDTH,
 } from "./compare_cases.ts";
 import { median } from "./measure.ts";
-import { countStep, loadRandomModel } from "./random_model.ts";
+import { countStep, type Json, loadRandomModel } from "./random_model.ts";
 
 /** One model and one length. */
 export interface EncodeResult {
@@ -66,6 +66,8 @@ export interface ComparePlan {
   readonly depths: readonly number[];
   /** Cases by name; all where there are none. */
   readonly only: readonly string[];
+  /** Layers of each encoder that are run at most. */
+  readonly layers?: number | undefined;
   readonly weights: WeightChoice;
   readonly cache: CacheDType;
   readonly profile: boolean;
@@ -83,37 +85,43 @@ const DEVICE_KINDS = { wasm: "wasm", webgpu: "webgpu", reference: "wasm" } as co
 /** Names that `only` may have. */
 export const COMPARE_NAMES: readonly string[] = [NAIVE, ...CASES, ...DECODERS].map(({ name }) => name);
 
-/** How many layers are run. */
-export function layersFor(kind: CompareCase["cost"], tokens: number): number {
+/** How many layers are run, of `most` that may be. */
+export function layersFor(kind: CompareCase["cost"], tokens: number, most = LAYERS): number {
   const layer = 2 * COSTS[kind].layer(tokens, WIDTH);
-  return Math.max(1, Math.min(LAYERS, Math.floor(MOST_FLOPS / layer)));
+  return Math.max(1, Math.min(most, LAYERS, Math.floor(MOST_FLOPS / layer)));
 }
 
-/** Measures encoders, shortest texts first, then decoders. */
+/** Measures encoders, each with texts of growing length, then decoders. */
 export async function* compare(
   device: Device,
   plan: ComparePlan,
 ): AsyncGenerator<EncodeResult | DecodeResult> {
-  const { lengths, depths, signal } = plan;
+  const { lengths, depths, signal, weights } = plan;
   const wanted = (name: string) => plan.only.length === 0 || plan.only.includes(name);
-  const encodes = lengths.flatMap((tokens) =>
-    CASES.filter(({ name }) => wanted(name)).map((c) => ({ tokens, c }))
-  );
-  const naive = wanted(NAIVE.name) ? lengths.filter((tokens) => tokens <= NAIVE.longest) : [];
-  const work = ({ tokens, c }: (typeof encodes)[number]) =>
-    COSTS[c.cost].layer(tokens, WIDTH) * layersFor(c.cost, tokens);
-  const total = encodes.reduce((sum, one) => sum + work(one), 0);
+  const layersOf = (c: CompareCase, tokens: number) => layersFor(c.cost, tokens, plan.layers);
+  const cases = CASES.filter(({ name }) => wanted(name));
+  const work = (c: CompareCase, tokens: number) => COSTS[c.cost].layer(tokens, WIDTH) * layersOf(c, tokens);
+  const total = cases.flatMap((c) => lengths.map((tokens) => work(c, tokens))).reduce((a, b) => a + b, 0);
   let done = 0;
 
-  for (const tokens of naive) {
-    signal?.throwIfAborted();
-    yield await measureNaive(device, tokens, plan);
+  if (wanted(NAIVE.name)) {
+    for (const tokens of lengths.filter((tokens) => tokens <= NAIVE.longest)) {
+      signal?.throwIfAborted();
+      yield await measureNaive(device, tokens, plan);
+    }
   }
-  for (const one of encodes) {
-    signal?.throwIfAborted();
-    plan.onWork?.(done, total);
-    yield await measureEncode(device, one, plan);
-    done += work(one);
+  for (const c of cases) {
+    // One model for all lengths that run as many layers of it.
+    for (const [layers, group] of Map.groupBy(lengths, (tokens) => layersOf(c, tokens))) {
+      const config = c.config({ layers, positions: Math.max(...group) });
+      using loaded = await loadRandomModel(device, { config, weights });
+      for (const tokens of group) {
+        signal?.throwIfAborted();
+        plan.onWork?.(done, total);
+        yield await measureEncode(device, { c, tokens, layers, config, model: loaded.model }, plan);
+        done += work(c, tokens);
+      }
+    }
   }
   plan.onWork?.(total, total);
   for (const depth of depths) {
@@ -131,26 +139,30 @@ function idsOf(tokens: number, vocabulary: number): Uint32Array {
   return Uint32Array.from({ length: tokens }, (_, i) => (i * 7919 + 11) % vocabulary);
 }
 
+interface Encode {
+  readonly c: CompareCase;
+  readonly tokens: number;
+  readonly layers: number;
+  readonly config: Json;
+  readonly model: Model;
+}
+
 async function measureEncode(
   device: Device,
-  { c, tokens }: { readonly c: CompareCase; readonly tokens: number },
+  { c, tokens, layers, config, model }: Encode,
   { weights, profile }: ComparePlan,
 ): Promise<EncodeResult> {
-  const layersRun = layersFor(c.cost, tokens), times = LAYERS / layersRun;
-  const config = c.config({ layers: layersRun, positions: tokens });
+  const times = LAYERS / layers;
   const counted = await countStep(
     { config, weights, device: DEVICE_KINDS[device.name] },
     (model, dry) => recordPass(dry, model, tokens),
   );
-  const before = device.memoryInUse;
-  using loaded = await loadRandomModel(device, { config, weights });
-  const { model } = loaded;
-  const weightBytes = device.memoryInUse - before;
+  const weightBytes = device.memoryInUse;
   await runPass(device, model, Math.min(tokens, prefillChunk)); // wakes threads up
   let activationBytes = 0, seconds = 0;
   const once = async () => {
     const start = performance.now();
-    activationBytes = await runPass(device, model, tokens) - before - weightBytes;
+    activationBytes = await runPass(device, model, tokens) - weightBytes;
     seconds = (performance.now() - start) / 1000;
   };
   const byOperation = profile && device instanceof WasmDevice
@@ -162,7 +174,7 @@ async function measureEncode(
     label: c.label,
     tokens,
     seconds: seconds * times,
-    layersRun,
+    layersRun: layers,
     activationBytes,
     weightBytes,
     formulaFlops: 2 * LAYERS * COSTS[c.cost].layer(tokens, WIDTH),
@@ -215,7 +227,10 @@ function recordPass(device: DryDevice, model: Model, tokens: number): void {
  */
 async function measureNaive(device: Device, tokens: number, plan: ComparePlan): Promise<EncodeResult> {
   const dense = CASES.find(({ name }) => name === "dense")!;
-  const flash = await measureEncode(device, { c: dense, tokens }, plan);
+  const layers = layersFor(dense.cost, tokens, plan.layers),
+    config = dense.config({ layers, positions: tokens });
+  using loaded = await loadRandomModel(device, { config, weights: plan.weights });
+  const flash = await measureEncode(device, { c: dense, tokens, layers, config, model: loaded.model }, plan);
   const { case: _, profile: __, ...rest } = flash;
   const head = { naive: await naiveHead(device, tokens), flash: await flashHead(device, tokens) };
   return {

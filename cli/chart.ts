@@ -29,6 +29,7 @@ const TERMINAL_COLOURS = [
   "ansiYellow",
   "ansiMagenta",
   "ansiBlue",
+  "ansiWhite",
 ] as const;
 
 /** The chart as text. Colours only where asked for. */
@@ -58,7 +59,7 @@ export async function chartText(
 const WIDTH = 760, HEIGHT = 420;
 const FRAME = { left: 64, right: 24, top: 52, bottom: 56 };
 /** Distinct for colour-blind eyes and on both backgrounds (Okabe and Ito's palette). */
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c6d1f"];
 
 /** The chart as an SVG file that follows the page's light or dark scheme. */
 export function chartSvg(series: readonly Series[], { title, x, y, marks = [] }: ChartOptions): string {

@@ -42,6 +42,14 @@ export default command({
       min: 1,
       help: "the longest text; lengths double from 1024; default 4096; 64k takes about an hour",
     },
+    layers: {
+      type: "integer",
+      value: "N",
+      min: 1,
+      max: LAYERS,
+      help:
+        "run so many layers of each encoder and multiply the time; default: all, but fewer of what takes minutes",
+    },
     depth: { type: "integer", value: "TOKENS", min: 1, many: true, help: "of decoders; default 8192" },
     device: {
       type: "choice",
@@ -67,7 +75,8 @@ export default command({
   },
   examples: [
     ["lakh compare", "up to 4096 tokens, some minutes"],
-    ["lakh compare --max-length 64k --chart compare.svg", "all of it"],
+    ["lakh compare --max-length 64k --chart compare.svg", "all of it, about an hour"],
+    ["lakh compare --max-length 64k --layers 1", "the same at a twelfth of the work"],
     [
       "lakh compare --only longt5 --only colt5 --max-length 16k --profile",
       "two of them, and what takes the time",
@@ -92,6 +101,7 @@ export default command({
       lengths,
       depths,
       only: values.only,
+      layers: values.layers,
       weights: values.weights ?? "q8",
       cache: values.cache ?? "f32",
       profile: values.profile,
