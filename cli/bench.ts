@@ -94,7 +94,7 @@ export default command({
         }`,
       );
     }
-    if (!values.quick || values.operations !== undefined) {
+    if (!(values.quick || values.json) || values.operations !== undefined) {
       await using device = await openWasmDevice({ threads: count });
       const only = values.operations;
       for await (
