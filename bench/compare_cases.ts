@@ -144,8 +144,8 @@ export const DECODERS = [
   { name: "mqa", label: "multi-query", kvHeads: 1 },
 ] as const;
 
-/** 32 heads of 64; so many layers are enough to fill a processor's caches with other keys between two of them. */
-export const DECODER = { heads: 32, headDim: 64, layers: 2 } as const;
+/** As wide as a model of 7 B; its feed-forward layers are small, as attention is what is compared. */
+export const DECODER = { heads: 32, headDim: 128, layers: 2 } as const;
 
 export function decoderConfig(kvHeads: number): Json {
   const { heads, headDim, layers } = DECODER;
@@ -156,7 +156,7 @@ export function decoderConfig(kvHeads: number): Json {
     num_attention_heads: heads,
     num_key_value_heads: kvHeads,
     head_dim: headDim,
-    intermediate_size: 4096,
+    intermediate_size: 2048,
     vocab_size: VOCABULARY,
     max_position_embeddings: 131072,
     rms_norm_eps: 1e-5,

@@ -215,8 +215,8 @@ function decodeTable(results: readonly DecodeResult[]): string {
       r.label,
       formatCount(r.depth),
       (r.seconds * 1000).toPrecision(3),
-      r.attentionSeconds === undefined ? "–" : (r.attentionSeconds * 1000).toPrecision(3),
-      r.attentionSeconds === undefined ? "–" : (1 / r.attentionSeconds).toPrecision(3),
+      (r.attentionSeconds * 1000).toPrecision(3),
+      (1 / r.attentionSeconds).toFixed(1),
       formatBytes(r.cacheBytes),
     ]),
   ) + "\n" + columns(
@@ -257,13 +257,10 @@ function ratiosOf(encodes: readonly EncodeResult[], decodes: readonly DecodeResu
   const heads = decodes.filter((r) => r.case === "mqa").flatMap((mqa) => {
     const mha = decodes.find((r) => r.case === "mha" && r.depth === mqa.depth);
     if (!mha) return [];
-    const part = mha.attentionSeconds !== undefined && mqa.attentionSeconds !== undefined
-      ? mha.attentionSeconds / mqa.attentionSeconds
-      : null;
     return [{
       depth: mqa.depth,
       step: mha.seconds / mqa.seconds,
-      attention: part,
+      attention: mha.attentionSeconds / mqa.attentionSeconds,
       cache: mha.cacheBytes / mqa.cacheBytes,
     }];
   });
@@ -286,9 +283,9 @@ function ratioTable(encodes: readonly EncodeResult[], decodes: readonly DecodeRe
       } tokens`
     ),
     ...decode.map((d) =>
-      `multi-query at depth ${formatCount(d.depth)}: ${
-        d.attention === null ? "" : `${d.attention.toFixed(1)} × the tokens/s in attention, `
-      }${d.step.toFixed(2)} × in the whole step, the cache ${d.cache.toFixed(0)} × smaller`
+      `multi-query at depth ${formatCount(d.depth)}: ${d.attention.toFixed(1)} × the tokens/s in attention, ${
+        d.step.toFixed(2)
+      } × in the whole step, the cache ${d.cache.toFixed(0)} × smaller`
     ),
   ];
   return lines.length > 0 ? lines.join("\n") + "\n" : "";
@@ -313,7 +310,7 @@ function decodeJson(r: DecodeResult): Record<string, unknown> {
     case: r.case,
     depth: r.depth,
     step_seconds: r.seconds,
-    attention_seconds: r.attentionSeconds ?? null,
+    attention_seconds: r.attentionSeconds,
     cache_bytes: r.cacheBytes,
   };
 }
