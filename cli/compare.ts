@@ -40,7 +40,7 @@ export default command({
       type: "integer",
       value: "TOKENS",
       min: 1,
-      help: "the longest text; lengths double from 1024; default 4096; 64k takes about an hour",
+      help: "the longest text; lengths double from 1024; default 4096; 65536 takes about an hour",
     },
     layers: {
       type: "integer",
@@ -75,10 +75,10 @@ export default command({
   },
   examples: [
     ["lakh compare", "up to 4096 tokens, some minutes"],
-    ["lakh compare --max-length 64k --chart compare.svg", "all of it, about an hour"],
-    ["lakh compare --max-length 64k --layers 1", "the same at a twelfth of the work"],
+    ["lakh compare --max-length 65536 --chart compare.svg", "all of it, about an hour"],
+    ["lakh compare --max-length 65536 --layers 1", "the same with a twelfth of most of the work"],
     [
-      "lakh compare --only longt5 --only colt5 --max-length 16k --profile",
+      "lakh compare --only longt5 --only colt5 --max-length 16384 --profile",
       "two of them, and what takes the time",
     ],
     ["lakh compare --quick --json", "for scripts"],

@@ -1,4 +1,4 @@
-import type { AttentionMask } from "./attention_spec.ts";
+import { type AttentionMask, multiplicity } from "./attention_spec.ts";
 
 /** One key tile that a query tile must visit; a partial tile needs `visible` per element. */
 export interface KeyTile {
@@ -39,7 +39,13 @@ export function planKeyTiles(
 
   function isPartial(tile: number): boolean {
     const k0 = tile * size, k1 = Math.min(k0 + size, keys);
-    if (blocks || (prefix > 0 && q0 < prefix)) return true; // rare: let the kernel decide per element
+    if (prefix > 0 && q0 < prefix) return true; // rare: let the kernel decide per element
+    if (blocks) {
+      const blockOf = (position: number) => Math.floor(position / blocks.size);
+      const one = blockOf(q0) === blockOf(q1 - 1) && blockOf(k0) === blockOf(k1 - 1);
+      const alone = !causal && !window && keepFirst === 0;
+      return !(one && alone && multiplicity(mask, head, q0, k0) === 1);
+    }
     if (causal && k1 - 1 > q0) return true;
     if (!window) return false;
     if (k1 <= keepFirst) return false;
