@@ -209,3 +209,9 @@ export class WasmKvCache implements KvCache {
     if (page && --page.holders === 0) this.#device.freePage(page.address, this.pageBytes);
   }
 }
+
+/** The cache as this device's own; throws when it is another's. */
+export function ownCache(cache: KvCache): WasmKvCache {
+  if (!(cache instanceof WasmKvCache)) throw new TypeError("Cannot use a cache of another device on wasm");
+  return cache;
+}
