@@ -1,7 +1,7 @@
 //! y = x · Wᵀ + bias for few rows (decode), any weight format: one pass over the weights at the speed of memory.
 //!
 //! A row's result does not depend on how many rows come with it, so speculative steps give what single steps give.
-//! An item is a run of panels of about 32 KB of weights; they stay in the first-level cache for the next row.
+//! An item is a run of panels; one panel after the other meets all rows, from the first-level cache.
 //! Bytes moved: the weights once. Quantized weights are widened to 16 bits and meet 15-bit activations (`pack_rows`).
 //!
 //! Arguments: x (f32 [rows, K], or packed by `pack_rows`), rows, K, weights, format, N, bias or 0, y f32 [rows, N],

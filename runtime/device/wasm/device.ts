@@ -26,14 +26,14 @@ import { ownCache, PAGE_TOKENS, WasmKvCache } from "./kv_cache.ts";
 import { SharedMemory } from "./memory.ts";
 import { Recorder } from "./recorder.ts";
 import { Step } from "./step.ts";
-import { BLOCK, FORMAT, matrixBytes, own, PANEL, panelBytes, WasmTensor } from "./tensor.ts";
+import { BLOCK, FORMAT, matrixBytes, own, PANEL, WasmTensor } from "./tensor.ts";
 import { Threads } from "./threads.ts";
 import { uploadTensor } from "./upload.ts";
 
 /** Rows that `linear_rows` takes: decode, speculation, a few sequences together. */
 const FEW_ROWS = 8;
-/** Weights of an item of `linear_rows`, in bytes: they stay in the first-level cache from row to row. */
-const ITEM_BYTES = 32768;
+/** Items a thread, so that one which was interrupted can be made up for. */
+const ITEMS_A_THREAD = 2;
 const ACTIVATIONS: readonly Activation[] = [
   "silu",
   "gelu",
@@ -505,12 +505,9 @@ export class WasmDevice implements Device {
     return packed;
   }
 
-  /** Panels of a weight in one item of `linear_rows`. */
+  /** Panels of a weight in one item of `linear_rows`: few long runs, because memory is fastest in long runs. */
   #run(w: WasmTensor): number {
-    const bytes = panelBytes(w.dtype as WeightDType, w.features);
-    const panels = Math.ceil(w.shape.at(-2)! / PANEL);
-    const fair = Math.ceil(panels / (4 * this.limits.threads));
-    return Math.max(1, Math.min(Math.floor(ITEM_BYTES / bytes), fair));
+    return Math.max(1, Math.ceil(Math.ceil(w.shape.at(-2)! / PANEL) / (ITEMS_A_THREAD * this.limits.threads)));
   }
 
   #pairwise(operation: "add" | "multiply", a: WasmTensor, b: WasmTensor): WasmTensor {
