@@ -507,7 +507,10 @@ export class WasmDevice implements Device {
 
   /** Panels of a weight in one item of `linear_rows`: few long runs, because memory is fastest in long runs. */
   #run(w: WasmTensor): number {
-    return Math.max(1, Math.ceil(Math.ceil(w.shape.at(-2)! / PANEL) / (ITEMS_A_THREAD * this.limits.threads)));
+    return Math.max(
+      1,
+      Math.ceil(Math.ceil(w.shape.at(-2)! / PANEL) / (ITEMS_A_THREAD * this.limits.threads)),
+    );
   }
 
   #pairwise(operation: "add" | "multiply", a: WasmTensor, b: WasmTensor): WasmTensor {
