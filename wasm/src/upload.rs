@@ -10,6 +10,7 @@
 //!
 //! Arguments: source, source format, rows, K, destination, format, flag (u32, set when a number is not finite).
 //! A vector is one row with format F32 and layout "plain": destination format code 8.
+use crate::pack_q8::{amax, bytes};
 use crate::simd::*;
 use crate::work::Work;
 
@@ -44,6 +45,7 @@ pub unsafe fn run(w: &Work) {
     w.each(rows.div_ceil(8), |panel| {
         for r in 0..8 {
             let row = panel * 8 + r;
+            let source = source.add(row * k * width);
             let value = |i: usize| if row < rows { number(row, i) } else { 0.0 };
             match format {
                 Format::F32 => {
@@ -63,12 +65,14 @@ pub unsafe fn run(w: &Work) {
                 Format::Q8 => {
                     for b in 0..k / 32 {
                         let out = out.add((panel * (k / 32) + b) * Q8_BYTES);
-                        let most = (0..32).fold(0f32, |m, i| m.max(value(b * 32 + i).abs()));
-                        let bits = ((most / 127.0).to_bits() + 0xffff) >> 16;
-                        let inverse = inverse(f32::from_bits(bits << 16));
-                        for i in 0..32 {
-                            let q = round(value(b * 32 + i) * inverse);
-                            *out.add(i / 4 * 32 + r * 4 + i % 4) = q.clamp(-127.0, 127.0) as i8 as u8;
+                        let block = block(from, source, b, row < rows, limit, flag);
+                        let bits = ((amax(&block) / 127.0).to_bits() + 0xffff) >> 16;
+                        let inverse = f32x4_splat(inverse(f32::from_bits(bits << 16)));
+                        let most = f32x4_splat(127.0);
+                        for (quad, x) in block.into_iter().enumerate() {
+                            let q = f32x4_nearest(f32x4_mul(x, inverse));
+                            let q = i32x4_trunc_sat_f32x4(f32x4_pmin(most, f32x4_pmax(f32x4_neg(most), q)));
+                            *(out.add(quad * 32 + r * 4) as *mut u32) = bytes(q);
                         }
                         *(out.add(256) as *mut u16).add(r) = bits as u16;
                     }
@@ -76,15 +80,16 @@ pub unsafe fn run(w: &Work) {
                 Format::Q4 => {
                     for b in 0..k / 32 {
                         let out = out.add((panel * (k / 32) + b) * Q4_BYTES);
-                        let most = (0..32).map(|i| value(b * 32 + i)).fold(0f32, |m, x| if x.abs() > m.abs() { x } else { m });
-                        let bits = bf16(most / -8.0);
-                        let inverse = inverse(f32::from_bits((bits as u32) << 16));
-                        for i in 0..32 {
-                            let q = round(value(b * 32 + i) * inverse);
-                            let nibble = (q.clamp(-8.0, 7.0) as i32 + 8) as u8;
-                            let byte = out.add(i / 4 * 16 + r % 4 * 4 + i % 4);
-                            // Outputs 0–3 come first and write the whole byte.
-                            *byte = if r < 4 { nibble } else { *byte | nibble << 4 };
+                        let block = block(from, source, b, row < rows, limit, flag);
+                        let bits = bf16(furthest(&block) / -8.0);
+                        let inverse = f32x4_splat(inverse(f32::from_bits((bits as u32) << 16)));
+                        for (quad, x) in block.into_iter().enumerate() {
+                            let q = f32x4_nearest(f32x4_mul(x, inverse));
+                            let q = f32x4_pmin(f32x4_splat(7.0), f32x4_pmax(f32x4_splat(-8.0), q));
+                            let four = bytes(i32x4_add(i32x4_trunc_sat_f32x4(q), i32x4_splat(8)));
+                            let at = out.add(quad * 16 + r % 4 * 4) as *mut u32;
+                            // Outputs 0–3 come first and write whole bytes.
+                            *at = if r < 4 { four } else { *at | four << 4 };
                         }
                         *(out.add(128) as *mut u16).add(r) = bits;
                     }
@@ -94,6 +99,34 @@ pub unsafe fn run(w: &Work) {
     });
 }
 
+/// 32 numbers of a row, zeros where there is none; sets the flag when one is not finite.
+#[inline(always)]
+unsafe fn block(from: Format, row: *const u8, b: usize, there: bool, limit: f32, flag: *mut u32) -> [v128; 8] {
+    let mut out = [f32x4_splat(0.0); 8];
+    if !there {
+        return out;
+    }
+    let mut finite = f32x4_eq(out[0], out[0]);
+    for i in 0..4 {
+        let pair = load8(from, row, b * 32 + i * 8);
+        for (half, x) in pair.into_iter().enumerate() {
+            finite = v128_and(finite, f32x4_le(f32x4_abs(x), f32x4_splat(limit)));
+            out[i * 2 + half] = x;
+        }
+    }
+    if !i32x4_all_true(finite) {
+        *flag = 1;
+    }
+    out
+}
+
+/// The number of largest magnitude, with its sign; the first of several.
+unsafe fn furthest(block: &[v128; 8]) -> f32 {
+    let mut numbers = [0f32; 32];
+    block.iter().enumerate().for_each(|(i, x)| store(numbers.as_mut_ptr().add(i * 4), *x));
+    numbers.into_iter().fold(0f32, |m, x| if x.abs() > m.abs() { x } else { m })
+}
+
 /// To nearest even.
 fn bf16(x: f32) -> u16 {
     let bits = x.to_bits();
@@ -101,7 +134,4 @@ fn bf16(x: f32) -> u16 {
 }
 fn inverse(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
-}
-fn round(x: f32) -> f32 {
-    f32x4_extract_lane::<0>(f32x4_nearest(f32x4_splat(x)))
 }
