@@ -16,7 +16,7 @@ import { folderFiles } from "../runtime/load/folder.ts";
 import { loadModel } from "../runtime/load_model.ts";
 import { Sequence } from "../runtime/sequence.ts";
 import { facts } from "./fake_decoder.ts";
-import { fixturePath } from "./fixtures.ts";
+import { fixturePath, hasFixture } from "./fixtures.ts";
 import { loadFixture } from "./load_fixture.ts";
 import { attention } from "./reference/attention.ts";
 import { ReferenceDevice } from "./reference/device.ts";
@@ -91,7 +91,9 @@ const devices: Record<string, () => Device | Promise<Device>> = {
 };
 for (const name of ["llama", "mpt", "bloom", "gpt-neox", "mistral"]) {
   for (const keepFirst of [0, 4]) {
-    Deno.test(`an endless window is StreamingLLM's, first ${keepFirst} kept: ${name}`, async () => {
+    Deno.test(`an endless window is StreamingLLM's, first ${keepFirst} kept: ${name}`, {
+      ignore: !hasFixture(name),
+    }, async () => {
       const kept = keepFirst > 0 ? 64 : 0, window = { keepFirst, length: 256 };
       const literal = new LiteralDevice(), model = await loadDecoder(name, literal);
       const caches = model.createCaches("f32");
@@ -171,7 +173,9 @@ Deno.test("an endless text takes no more memory, and goes on from where it was",
   await assert.rejects(model.saveSession("/nowhere/x.lakh"), /left its window/);
 });
 
-Deno.test("sliding windows give memory back while a long text is read", async () => {
+Deno.test("sliding windows give memory back while a long text is read", {
+  ignore: !hasFixture("mistral"),
+}, async () => {
   const device = await openWasmDevice({ threads: 2 });
   await using model = await loadModel(await folderFiles(fixturePath("mistral")), device, {
     contextLength: 20_000,

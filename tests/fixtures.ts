@@ -14,6 +14,14 @@ export const hasAllFixtures = exists(all);
 export const fixtureNames: readonly string[] = [...Deno.readDirSync(hasAllFixtures ? all : few)]
   .filter((entry) => entry.isDirectory).map((entry) => entry.name).sort();
 
+/** Whether a fixture is there; tests that need one which is not are skipped. */
+export function hasFixture(name: string): boolean {
+  return fixtureNames.includes(name);
+}
+if (!hasAllFixtures) {
+  console.warn(`tests of fixtures other than ${fixtureNames} are skipped: ../shared/fixtures is not there`);
+}
+
 /** The folder of a fixture, of which "llama" and "mpt" are always there. */
 export function fixturePath(name: string): string {
   const url = new URL(`${name}/`, hasAllFixtures ? all : few);
