@@ -12,6 +12,7 @@ import type { LanguageModel } from "./language_model.ts";
 import { parseConfig, readConfig } from "./load/config.ts";
 import type { Files } from "./load/files.ts";
 import { folderFiles, openFolder } from "./load/folder.ts";
+import { isModelName } from "./load/hub_cache.ts";
 import { chooseWeightDType } from "./load/weights.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
 import type { Config } from "./models/model.ts";
@@ -115,9 +116,6 @@ function memoryOf(
   return weightBytes[dtype] + (cacheBytesPerToken?.[chooseCacheDType(cache, dtype)] ?? 0) * tokens;
 }
 
-/** `org/name` or `org/name@revision`, as the hub has them. */
-const repository = /^[\w.-]+\/[\w.-]+(@[\w./-]+)?$/;
-
 /** The files of a source as `openModel` takes it. */
 export async function findFiles(
   source: string | Files | undefined,
@@ -148,7 +146,7 @@ export async function findConfig(
 
 /** "models/mine" may be both a name and a folder: what is on the disk is meant. */
 async function isName(source: string): Promise<boolean> {
-  return repository.test(source) && !source.startsWith(".") && !(await exists(source));
+  return isModelName(source) && !(await exists(source));
 }
 
 async function exists(path: string): Promise<boolean> {
