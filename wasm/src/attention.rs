@@ -6,7 +6,7 @@
 //! Per key tile and 64 rows: 4 · 64 · 64 · d flops over 512 · d bytes of keys and values.
 //!
 //! Arguments: see `attention_spec`.
-use crate::attention_q8::pack_of_eight;
+use crate::attention_q8::pack_of_rows;
 use crate::attention_rules::{Group, Rules};
 use crate::attention_spec::*;
 use crate::linear_float::tile4x8;
@@ -32,9 +32,9 @@ pub unsafe fn run(w: &Work) {
     let (position, slope) = (take(ROWS), take(ROWS));
     let space = take(spec.space());
     let scales = take(ROWS); // of packed queries
-    let offsets = take(TILE) as *mut i32;
     let rules = Rules::new(&spec, take(Rules::space(&spec)));
     let eight_bits = spec.format == Format::Q8;
+    let exp = Exp::new();
 
     w.each(spec.count, |i| {
         let item = spec.item(i);
@@ -51,7 +51,7 @@ pub unsafe fn run(w: &Work) {
             let q = spec.queries.add(((item.row as usize + token) * spec.heads + head) * d);
             if eight_bits {
                 let packed = (queries as *mut u8).add(row / 8 * d * 8 + row % 8 * 4);
-                *scales.add(row) = pack_of_eight(q, d, spec.scale, packed);
+                *scales.add(row) = pack_of_rows::<32>(q, d, spec.scale, packed);
                 continue;
             }
             let packed = queries.add(row / 8 * d * 8 + row % 8);
@@ -76,11 +76,9 @@ pub unsafe fn run(w: &Work) {
             }
             let live = TILE.min(item.keys as usize - tile * TILE);
             let head = spec.head(item, tile, kv_head);
-            let (keys, values) = if eight_bits {
-                head.offsets(live, d, offsets);
-                (core::ptr::null(), core::ptr::null())
-            } else {
-                spec.page(item, tile, kv_head, space)
+            let (keys, values) = match eight_bits {
+                true => (core::ptr::null(), core::ptr::null()),
+                false => spec.page(item, tile, kv_head, space),
             };
             for group in 0..groups {
                 let s = scores.add(group * TILE * 8);
@@ -94,7 +92,7 @@ pub unsafe fn run(w: &Work) {
                 }
                 if eight_bits {
                     let q = (queries as *const u8).add(group * d * 8);
-                    head.score8(live, d, q, scales.add(at), offsets, s);
+                    head.score8(live, d, q, scales.add(at), s);
                 } else {
                     for four in from / 4..to.div_ceil(4) {
                         let tile = tile4x8(d, keys.add(four * d * 4), queries.add(group * d * 8));
@@ -108,9 +106,11 @@ pub unsafe fn run(w: &Work) {
                 rules.apply(item, s, &Group { positions, slopes, first: at, tile, from, to, partial });
                 for half in [0, 4] {
                     let (s, row) = (s.add(half), at + half);
-                    softmax(s.add(from * 8), to - from, most.add(row), sum.add(row), fade.add(row), peak.add(row));
+                    softmax(&exp, s.add(from * 8), to - from, most.add(row), sum.add(row), fade.add(row), peak.add(row));
                     if eight_bits {
-                        head.weigh4(live, d, s, peak.add(row), fade.add(row), space as *mut u8, out.add(row * d));
+                        let packed = space as *mut u8;
+                        let scale = head.pack_columns(live, s, peak.add(row), packed);
+                        head.weigh::<4>(live, d, packed, scale, fade.add(row), out.add(row * d));
                     } else {
                         weigh((from, to), s, values, d, fade.add(row), out.add(row * d));
                     }
@@ -127,24 +127,26 @@ pub unsafe fn run(w: &Work) {
 /// Four rows of S become e^(s − maximum); maximum and sum move on, `fade` is what earlier output shrinks by, `peak` the
 /// largest of these numbers.
 #[inline(always)]
-unsafe fn softmax(s: *mut f32, live: usize, most: *mut f32, sum: *mut f32, fade: *mut f32, peak: *mut f32) {
+unsafe fn softmax(
+    exp: &Exp, s: *mut f32, live: usize, most: *mut f32, sum: *mut f32, fade: *mut f32, peak: *mut f32,
+) {
     let mut here = f32x4_splat(f32::NEG_INFINITY);
     for key in 0..live {
         here = f32x4_pmax(here, load(s.add(key * 8)));
     }
     let before = load(most);
     let high = f32x4_pmax(before, here);
-    let shrink = exp(f32x4_sub(before, high));
+    let shrink = exp.of_negative(f32x4_sub(before, high));
     let mut total = f32x4_mul(load(sum), shrink);
     for key in 0..live {
-        let p = exp(f32x4_sub(load(s.add(key * 8)), high));
+        let p = exp.of_negative(f32x4_sub(load(s.add(key * 8)), high));
         store(s.add(key * 8), p);
         total = f32x4_add(total, p);
     }
     store(most, high);
     store(sum, total);
     store(fade, shrink);
-    store(peak, exp(f32x4_sub(here, high)));
+    store(peak, exp.of_negative(f32x4_sub(here, high)));
 }
 
 /// out[4 rows][d] = out · fade + P · V, P as [key][stride 8].

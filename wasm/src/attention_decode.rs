@@ -6,7 +6,7 @@
 //! a reading. What items leave as partials, `attention_merge` joins. 4 · rows · d flops over 8 · d bytes (f32) a key.
 //!
 //! Arguments: see `attention_spec`; an item's heads may belong to several kv heads.
-use crate::attention_q8::pack_row;
+use crate::attention_q8::{pack_of_rows, Head};
 use crate::attention_spec::*;
 use crate::simd::*;
 use crate::work::Work;
@@ -17,10 +17,11 @@ pub unsafe fn run(w: &Work) {
     let spec = Spec::read(w);
     let (d, group) = (spec.d, spec.heads / spec.kv_heads);
     let scores = w.scratch::<f32>(); // [row][TILE]
-    let p16 = scores.add(ROWS * TILE) as *mut i16; // the same in 16 bits
+    let packed = scores.add(ROWS * TILE) as *mut u8; // the same in seven bits, [TILE / 4][4 rows][4 keys]
     let space = scores.add(2 * ROWS * TILE);
     let queries = space.add(spec.space()); // [kv head][row][d], then the same for the output
     let eight_bits = spec.format == Format::Q8;
+    let exp = Exp::new();
     w.each(spec.count, |i| {
         let item = spec.item(i);
         let rows = item.tokens as usize * group;
@@ -28,13 +29,14 @@ pub unsafe fn run(w: &Work) {
         let out = queries.add(kv_count * rows * d);
         let most = out.add(kv_count * rows * d);
         let sum = most.add(kv_count * rows);
-        let scales = sum.add(kv_count * rows); // of queries in 16 bits
+        let scales = sum.add(kv_count * rows); // of queries in seven bits
         let reaches = scales.add(kv_count * rows) as *mut Reach; // [kv head], with slopes
         for row in 0..kv_count * rows {
             let (token, head) = (row % rows / group, (kv_first + row / rows) * group + row % group);
             let q = spec.queries.add(((item.row as usize + token) * spec.heads + head) * d);
             if eight_bits {
-                *scales.add(row) = pack_row(q, d, spec.scale, (queries as *mut i16).add(row * d));
+                let to = (queries as *mut u8).add(row / rows * d * 4 + row % rows * 4);
+                *scales.add(row) = pack_of_rows::<16>(q, d, spec.scale, to);
             }
             let s = f32x4_splat(spec.scale);
             (0..if eight_bits { 0 } else { d }).step_by(4).for_each(|j| store(queries.add(row * d + j), f32x4_mul(load(q.add(j)), s)));
@@ -54,40 +56,53 @@ pub unsafe fn run(w: &Work) {
         for t in 0..item.tiles as usize {
             let (tile, partial) = spec.tile(item, t);
             let live = TILE.min(item.keys as usize - tile * TILE);
+            if eight_bits && !spec.has_slopes() {
+                spec.head(item, tile, kv_first).fetch(kv_count, d);
+            }
             for kv in 0..kv_count {
                 if spec.has_slopes() && spec.beyond(&*reaches.add(kv), item, tile, kv_first + kv) {
                     continue;
                 }
-                let head = spec.head(item, tile, kv_first + kv);
+                let head8 = spec.head(item, tile, kv_first + kv);
                 let (keys, values) = match eight_bits {
                     true => (core::ptr::null(), core::ptr::null()),
                     false => spec.page(item, tile, kv_first + kv, space),
                 };
-                let (q16, scales) = ((queries as *const i16).add(kv * rows * d), scales.add(kv * rows) as *const f32);
+                let (q7, scales) = ((queries as *const u8).add(kv * d * 4), scales.add(kv * rows) as *const f32);
                 let (queries, out) = (queries.add(kv * rows * d), out.add(kv * rows * d));
                 match rows {
-                    1 if eight_bits => head.score::<1>(live, d, q16, scales, scores),
-                    2 if eight_bits => head.score::<2>(live, d, q16, scales, scores),
-                    3 if eight_bits => head.score::<3>(live, d, q16, scales, scores),
-                    _ if eight_bits => head.score::<4>(live, d, q16, scales, scores),
+                    1 if eight_bits => head8.score::<1>(live, d, q7, scales, scores),
+                    2 if eight_bits => head8.score::<2>(live, d, q7, scales, scores),
+                    3 if eight_bits => head8.score::<3>(live, d, q7, scales, scores),
+                    _ if eight_bits => head8.score::<4>(live, d, q7, scales, scores),
                     1 => score::<1, 4>(live, d, keys, queries, scores),
                     2 => score::<2, 4>(live, d, keys, queries, scores),
                     3 => score::<3, 2>(live, d, keys, queries, scores),
                     _ => score::<4, 2>(live, d, keys, queries, scores),
                 }
-                let mut fade = [1f32; ROWS];
+                let (mut fade, mut peaks) = ([1f32; ROWS], [0f32; ROWS]);
                 for row in 0..rows {
                     let s = scores.add(row * TILE);
                     let (token, head) = (row / group, (kv_first + kv) * group + row % group);
                     apply_rules(&spec, item, s, live, tile, partial, token, head);
                     let at = kv * rows + row;
-                    fade[row] = softmax(s, live, &mut *most.add(at), &mut *sum.add(at));
+                    let (most, sum) = (&mut *most.add(at), &mut *sum.add(at));
+                    (fade[row], peaks[row]) = match eight_bits {
+                        true => softmax::<true>(&exp, s, live, head8.value_scales, most, sum),
+                        false => softmax::<false>(&exp, s, live, core::ptr::null(), most, sum),
+                    };
+                }
+                macro_rules! weigh_packed {
+                    ($rows:literal) => {{
+                        let scales = Head::pack_rows::<$rows>(live, scores, &peaks, packed);
+                        head8.weigh::<$rows>(live, d, packed, scales, fade.as_ptr(), out)
+                    }};
                 }
                 match rows {
-                    1 if eight_bits => head.weigh::<1>(live, d, scores, &fade, p16, out),
-                    2 if eight_bits => head.weigh::<2>(live, d, scores, &fade, p16, out),
-                    3 if eight_bits => head.weigh::<3>(live, d, scores, &fade, p16, out),
-                    _ if eight_bits => head.weigh::<4>(live, d, scores, &fade, p16, out),
+                    1 if eight_bits => weigh_packed!(1),
+                    2 if eight_bits => weigh_packed!(2),
+                    3 if eight_bits => weigh_packed!(3),
+                    _ if eight_bits => weigh_packed!(4),
                     1 => weigh::<1, 4>(live, d, scores, values, &fade, out),
                     2 => weigh::<2, 2>(live, d, scores, values, &fade, out),
                     3 => weigh::<3, 1>(live, d, scores, values, &fade, out),
@@ -109,7 +124,8 @@ unsafe fn apply_rules(
 ) {
     let q = spec.query_position(item, token);
     if spec.softcap > 0.0 {
-        (0..live).step_by(4).for_each(|i| store(s.add(i), spec.cap(load(s.add(i)))));
+        let exp = Exp::new();
+        (0..live).step_by(4).for_each(|i| store(s.add(i), spec.cap(&exp, load(s.add(i)))));
     }
     if spec.needs_scalars(partial) || !spec.plain_keys() && (partial || spec.has_slopes()) {
         for key in 0..live {
@@ -163,24 +179,41 @@ unsafe fn score<const R: usize, const C: usize>(live: usize, d: usize, keys: *co
     }
 }
 
-/// Scores become e^(s − maximum); gives what earlier output shrinks by.
+/// Scores become e^(s − maximum), times the `scales` of their values if SCALED; gives what earlier output shrinks by and
+/// the largest of these numbers.
 #[inline(always)]
-unsafe fn softmax(s: *mut f32, live: usize, most: &mut f32, sum: &mut f32) -> f32 {
+unsafe fn softmax<const SCALED: bool>(
+    exp: &Exp, s: *mut f32, live: usize, scales: *const f32, most: &mut f32, sum: &mut f32,
+) -> (f32, f32) {
     let mut high = f32x4_splat(*most);
     for i in (0..live).step_by(4) {
         high = f32x4_pmax(high, load(s.add(i)));
     }
     let high = maximum(high);
-    let fade = f32x4_extract_lane::<0>(exp(f32x4_splat(*most - high)));
-    let mut total = f32x4_splat(0.0);
-    for i in (0..live).step_by(4) {
-        let p = exp(f32x4_sub(load(s.add(i)), f32x4_splat(high)));
-        store(s.add(i), p);
+    let fade = f32x4_extract_lane::<0>(exp.of_negative(f32x4_splat(*most - high)));
+    let (mut total, mut peak, highs) = (f32x4_splat(0.0), f32x4_splat(0.0), f32x4_splat(high));
+    let full = if SCALED { live & !3 } else { live };
+    for i in (0..full).step_by(4) {
+        let mut p = exp.of_negative(f32x4_sub(load(s.add(i)), highs));
         total = f32x4_add(total, p);
+        if SCALED {
+            p = f32x4_mul(p, load(scales.add(i)));
+            peak = f32x4_pmax(peak, p);
+        }
+        store(s.add(i), p);
+    }
+    if full < live {
+        // Scales of slots that were never written may be anything.
+        let p = exp.of_negative(f32x4_sub(load(s.add(full)), highs));
+        total = f32x4_add(total, p);
+        let scale = |i: usize| if full + i < live { *scales.add(full + i) } else { 0.0 };
+        let p = f32x4_mul(p, f32x4(scale(0), scale(1), scale(2), scale(3)));
+        peak = f32x4_pmax(peak, p);
+        store(s.add(full), p);
     }
     *sum = *sum * fade + crate::simd::sum(total);
     *most = high;
-    fade
+    (fade, maximum(peak))
 }
 
 /// out = out · fade + P · V for R rows, eight features of all keys at a time, as values lie in memory. Keys are dealt to

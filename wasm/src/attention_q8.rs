@@ -1,11 +1,11 @@
 //! Keys and values in eight bits, with one f32 scale per token and kv head (q = round(x / scale), scale = amax / 127).
 //!
 //! Per kv head of a page: keys [16 groups][d / 4][4 keys][4 features] i8, values [d / 8][16 groups][8 features][4 keys] i8
-//! (4 features in a last half), then 64 scales of keys and 64 of values.
-//! Few queries: queries and probabilities have 15 bits, products are exact integers. Many queries: they have seven bits
-//! (the relaxed dot wants one operand below 128).
+//! (4 features in a last half), then 64 scales of keys and 64 of values, then 64 sums of a key's features in i16.
+//! The relaxed dot wants one operand below 128, so queries and probabilities have seven bits; queries have a zero point
+//! of 64, which the sums undo. Per 16 bytes of the cache and row: one shuffle and the three instructions of a dot.
 use crate::attention_spec::TILE;
-use crate::linear_rows::pairs;
+use crate::pack_q8::bytes;
 use crate::simd::*;
 
 /// One kv head of one page.
@@ -15,10 +15,11 @@ pub struct Head {
     pub values: *mut i8,
     pub key_scales: *mut f32,
     pub value_scales: *mut f32,
+    pub key_sums: *mut i16,
 }
 
 pub fn head_bytes(d: usize) -> usize {
-    2 * TILE * d + 2 * TILE * 4
+    2 * TILE * d + 2 * TILE * 4 + TILE * 2
 }
 
 impl Head {
@@ -26,7 +27,23 @@ impl Head {
         let keys = (page + kv_head * head_bytes(d)) as *mut i8;
         let values = keys.add(TILE * d);
         let key_scales = values.add(TILE * d) as *mut f32;
-        Head { keys, values, key_scales, value_scales: key_scales.add(TILE) }
+        let value_scales = key_scales.add(TILE);
+        Head { keys, values, key_scales, value_scales, key_sums: value_scales.add(TILE) as *mut i16 }
+    }
+
+    /// Asks for the bytes of `count` heads of a page. Done at once, so many reads are under way at a time that memory gives
+    /// its full speed; kernels that compute between their reads get a third of it (WebAssembly has no prefetch).
+    #[inline(always)]
+    pub unsafe fn fetch(&self, count: usize, d: usize) {
+        let mut seen = [i32x4_splat(0); 4];
+        let mut at = self.keys as *const u32;
+        for _ in 0..(count * head_bytes(d)).div_ceil(256) {
+            for (i, seen) in seen.iter_mut().enumerate() {
+                *seen = v128_or(*seen, v128_load32_zero(at.add(i * 16)));
+            }
+            at = at.add(64);
+        }
+        core::hint::black_box(seen);
     }
 
     /// Writes the key and the value of one token.
@@ -37,43 +54,42 @@ impl Head {
         *self.value_scales.add(slot) = v;
         let inverse = |s: f32| if s > 0.0 { 1.0 / s } else { 0.0 };
         let (k, v) = (inverse(k), inverse(v));
+        let mut sum = 0;
         for j in 0..d {
             let at = slot / 4 * d * 4 + j / 4 * 16 + slot % 4 * 4 + j % 4;
-            *self.keys.add(at) = round(*key.add(j) * k);
+            let q = round(*key.add(j) * k);
+            sum += q as i16; // d ≤ 256: fits
+            *self.keys.add(at) = q;
             *self.values.add(value_at(d, j, slot)) = round(*value.add(j) * v);
         }
+        *self.key_sums.add(slot) = sum;
     }
 
-    /// −64 · Σ of each key's features, which undoes the zero point of packed queries. [TILE] i32.
-    pub unsafe fn offsets(&self, live: usize, d: usize, out: *mut i32) {
-        for group in 0..live.div_ceil(4) {
-            let mut sums = i32x4_splat(0);
-            for quad in 0..d / 4 {
-                sums = dot(load(self.keys.add((group * d / 4 + quad) * 16)), i8x16_splat(1), sums);
-            }
-            store(out.add(group * 4), i32x4_neg(i32x4_shl(sums, 6)));
-        }
+    /// −64 · Σ of the features of four keys, where sums of dots start.
+    #[inline(always)]
+    unsafe fn offsets(&self, key: usize) -> v128 {
+        i32x4_neg(i32x4_shl(i32x4_load_extend_i16x4(self.key_sums.add(key)), 6))
     }
 
     /// Scores of 8 packed queries with the live keys: S[key][8].
     #[inline(always)]
-    pub unsafe fn score8(&self, live: usize, d: usize, q: *const u8, q_scales: *const f32, offsets: *const i32, s: *mut f32) {
-        let scales = [load(q_scales), load(q_scales.add(4))];
+    pub unsafe fn score8(&self, live: usize, d: usize, q: *const u8, q_scales: *const f32, s: *mut f32) {
+        let (ones, scales) = (ones(), [load(q_scales), load(q_scales.add(4))]);
         for group in 0..live.div_ceil(4) {
-            let start = load(offsets.add(group * 4));
+            let start = self.offsets(group * 4);
             let mut acc = [[lane::<0>(start); 2], [lane::<1>(start); 2], [lane::<2>(start); 2], [lane::<3>(start); 2]];
             let (mut k, mut x) = (self.keys.add(group * d * 4), q);
             for _ in 0..d / 4 {
                 let keys = load(k);
                 let (x0, x1) = (load(x), load(x.add(16)));
                 let key = lane::<0>(keys);
-                acc[0] = [dot(key, x0, acc[0][0]), dot(key, x1, acc[0][1])];
+                acc[0] = [dot(key, x0, ones, acc[0][0]), dot(key, x1, ones, acc[0][1])];
                 let key = lane::<1>(keys);
-                acc[1] = [dot(key, x0, acc[1][0]), dot(key, x1, acc[1][1])];
+                acc[1] = [dot(key, x0, ones, acc[1][0]), dot(key, x1, ones, acc[1][1])];
                 let key = lane::<2>(keys);
-                acc[2] = [dot(key, x0, acc[2][0]), dot(key, x1, acc[2][1])];
+                acc[2] = [dot(key, x0, ones, acc[2][0]), dot(key, x1, ones, acc[2][1])];
                 let key = lane::<3>(keys);
-                acc[3] = [dot(key, x0, acc[3][0]), dot(key, x1, acc[3][1])];
+                acc[3] = [dot(key, x0, ones, acc[3][0]), dot(key, x1, ones, acc[3][1])];
                 k = k.add(16);
                 x = x.add(32);
             }
@@ -87,182 +103,150 @@ impl Head {
         }
     }
 
-    /// out[4 rows][d] = out · fade + P · V for four of eight rows, P[key][stride 8]. Probabilities get seven bits of the
-    /// largest one of this tile (at most peak · the largest scale); what rounding takes from one key it gives to the
-    /// next, so that many small ones lose nothing together. `packed`: room for 4 · TILE bytes.
+    /// Scores of R queries ([d / 4][4 rows][4], of `pack_of_rows`) with the live keys, eight keys at a time: S[row][TILE].
     #[inline(always)]
-    pub unsafe fn weigh4(
-        &self, live: usize, d: usize, p: *const f32, peak: *const f32, fade: *const f32, packed: *mut u8, out: *mut f32,
-    ) {
+    pub unsafe fn score<const R: usize>(&self, live: usize, d: usize, q: *const u8, q_scales: *const f32, s: *mut f32) {
+        let ones = ones();
+        for key in (0..live).step_by(8) {
+            let mut acc = [[self.offsets(key), self.offsets(key + 4)]; R];
+            let (mut k, mut x) = (self.keys.add(key * d), q);
+            for _ in 0..d / 4 {
+                let (rows, k0, k1) = (load(x), load(k), load(k.add(d * 4)));
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let x = lane_of(r, rows);
+                    *acc = [dot(k0, x, ones, acc[0]), dot(k1, x, ones, acc[1])];
+                }
+                k = k.add(16);
+                x = x.add(16);
+            }
+            let scales = [load(self.key_scales.add(key)), load(self.key_scales.add(key + 4))];
+            for (r, acc) in acc.into_iter().enumerate() {
+                let scale = v128_load32_splat(q_scales.add(r) as *const u32);
+                for h in 0..2 {
+                    let v = f32x4_mul(f32x4_convert_i32x4(acc[h]), f32x4_mul(scales[h], scale));
+                    store(s.add(r * TILE + key + h * 4), v);
+                }
+            }
+        }
+    }
+
+    /// Probabilities of four rows, P[key][stride 8], times the values' scales in seven bits of the largest of this tile (at
+    /// most peak · the largest scale) → [group][4 rows][4 keys]; gives their scales. What rounding takes from one key it
+    /// gives to the next, so that many small ones lose nothing together.
+    #[inline(always)]
+    pub unsafe fn pack_columns(&self, live: usize, p: *const f32, peak: *const f32, packed: *mut u8) -> v128 {
+        let (magic, low) = core::hint::black_box((f32x4_splat(MAGIC), i32x4_splat(255)));
+        let turn = core::hint::black_box(i8x16(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
         let largest = (0..live).fold(0f32, |m, i| m.max(*self.value_scales.add(i)));
         let bound = f32x4_mul(load(peak), f32x4_splat(largest));
-        let none = f32x4_eq(bound, f32x4_splat(0.0));
-        let inverse = v128_andnot(f32x4_div(f32x4_splat(127.0), bound), none);
-        let (mut rest, mut four) = (f32x4_splat(0.0), i32x4_splat(0));
-        let groups = live.div_ceil(4);
-        for group in 0..groups {
-            macro_rules! key {
-                ($k:literal) => {
-                    if group * 4 + $k < live {
-                        let key = group * 4 + $k;
-                        let share = f32x4_mul(f32x4_splat(*self.value_scales.add(key)), inverse);
-                        let x = madd(load(p.add(key * 8)), share, rest);
-                        let q = f32x4_pmin(f32x4_splat(127.0), f32x4_pmax(f32x4_splat(0.0), f32x4_nearest(x)));
-                        rest = f32x4_sub(x, q);
-                        four = v128_or(four, i32x4_shl(i32x4_trunc_sat_f32x4(q), 8 * $k));
-                    }
-                };
+        let inverse = inverse_of(bound);
+        let mut rest = f32x4_splat(0.0);
+        for group in 0..live.div_ceil(4) {
+            let mut q = [i32x4_splat(0); 4];
+            for (k, q) in q.iter_mut().enumerate() {
+                let key = group * 4 + k;
+                if key < live {
+                    let share = f32x4_mul(v128_load32_splat(self.value_scales.add(key) as *const u32), inverse);
+                    (*q, rest) = seven_bits(madd(load(p.add(key * 8)), share, rest), magic);
+                }
             }
-            key!(0);
-            key!(1);
-            key!(2);
-            key!(3);
-            store(packed.add(group * 16), four); // [4 rows][4 keys]
-            four = i32x4_splat(0);
+            store(packed.add(group * 16), i8x16_relaxed_swizzle(low_bytes(q, low), turn));
         }
-        let scale = f32x4_mul(bound, f32x4_splat(1.0 / 127.0));
+        f32x4_mul(bound, f32x4_splat(1.0 / MOST))
+    }
+
+    /// R rows of P[row][TILE], times the values' scales already, in seven bits of their largest numbers; gives the scales.
+    #[inline(always)]
+    pub unsafe fn pack_rows<const R: usize>(live: usize, p: *const f32, peaks: &[f32; 4], packed: *mut u8) -> v128 {
+        let (magic, low) = core::hint::black_box((f32x4_splat(MAGIC), i32x4_splat(255)));
+        let peaks = load(peaks.as_ptr());
+        let inverses = inverse_of(peaks);
+        let inverse: [v128; R] = core::array::from_fn(|r| lane_of(r, inverses));
+        let mut rest = [f32x4_splat(0.0); R];
+        for i in (0..live).step_by(4) {
+            let mut q = [i32x4_splat(0); 4];
+            for r in 0..R {
+                (q[r], rest[r]) = seven_bits(madd(load(p.add(r * TILE + i)), inverse[r], rest[r]), magic);
+            }
+            store(packed.add(i * 4), low_bytes(q, low));
+        }
+        f32x4_mul(peaks, f32x4_splat(1.0 / MOST))
+    }
+
+    /// out[row][d] = out · fade + P · V for R rows of packed probabilities [group][4 rows][4 keys].
+    #[inline(always)]
+    pub unsafe fn weigh<const R: usize>(
+        &self, live: usize, d: usize, packed: *const u8, scale: v128, fade: *const f32, out: *mut f32,
+    ) {
+        let (ones, groups) = (ones(), live.div_ceil(4));
         let mut j = 0;
         while j + 8 <= d {
-            let mut acc = [[i32x4_splat(0); 2]; 4];
-            let (mut a, mut b) = (packed as *const u8, self.values.add(value_at(d, j, 0)));
+            let mut acc = [[i32x4_splat(0); 2]; R];
+            let (mut a, mut b) = (packed, self.values.add(value_at(d, j, 0)));
             for _ in 0..groups {
-                let rows = load(a);
-                let (v0, v1) = (load(b), load(b.add(16)));
-                let x = lane::<0>(rows);
-                acc[0] = [dot(v0, x, acc[0][0]), dot(v1, x, acc[0][1])];
-                let x = lane::<1>(rows);
-                acc[1] = [dot(v0, x, acc[1][0]), dot(v1, x, acc[1][1])];
-                let x = lane::<2>(rows);
-                acc[2] = [dot(v0, x, acc[2][0]), dot(v1, x, acc[2][1])];
-                let x = lane::<3>(rows);
-                acc[3] = [dot(v0, x, acc[3][0]), dot(v1, x, acc[3][1])];
+                let (rows, v0, v1) = (load(a), load(b), load(b.add(16)));
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let x = lane_of(r, rows);
+                    *acc = [dot(v0, x, ones, acc[0]), dot(v1, x, ones, acc[1])];
+                }
                 a = a.add(16);
                 b = b.add(32);
             }
-            let scales = [lane::<0>(scale), lane::<1>(scale), lane::<2>(scale), lane::<3>(scale)];
             for (r, pair) in acc.into_iter().enumerate() {
-                let f = f32x4_splat(*fade.add(r));
+                let (f, scale) = (f32x4_splat(*fade.add(r)), lane_of(r, scale));
                 for (h, v) in pair.into_iter().enumerate() {
                     let o = out.add(r * d + j + h * 4);
-                    store(o, madd(f32x4_convert_i32x4(v), scales[r], f32x4_mul(load(o), f)));
+                    store(o, madd(f32x4_convert_i32x4(v), scale, f32x4_mul(load(o), f)));
                 }
             }
             j += 8;
         }
         if j < d {
-            let mut acc = [i32x4_splat(0); 4];
+            let mut acc = [i32x4_splat(0); R];
             for group in 0..groups {
                 let (rows, v) = (load(packed.add(group * 16)), load(self.values.add(value_at(d, j, group * 4))));
-                acc[0] = dot(v, lane::<0>(rows), acc[0]);
-                acc[1] = dot(v, lane::<1>(rows), acc[1]);
-                acc[2] = dot(v, lane::<2>(rows), acc[2]);
-                acc[3] = dot(v, lane::<3>(rows), acc[3]);
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    *acc = dot(v, lane_of(r, rows), ones, *acc);
+                }
             }
             for (r, v) in acc.into_iter().enumerate() {
                 let (o, f) = (out.add(r * d + j), f32x4_splat(*fade.add(r)));
-                let s = f32x4_splat(*[
-                    f32x4_extract_lane::<0>(scale), f32x4_extract_lane::<1>(scale),
-                    f32x4_extract_lane::<2>(scale), f32x4_extract_lane::<3>(scale),
-                ].get_unchecked(r));
-                store(o, madd(f32x4_convert_i32x4(v), s, f32x4_mul(load(o), f)));
-            }
-        }
-    }
-
-    /// Scores of R queries (i16 [row][d]) with the live keys, keys from front to back: S[row][TILE].
-    #[inline(always)]
-    pub unsafe fn score<const R: usize>(&self, live: usize, d: usize, q: *const i16, q_scales: *const f32, s: *mut f32) {
-        for group in 0..live.div_ceil(4) {
-            let mut acc = [[i32x4_splat(0); 2]; R]; // keys 01, 23
-            for quad in 0..d / 4 {
-                let keys = load(self.keys.add((group * d / 4 + quad) * 16));
-                let (low, high) = (i16x8_extend_low_i8x16(keys), i16x8_extend_high_i8x16(keys));
-                for r in 0..R {
-                    let x = v128_load64_splat(q.add(r * d + quad * 4) as *const u64);
-                    acc[r] = [
-                        i32x4_add(acc[r][0], i32x4_dot_i16x8(low, x)),
-                        i32x4_add(acc[r][1], i32x4_dot_i16x8(high, x)),
-                    ];
-                }
-            }
-            let scales = load(self.key_scales.add(group * 4));
-            for r in 0..R {
-                let scale = v128_load32_splat(q_scales.add(r) as *const u32);
-                let v = f32x4_convert_i32x4(pairs(acc[r][0], acc[r][1]));
-                store(s.add(r * TILE + group * 4), f32x4_mul(v, f32x4_mul(scales, scale)));
-            }
-        }
-    }
-
-    /// out[row][d] = out · fade + P · V for R rows; P[row][TILE] is 0 for keys that are not live. `p16`: room for R · TILE.
-    #[inline(always)]
-    pub unsafe fn weigh<const R: usize>(
-        &self, live: usize, d: usize, p: *const f32, fade: &[f32], p16: *mut i16, out: *mut f32,
-    ) {
-        let groups = live.div_ceil(4);
-        let mut scales = [0f32; R];
-        for r in 0..R {
-            let weighted = |i: usize| {
-                // Scales of slots that were never written may be anything.
-                let s = if i + 4 <= live { load(self.value_scales.add(i)) } else {
-                    let one = |j: usize| if i + j < live { *self.value_scales.add(i + j) } else { 0.0 };
-                    f32x4(one(0), one(1), one(2), one(3))
-                };
-                f32x4_mul(load(p.add(r * TILE + i)), s)
-            };
-            let most = maximum((0..groups).fold(f32x4_splat(0.0), |m, g| f32x4_pmax(m, weighted(g * 4))));
-            scales[r] = most / 32767.0;
-            let inverse = f32x4_splat(if most > 0.0 { 32767.0 / most } else { 0.0 });
-            for g in 0..groups {
-                let q = i32x4_trunc_sat_f32x4(f32x4_nearest(f32x4_mul(weighted(g * 4), inverse)));
-                v128_store64_lane::<0>(i16x8_narrow_i32x4(q, q), p16.add(r * TILE + g * 4) as *mut u64);
-            }
-        }
-        for j in (0..d).step_by(4) {
-            let step = if j < d / 8 * 8 { 32 } else { 16 };
-            let mut values = self.values.add(value_at(d, j, 0));
-            let mut acc = [[i32x4_splat(0); 2]; R]; // features 01, 23
-            for g in 0..groups {
-                let four = load(values);
-                let (low, high) = (i16x8_extend_low_i8x16(four), i16x8_extend_high_i8x16(four));
-                for r in 0..R {
-                    let x = v128_load64_splat(p16.add(r * TILE + g * 4) as *const u64);
-                    acc[r] = [
-                        i32x4_add(acc[r][0], i32x4_dot_i16x8(low, x)),
-                        i32x4_add(acc[r][1], i32x4_dot_i16x8(high, x)),
-                    ];
-                }
-                values = values.add(step);
-            }
-            for r in 0..R {
-                let v = f32x4_mul(f32x4_convert_i32x4(pairs(acc[r][0], acc[r][1])), f32x4_splat(scales[r]));
-                let o = out.add(r * d + j);
-                store(o, madd(load(o), f32x4_splat(fade[r]), v));
+                store(o, madd(f32x4_convert_i32x4(v), lane_of(r, scale), f32x4_mul(load(o), f)));
             }
         }
     }
 }
 
-/// One query in 15 bits; gives its scale.
-pub unsafe fn pack_row(q: *const f32, d: usize, factor: f32, out: *mut i16) -> f32 {
-    let most = (0..d).fold(0f32, |m, j| m.max((*q.add(j)).abs()));
-    let inverse = f32x4_splat(if most > 0.0 { 32767.0 / most } else { 0.0 });
-    for j in (0..d).step_by(4) {
-        let x = i32x4_trunc_sat_f32x4(f32x4_nearest(f32x4_mul(load(q.add(j)), inverse)));
-        v128_store64_lane::<0>(i16x8_narrow_i32x4(x, x), out.add(j) as *mut u64);
-    }
-    most / 32767.0 * factor
-}
-
-/// One of eight queries in seven bits with zero point 64, [d / 4][8][4]; gives its scale.
-pub unsafe fn pack_of_eight(q: *const f32, d: usize, factor: f32, out: *mut u8) -> f32 {
+/// Queries in seven bits with zero point 64: one of STRIDE / 4 that lie as [d / 4][rows][4]; gives its scale.
+pub unsafe fn pack_of_rows<const STRIDE: usize>(q: *const f32, d: usize, factor: f32, out: *mut u8) -> f32 {
     let most = (0..d).fold(0f32, |m, j| m.max((*q.add(j)).abs()));
     let inverse = f32x4_splat(if most > 0.0 { 63.0 / most } else { 0.0 });
     for quad in 0..d / 4 {
         let x = i32x4_trunc_sat_f32x4(f32x4_nearest(f32x4_mul(load(q.add(quad * 4)), inverse)));
-        *(out.add(quad * 32) as *mut u32) = crate::pack_q8::bytes(i32x4_add(x, i32x4_splat(64)));
+        *(out.add(quad * STRIDE) as *mut u32) = bytes(i32x4_add(x, i32x4_splat(64)));
     }
     most / 63.0 * factor
+}
+
+/// Largest number that a probability is packed as: a rest of ½ from the key before still fits seven bits.
+const MOST: f32 = 126.0;
+
+/// MOST / x, 0 for 0.
+#[inline(always)]
+fn inverse_of(x: v128) -> v128 {
+    v128_andnot(f32x4_div(f32x4_splat(MOST), x), f32x4_eq(x, f32x4_splat(0.0)))
+}
+/// Nearest integers in the low bytes, and what rounding took; x in −½ … 127.
+#[inline(always)]
+fn seven_bits(x: v128, magic: v128) -> (v128, v128) {
+    let z = f32x4_add(x, magic);
+    (z, f32x4_sub(x, f32x4_sub(z, magic)))
+}
+/// The low bytes of sixteen i32, vector after vector; they are below 128. `low`: 255 in all lanes.
+#[inline(always)]
+fn low_bytes(q: [v128; 4], low: v128) -> v128 {
+    let q = q.map(|q| v128_and(q, low));
+    u8x16_narrow_i16x8(i16x8_narrow_i32x4(q[0], q[1]), i16x8_narrow_i32x4(q[2], q[3]))
 }
 
 fn value_at(d: usize, j: usize, slot: usize) -> usize {

@@ -84,7 +84,8 @@ impl<'a> Rules<'a> {
         let spec = self.spec;
         let Group { positions, slopes, first, tile, from, to, partial } = *group;
         if spec.softcap > 0.0 {
-            (from * 8..to * 8).step_by(4).for_each(|i| store(s.add(i), spec.cap(load(s.add(i)))));
+            let exp = Exp::new();
+            (from * 8..to * 8).step_by(4).for_each(|i| store(s.add(i), spec.cap(&exp, load(s.add(i)))));
         }
         let biased = !spec.buckets.is_null();
         let blocks = partial && spec.block_size > 0;

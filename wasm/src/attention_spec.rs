@@ -189,8 +189,8 @@ impl Spec {
     }
     /// Softcap of a vector of scores.
     #[inline(always)]
-    pub fn cap(&self, s: v128) -> v128 {
-        let twice = exp(f32x4_mul(s, f32x4_splat(2.0 / self.softcap))); // tanh x = 1 − 2 / (e^2x + 1)
+    pub fn cap(&self, exp: &Exp, s: v128) -> v128 {
+        let twice = exp.of(f32x4_mul(s, f32x4_splat(2.0 / self.softcap))); // tanh x = 1 − 2 / (e^2x + 1)
         let fraction = f32x4_div(f32x4_splat(2.0), f32x4_add(twice, f32x4_splat(1.0)));
         f32x4_mul(f32x4_splat(self.softcap), f32x4_sub(f32x4_splat(1.0), fraction))
     }

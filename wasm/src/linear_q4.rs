@@ -38,43 +38,39 @@ pub unsafe fn run(w: &Work) {
 unsafe fn tile(blocks: usize, a: *const u8, b: *const u8) -> [[v128; 2]; 4] {
     let mut out = [[f32x4_splat(0.0); 2]; 4];
     let (mut a, mut b) = (a, b);
+    let (quads, ones, low) = (rolled(8), ones(), core::hint::black_box(u8x16_splat(15)));
     for _ in 0..blocks {
         let mut acc = [[i16x8_splat(0); 2]; 4];
-        macro_rules! quad {
-            ($q:expr) => {
-                let rows = load(a.add($q * 16));
-                let nibbles = load(b.add($q * 16));
-                let (b0, b1) = (v128_and(nibbles, u8x16_splat(15)), v128_and(u16x8_shr(nibbles, 4), u8x16_splat(15)));
-                quad!(rows, b0, b1, 0);
-                quad!(rows, b0, b1, 1);
-                quad!(rows, b0, b1, 2);
-                quad!(rows, b0, b1, 3);
-            };
-            ($rows:ident, $b0:ident, $b1:ident, $r:literal) => {
-                let s = lane::<$r>($rows);
-                acc[$r][0] = i16x8_add(acc[$r][0], i16x8_relaxed_dot_i8x16_i7x16(s, $b0));
-                acc[$r][1] = i16x8_add(acc[$r][1], i16x8_relaxed_dot_i8x16_i7x16(s, $b1));
-            };
+        for _ in 0..quads {
+            let (rows, nibbles) = (load(a), load(b));
+            let (b0, b1) = (v128_and(nibbles, low), v128_and(u16x8_shr(nibbles, 4), low));
+            macro_rules! row {
+                ($r:literal) => {
+                    let s = lane::<$r>(rows);
+                    acc[$r] = [
+                        i16x8_add(acc[$r][0], i16x8_relaxed_dot_i8x16_i7x16(s, b0)),
+                        i16x8_add(acc[$r][1], i16x8_relaxed_dot_i8x16_i7x16(s, b1)),
+                    ];
+                };
+            }
+            row!(0);
+            row!(1);
+            row!(2);
+            row!(3);
+            a = a.add(16);
+            b = b.add(16);
         }
-        quad!(0);
-        quad!(1);
-        quad!(2);
-        quad!(3);
-        quad!(4);
-        quad!(5);
-        quad!(6);
-        quad!(7);
-        let offsets = load(a.add(144));
+        let offsets = load(a.add(16));
         macro_rules! widen {
             ($r:literal) => {{
                 let o = lane::<$r>(offsets);
-                acc[$r].map(|t| i32x4_add(i32x4_extadd_pairwise_i16x8(t), o))
+                acc[$r].map(|t| i32x4_add(i32x4_dot_i16x8(t, ones), o))
             }};
         }
         let wide = [widen!(0), widen!(1), widen!(2), widen!(3)];
-        scale_tile(&mut out, wide, load(a.add(128)), load_scales(b.add(128)));
-        a = a.add(GROUP_BYTES);
-        b = b.add(Q4_BYTES);
+        scale_tile(&mut out, wide, load(a), load_scales(b));
+        a = a.add(GROUP_BYTES - 128);
+        b = b.add(Q4_BYTES - 128);
     }
     out
 }

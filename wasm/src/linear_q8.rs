@@ -21,6 +21,7 @@ pub unsafe fn run(w: &Work) {
     let offsets = w.scratch::<i32>(); // [K / 32][8]
     let (blocks, panels, groups) = (k / 32, n.div_ceil(8), rows.div_ceil(4));
     let across = panels.div_ceil(PANELS);
+    let ones = ones();
     w.each(across * groups.div_ceil(GROUPS), |item| {
         let (p0, g0) = (item % across * PANELS, item / across * GROUPS);
         for panel in p0..panels.min(p0 + PANELS) {
@@ -29,9 +30,9 @@ pub unsafe fn run(w: &Work) {
                 let block = panel_weights.add(b * Q8_BYTES);
                 let mut sums = [i32x4_splat(0); 2];
                 for quad in 0..8 {
-                    let ones = i8x16_splat(1);
-                    sums[0] = dot(load(block.add(quad * 32)), ones, sums[0]);
-                    sums[1] = dot(load(block.add(quad * 32 + 16)), ones, sums[1]);
+                    let one = i8x16_splat(1);
+                    sums[0] = dot(load(block.add(quad * 32)), one, ones, sums[0]);
+                    sums[1] = dot(load(block.add(quad * 32 + 16)), one, ones, sums[1]);
                 }
                 store(offsets.add(b * 8), i32x4_neg(i32x4_shl(sums[0], 6)));
                 store(offsets.add(b * 8 + 4), i32x4_neg(i32x4_shl(sums[1], 6)));
@@ -51,35 +52,29 @@ pub unsafe fn run(w: &Work) {
 unsafe fn tile(blocks: usize, a: *const u8, b: *const u8, offsets: *const i32) -> [[v128; 2]; 4] {
     let mut out = [[f32x4_splat(0.0); 2]; 4];
     let (mut a, mut b, mut offsets) = (a, b, offsets);
+    let (quads, ones) = (rolled(8), ones());
     for _ in 0..blocks {
         let start = [load(offsets), load(offsets.add(4))];
         let mut acc = [start; 4];
-        macro_rules! quad {
-            ($q:expr) => {
-                let rows = load(a.add($q * 16));
-                let (b0, b1) = (load(b.add($q * 32)), load(b.add($q * 32 + 16)));
-                quad!(rows, b0, b1, 0);
-                quad!(rows, b0, b1, 1);
-                quad!(rows, b0, b1, 2);
-                quad!(rows, b0, b1, 3);
-            };
-            ($rows:ident, $b0:ident, $b1:ident, $r:literal) => {
-                let s = lane::<$r>($rows);
-                acc[$r][0] = dot($b0, s, acc[$r][0]);
-                acc[$r][1] = dot($b1, s, acc[$r][1]);
-            };
+        for _ in 0..quads {
+            let rows = load(a);
+            let (b0, b1) = (load(b), load(b.add(16)));
+            macro_rules! row {
+                ($r:literal) => {
+                    let s = lane::<$r>(rows);
+                    acc[$r] = [dot(b0, s, ones, acc[$r][0]), dot(b1, s, ones, acc[$r][1])];
+                };
+            }
+            row!(0);
+            row!(1);
+            row!(2);
+            row!(3);
+            a = a.add(16);
+            b = b.add(32);
         }
-        quad!(0);
-        quad!(1);
-        quad!(2);
-        quad!(3);
-        quad!(4);
-        quad!(5);
-        quad!(6);
-        quad!(7);
-        scale_tile(&mut out, acc, load(a.add(128)), load_scales(b.add(256)));
-        a = a.add(GROUP_BYTES);
-        b = b.add(Q8_BYTES);
+        scale_tile(&mut out, acc, load(a), load_scales(b));
+        a = a.add(GROUP_BYTES - 128);
+        b = b.add(Q8_BYTES - 256);
         offsets = offsets.add(8);
     }
     out

@@ -31,10 +31,10 @@ unsafe fn multiply_add(n: usize) -> f32 {
 /// 8 chains of dots: 256 operations an iteration.
 unsafe fn dot(n: usize) -> f32 {
     let (x, mut y) = (i8x16_splat(3), i8x16_splat(3));
-    let mut acc = [i32x4_splat(0); 8];
+    let (ones, mut acc) = (ones(), [i32x4_splat(0); 8]);
     for _ in 0..n {
         for a in acc.iter_mut() {
-            *a = crate::simd::dot(x, y, *a);
+            *a = crate::simd::dot(x, y, ones, *a);
         }
         y = v128_and(acc[0], i8x16_splat(63)); // or the loop could be computed ahead
     }

@@ -13,6 +13,7 @@ pub unsafe fn run(w: &Work) {
     let (x, features, router) = (w.pointer::<f32>(0), w.int(1), w.pointer::<f32>(2));
     let (segments, count) = (w.pointer::<[u32; 4]>(3), w.int(4));
     let (chosen, weights) = (w.pointer::<u32>(5), w.pointer::<f32>(6));
+    let exp = Exp::new();
     w.each(count, |item| {
         let [from, to, k, first] = (*segments.add(item)).map(|v| v as usize);
         let n = to - from;
@@ -35,7 +36,7 @@ pub unsafe fn run(w: &Work) {
             let mut sums = f32x4_splat(0.0);
             let vectors = n & !3;
             (0..vectors).step_by(4).for_each(|i| {
-                sums = f32x4_add(sums, exp(f32x4_sub(f32x4_pmin(load(s.add(i)), cap), shift)))
+                sums = f32x4_add(sums, exp.of_negative(f32x4_sub(f32x4_pmin(load(s.add(i)), cap), shift)))
             });
             (vectors..n).for_each(|i| total += ((*s.add(i)).min(-a) - most).exp());
             total += sum(sums);

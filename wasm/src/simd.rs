@@ -18,11 +18,22 @@ pub unsafe fn store<T>(p: *mut T, v: v128) {
 pub fn madd(a: v128, b: v128, c: v128) -> v128 {
     f32x4_relaxed_madd(a, b, c)
 }
-/// acc + Σ of four products each: a signed, b in 0…127. In two steps, because V8 makes three instructions of these and
-/// five of `i32x4_relaxed_dot_i8x16_i7x16_add` (into which LLVM would turn a pairwise widening, hence the dot with 1).
+/// acc + Σ of four products each: a signed, b in 0…127; `ones` from `ones()`. In two steps, because V8 makes three
+/// instructions of these and five of `i32x4_relaxed_dot_i8x16_i7x16_add`.
 #[inline(always)]
-pub fn dot(a: v128, b: v128, acc: v128) -> v128 {
-    i32x4_add(acc, i32x4_dot_i16x8(i16x8_relaxed_dot_i8x16_i7x16(a, b), i16x8_splat(1)))
+pub fn dot(a: v128, b: v128, ones: v128, acc: v128) -> v128 {
+    i32x4_add(acc, i32x4_dot_i16x8(i16x8_relaxed_dot_i8x16_i7x16(a, b), ones))
+}
+/// Eight 16-bit ones that the compilers take for a variable: V8 would make the constant anew in every round of a loop.
+#[inline(always)]
+pub fn ones() -> v128 {
+    core::hint::black_box(i16x8_splat(1))
+}
+/// A count that the compiler does not know, so that it leaves a loop as it is. Unrolled, it would finish one sum after the
+/// other, and what all of them need would have to go through memory.
+#[inline(always)]
+pub fn rolled(count: usize) -> usize {
+    core::hint::black_box(count)
 }
 /// Lane `L` in all four lanes.
 #[inline(always)]
@@ -32,6 +43,16 @@ pub fn lane<const L: usize>(v: v128) -> v128 {
         1 => i32x4_shuffle::<1, 1, 1, 1>(v, v),
         2 => i32x4_shuffle::<2, 2, 2, 2>(v, v),
         _ => i32x4_shuffle::<3, 3, 3, 3>(v, v),
+    }
+}
+/// The same for a number that is known once loops are unrolled.
+#[inline(always)]
+pub fn lane_of(l: usize, v: v128) -> v128 {
+    match l {
+        0 => lane::<0>(v),
+        1 => lane::<1>(v),
+        2 => lane::<2>(v),
+        _ => lane::<3>(v),
     }
 }
 /// Sum of the four lanes.
@@ -61,26 +82,51 @@ pub fn transpose(r: [v128; 4]) -> [v128; 4] {
     ]
 }
 
-/// e^x within 2 ulp; 0 below −87.3 (also for −∞), x above 88 counts as 88.
-/// x = n·ln 2 + r, |r| ≤ ln 2 / 2; e^r by its Taylor series to r⁶ in Horner form; 2^n by the exponent bits.
-#[inline(always)]
-pub fn exp(x: v128) -> v128 {
-    let low = f32x4_splat(-87.3);
-    let live = f32x4_gt(x, low);
-    let x = f32x4_pmin(f32x4_splat(88.0), f32x4_pmax(low, x));
-    let n = f32x4_nearest(f32x4_mul(x, f32x4_splat(core::f32::consts::LOG2_E)));
-    let r = madd(n, f32x4_splat(-0.693_359_4), x); // ln 2 in two parts, the first exact in few bits
-    let r = madd(n, f32x4_splat(2.121_944_4e-4), r);
-    let mut p = f32x4_splat(1.0 / 720.0);
-    p = madd(p, r, f32x4_splat(1.0 / 120.0));
-    p = madd(p, r, f32x4_splat(1.0 / 24.0));
-    p = madd(p, r, f32x4_splat(1.0 / 6.0));
-    p = madd(p, r, f32x4_splat(0.5));
-    p = madd(p, r, f32x4_splat(1.0));
-    p = madd(p, r, f32x4_splat(1.0));
-    let two_n = i32x4_shl(i32x4_add(i32x4_trunc_sat_f32x4(n), i32x4_splat(127)), 23);
-    v128_and(f32x4_mul(p, two_n), live)
+/// e^x with the numbers it needs, which a kernel makes once: V8 takes three instructions for every constant in a loop.
+#[derive(Clone, Copy)]
+pub struct Exp {
+    least: v128,
+    log2_e: v128,
+    magic: v128,
+    series: [v128; 5],
+    one: v128,
 }
+
+impl Exp {
+    #[inline(always)]
+    pub fn new() -> Exp {
+        let number = |x: f32| core::hint::black_box(f32x4_splat(x));
+        Exp {
+            least: number(-87.3),
+            log2_e: number(core::f32::consts::LOG2_E),
+            magic: number(MAGIC),
+            // 2^f for |f| ≤ ½ within 1.3e-7 (Remez), of −f.
+            series: [1.327_647_2e-3, -9.675_541e-3, 5.550_713_3e-2, -2.402_212e-1, 6.931_47e-1].map(|c| number(-c)),
+            one: number(1.0),
+        }
+    }
+    /// Relative error 3e-7 near 0, 1.4e-6 at −87; 0 below −87.3 (also for −∞), x above 88 counts as 88.
+    #[inline(always)]
+    pub fn of(&self, x: v128) -> v128 {
+        self.of_negative(f32x4_pmin(f32x4_splat(88.0), x))
+    }
+    /// The same for x ≤ 88. x · log2 e = n + f; 2^f by a polynomial, 2^n by adding n to its exponent.
+    #[inline(always)]
+    pub fn of_negative(&self, x: v128) -> v128 {
+        let live = f32x4_gt(x, self.least);
+        let x = f32x4_pmax(self.least, x);
+        let z = madd(x, self.log2_e, self.magic); // n in its low bits
+        let f = f32x4_relaxed_nmadd(x, self.log2_e, f32x4_sub(z, self.magic)); // −f
+        let mut p = self.series[0];
+        for c in &self.series[1..] {
+            p = madd(p, f, *c);
+        }
+        p = madd(p, f, self.one);
+        v128_and(i32x4_add(p, i32x4_shl(z, 23)), live)
+    }
+}
+/// Added to a small f32 it leaves the nearest integer in the low bits, and taken away again that integer.
+pub const MAGIC: f32 = 12_582_912.0;
 
 /// Number formats of weights and caches; the codes that the recorder writes.
 #[derive(Clone, Copy, PartialEq)]

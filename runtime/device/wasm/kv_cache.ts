@@ -15,12 +15,12 @@ import type { SharedMemory } from "./memory.ts";
 export const PAGE_TOKENS = 64;
 
 /** Changes when a page lies otherwise in memory: saved pages of another version are refused. */
-const PAGE_LAYOUT = "layout 4";
+const PAGE_LAYOUT = "layout 5";
 
 /** Bytes of one page without its bounds. */
 export function pageBytes(kvHeads: number, headDim: number, dtype: CacheDType): number {
-  // q8 has an f32 scale for every key and value of a token.
-  const bytes = { f32: 4 * headDim, f16: 2 * headDim, q8: headDim + 4 }[dtype];
+  // q8 has an f32 scale for every key and value of a token, and the sum of each key in 16 bits.
+  const bytes = { f32: 4 * headDim, f16: 2 * headDim, q8: headDim + 5 }[dtype];
   return 2 * kvHeads * PAGE_TOKENS * bytes;
 }
 
