@@ -6,14 +6,14 @@
 import type { CacheDType } from "./device.ts";
 import type { Layout } from "./dry_device.ts";
 import { pageBytes } from "./wasm/kv_cache.ts";
-import { BLOCK, matrixBytes } from "./wasm/tensor.ts";
+import { BLOCK, matrixBytes, ROW_BLOCK_BYTES } from "./wasm/tensor.ts";
 import { geometryOf } from "./webgpu/kv_cache.ts";
 import { rowBytes } from "./webgpu/pack.ts";
 
 /** Rows that wasm multiplies without packing floats, and packs otherwise for q8 and q4. */
 const FEW_ROWS = 8;
-/** Bytes of a group of 4 rows × 32 inputs, packed for the int8 kernels (wasm/src/pack.rs), and of 32 inputs of one row. */
-const PACKED_GROUP = { q8: 144, q4: 160 } as const, PACKED_BLOCK = 80;
+/** Bytes of a group of 4 rows × 32 inputs, packed for the int8 kernels (wasm/src/pack_q8.rs, pack_q4.rs). */
+const PACKED_GROUP = { q8: 144, q4: 160 } as const;
 
 const WASM: Layout = {
   name: "wasm",
@@ -26,7 +26,7 @@ const WASM: Layout = {
   page: (dtype, kvHeads, headDim) => pageBytes(kvHeads, headDim, dtype),
   packed(dtype, rows, inputs) {
     const quantized = dtype === "q8" || dtype === "q4";
-    if (rows <= FEW_ROWS) return quantized ? rows * inputs / BLOCK * PACKED_BLOCK : 0;
+    if (rows <= FEW_ROWS) return quantized ? rows * inputs / BLOCK * ROW_BLOCK_BYTES : 0;
     const groups = Math.ceil(rows / 4);
     return quantized ? groups * inputs / BLOCK * PACKED_GROUP[dtype] : groups * inputs * 16;
   },

@@ -1,8 +1,8 @@
 //! The kernels of lakh. One file per operation, the same word as in TypeScript and WGSL.
 //!
-//! A step is a list of commands in shared memory: records of f64 words [operation, words, arguments…]. Every worker
-//! thread walks the whole list, takes work items of each command from a shared counter, and meets the others at a
-//! barrier before the next command. All numbers of a command are f64, which holds every address exactly.
+//! A step is a list of commands in shared memory: records of f64 words [operation, words, meets, arguments…]. Every
+//! worker thread walks the whole list, takes work items of each command from a shared counter, and after a command that
+//! `meets` waits for the others at a barrier. All numbers of a command are f64, which holds every address exactly.
 #![cfg_attr(target_arch = "wasm64", feature(simd_wasm64))]
 #![feature(stdarch_wasm_atomic_wait)]
 #![allow(clippy::missing_safety_doc, clippy::too_many_arguments)]
@@ -44,12 +44,13 @@ pub fn run(list: f64, count: u32, counters: f64, barrier: f64, scratch: f64, thr
     let mut command = list as usize as *const f64;
     for i in 0..count as usize {
         unsafe {
-            let work = Work::new(command.add(2), counters as usize + 4 * i, scratch as usize);
+            let work = Work::new(command.add(3), counters as usize + 4 * i, scratch as usize);
             (OPERATIONS[*command as usize].1)(&work);
+            let meets = *command.add(2) != 0.0;
             command = command.add(*command.add(1) as usize);
-        }
-        if !barrier.wait() {
-            return false;
+            if meets && !barrier.wait() {
+                return false;
+            }
         }
     }
     true

@@ -2,12 +2,13 @@
 //!
 //! A row's result does not depend on how many rows come with it, so speculative steps give what single steps give.
 //! An item is a run of panels; one panel after the other meets all rows, from the first-level cache.
-//! Bytes moved: the weights once. Quantized weights are widened to 16 bits and meet 15-bit activations (`pack_rows`).
+//! Bytes moved: the weights once. Quantized weights are widened to 16 bits and meet 15-bit activations, which every
+//! thread packs for itself: a barrier would cost more.
 //!
-//! Arguments: x (f32 [rows, K], or packed by `pack_rows`), rows, K, weights, format, N, bias or 0, y f32 [rows, N],
+//! Arguments: x f32 [rows, K], rows, K, weights, format, N, bias or 0, y f32 [rows, N],
 //! panels an item.
 use crate::linear_float::put;
-use crate::pack_rows::BLOCK_BYTES;
+use crate::pack_rows::{pack, BLOCK_BYTES};
 use crate::simd::*;
 use crate::upload::{Q4_BYTES, Q8_BYTES};
 use crate::work::Work;
@@ -17,6 +18,13 @@ pub unsafe fn run(w: &Work) {
     let (weights, format, n) = (w.pointer::<u8>(3), Format::of(w.int(4)), w.int(5));
     let (bias, y, run) = (w.pointer::<f32>(6), w.pointer::<f32>(7), w.int(8));
     let panels = n.div_ceil(8);
+    let x = if matches!(format, Format::Q8 | Format::Q4) {
+        let packed = w.scratch::<u8>();
+        pack(x as *const f32, rows * (k / 32), packed);
+        packed
+    } else {
+        x
+    };
     w.each(panels.div_ceil(run), |item| {
         for panel in item * run..panels.min((item + 1) * run) {
             for row in 0..rows {

@@ -76,7 +76,9 @@ export function recordAttention(
   // Two tables by distance, and a tile beyond them on both sides.
   const bias = spec.bias?.kind === "buckets" ? 2 * (2 * (spec.bias.maxDistance + 72) + 4) : 0;
   const run = (operation: string, { items, count }: { items: number; count: number }, floats: number) => {
-    if (count > 0) step.record(operation, [q.address, y.address, items, count, ...shared], floats * 4);
+    if (count > 0) {
+      step.record(operation, [q.address, y.address, items, count, ...shared], { scratch: floats * 4 });
+    }
   };
   run("attention", work.tileItems, 2 * 64 * headDim + 64 * 64 + 8 * 64 + page + 128 + bias);
   run("attention_decode", work.decodeItems, 8 * 64 + page + 4 * kvHeads * (2 * headDim + 4) + 64);

@@ -26,7 +26,7 @@ import { ownCache, PAGE_TOKENS, WasmKvCache } from "./kv_cache.ts";
 import { SharedMemory } from "./memory.ts";
 import { Recorder } from "./recorder.ts";
 import { Step } from "./step.ts";
-import { BLOCK, FORMAT, matrixBytes, own, PANEL, WasmTensor } from "./tensor.ts";
+import { BLOCK, FORMAT, matrixBytes, own, PANEL, ROW_BLOCK_BYTES, WasmTensor } from "./tensor.ts";
 import { Threads } from "./threads.ts";
 import { uploadTensor } from "./upload.ts";
 
@@ -216,10 +216,10 @@ export class WasmDevice implements Device {
     const format = FORMAT[w.dtype as WeightDType];
     const quantized = w.dtype === "q8" || w.dtype === "q4";
     if (rows <= FEW_ROWS) {
-      const packed = quantized ? this.#pack("pack_rows", a, rows * inputs / BLOCK * 80) : a;
       this.#step.record(
         "linear_rows",
-        [packed.address, rows, inputs, w.address, format, outputs, biasAddress, y.address, this.#run(w)],
+        [a.address, rows, inputs, w.address, format, outputs, biasAddress, y.address, this.#run(w)],
+        { scratch: quantized ? rows * inputs / BLOCK * ROW_BLOCK_BYTES : 0, reads: a, writes: y },
       );
     } else if (quantized) {
       const group = w.dtype === "q8" ? 144 : 160;
@@ -227,13 +227,14 @@ export class WasmDevice implements Device {
       this.#step.record(
         `linear_${w.dtype}`,
         [packed.address, rows, inputs, w.address, outputs, biasAddress, y.address],
-        inputs,
+        { scratch: inputs, reads: packed, writes: y },
       );
     } else {
       const packed = this.#pack("pack_float", a, Math.ceil(rows / 4) * inputs * 16);
       this.#step.record(
         "linear_float",
         [packed.address, rows, inputs, w.address, format, outputs, biasAddress, y.address],
+        { reads: packed, writes: y },
       );
     }
     return y;
@@ -241,7 +242,11 @@ export class WasmDevice implements Device {
 
   rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
     const a = own(x), w = own(weight), y = this.#step.like(a), size = w.features;
-    this.#step.record("rms_norm", [a.address, a.rows * a.features / size, size, w.address, eps, y.address]);
+    this.#step.record(
+      "rms_norm",
+      [a.address, a.rows * a.features / size, size, w.address, eps, y.address],
+      { reads: a, writes: y },
+    );
     return y;
   }
 
@@ -279,6 +284,7 @@ export class WasmDevice implements Device {
     this.#step.record(
       "rope",
       [a.address, a.rows, heads, headDim, dim, layout === "interleaved" ? 1 : 0, table, y.address],
+      { reads: a, writes: y },
     );
     return y;
   }
@@ -370,7 +376,7 @@ export class WasmDevice implements Device {
     this.#step.record(
       "route",
       [a.address, a.features, own(router).address, list, table.length / 4, rows.address, weights.address],
-      longest * 8 + 64,
+      { scratch: longest * 8 + 64 },
     );
     return { rows, weights, segments: chosen };
   }
@@ -412,7 +418,7 @@ export class WasmDevice implements Device {
       return { starts, order };
     });
     const quantized = w.dtype === "q8" || w.dtype === "q4";
-    const packed = quantized ? this.#pack("pack_rows", a, a.rows * inputs / BLOCK * 80) : a;
+    const packed = quantized ? this.#pack("pack_rows", a, a.rows * inputs / BLOCK * ROW_BLOCK_BYTES) : a;
     const dtype = w.dtype as WeightDType;
     this.#step.record("expert_linear", [
       ...[packed.address, pairs / a.rows, inputs, w.address, FORMAT[dtype], outputs],

@@ -1,5 +1,5 @@
 /**
- * The command list of a step, written straight into shared memory: f64 words [operation, words, arguments…].
+ * The command list of a step, written straight into shared memory: f64 words [operation, words, meets, arguments…].
  *
  * @module
  */
@@ -17,6 +17,8 @@ export class Recorder {
   #words: Float64Array;
   #at = 0;
   #count = 0;
+  /** Where the last command is. */
+  #last = 0;
   #counters: number;
   #counterCapacity = 4096;
   #scratchNeeded = 1 << 16;
@@ -39,13 +41,23 @@ export class Recorder {
     return this.#count === 0;
   }
 
-  /** Adds a command. `scratch` is what the operation needs per thread, in bytes. */
-  record(operation: string, args: readonly number[], scratch = 0): void {
-    const words = args.length + 2;
+  /**
+   * Adds a command. `scratch` is what the operation needs per thread, in bytes; one that `joins` the command before it
+   * may run beside it, so threads need not meet in between.
+   */
+  record(
+    operation: string,
+    args: readonly number[],
+    { scratch, joins }: { scratch: number; joins: boolean },
+  ): void {
+    const words = args.length + 3;
     if (this.#at + words > this.#words.length) this.#grow();
+    if (joins && this.#count > 0) this.#words[this.#last + 2] = 0;
+    this.#last = this.#at;
     this.#words[this.#at] = this.#codes.get(operation)!;
     this.#words[this.#at + 1] = words;
-    this.#words.set(args, this.#at + 2);
+    this.#words[this.#at + 2] = 1;
+    this.#words.set(args, this.#at + 3);
     this.#at += words;
     this.#count++;
     this.#scratchNeeded = Math.max(this.#scratchNeeded, scratch);

@@ -29,6 +29,8 @@ export class Step {
   #fixedEnd = 0;
   /** Ranges to give back when the step ends. */
   #retired: { address: number; bytes: number }[] = [];
+  /** What commands wrote that may run beside the next one; undefined where the next must wait for all before it. */
+  #together: Set<WasmTensor> | undefined;
   /** Plans and tables that layers share. */
   #shared = new Map<unknown, Map<string, unknown>>();
 
@@ -49,6 +51,7 @@ export class Step {
   /** Forgets what has not run, and gives all memory back. */
   end(): void {
     this.#recorder.clear();
+    this.#together = undefined;
     for (const scope of this.#scopes) scope.forEach((x) => this.#recycle(x));
     this.#scopes = [];
     for (const { start, size } of this.#pool.takeAll()) this.memory.free(start, size);
@@ -79,9 +82,20 @@ export class Step {
     }
   }
 
-  /** Adds a command; `scratch` is what it needs per thread, in bytes. */
-  record(operation: string, args: readonly number[], scratch = 0): void {
-    this.#recorder.record(operation, args, scratch);
+  /**
+   * Adds a command; `scratch` is what it needs per thread, in bytes. One that says what it `reads` and `writes` runs beside
+   * the commands before it that say so too, unless it reads what one of them writes.
+   */
+  record(
+    operation: string,
+    args: readonly number[],
+    { scratch = 0, reads, writes }: { scratch?: number; reads?: WasmTensor; writes?: WasmTensor } = {},
+  ): void {
+    const source = reads?.base ?? reads;
+    const joins = source !== undefined && this.#together !== undefined && !this.#together.has(source);
+    this.#recorder.record(operation, args, { scratch, joins });
+    if (!joins) this.#together = undefined;
+    if (writes) (this.#together ??= new Set()).add(writes);
   }
 
   /** A range until the step ends. */
@@ -121,6 +135,7 @@ export class Step {
 
   #recycle(x: WasmTensor): void {
     x.alive = false;
+    this.#together = undefined; // its memory may be written by the next command
     this.#pool.release(x.address, x.bytes);
   }
 

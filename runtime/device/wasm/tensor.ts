@@ -9,6 +9,8 @@ import type { DType, Shape, Tensor, WeightDType } from "../device.ts";
 export const FORMAT = { f32: 0, f16: 1, bf16: 2, q8: 3, q4: 4 } as const;
 /** Weights in a quantized block, along the inputs. */
 export const BLOCK = 32;
+/** Bytes of 32 inputs of one row, packed for `linear_rows` and `expert_linear` (wasm/src/pack_rows.rs). */
+export const ROW_BLOCK_BYTES = 80;
 /** Outputs side by side in a panel of a weight matrix. */
 export const PANEL = 8;
 

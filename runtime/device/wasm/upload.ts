@@ -53,6 +53,7 @@ export async function uploadTensor(
       recorder.record(
         "upload",
         [staging!, FORMAT[source.dtype], rows, inputs, at, vector ? PLAIN : FORMAT[dtype], flag],
+        { scratch: 0, joins: false },
       );
       await recorder.run();
       filled = 0;
