@@ -2,8 +2,8 @@
 //!
 //! A row's result does not depend on how many rows come with it, so speculative steps give what single steps give.
 //! An item is a run of panels; one panel after the other meets all rows, from the first-level cache.
-//! Bytes moved: the weights once. Quantized weights are widened to 16 bits and meet 15-bit activations, which every
-//! thread packs for itself: a barrier would cost more.
+//! Bytes moved: the weights once. q8 weights are widened to 16 bits and meet 15-bit activations, q4 weights meet
+//! 8-bit ones; every thread packs them for itself: a barrier would cost more.
 //!
 //! Arguments: x f32 [rows, K], rows, K, weights, format, N, bias or 0, y f32 [rows, N],
 //! panels an item.
@@ -20,7 +20,7 @@ pub unsafe fn run(w: &Work) {
     let panels = n.div_ceil(8);
     let x = if matches!(format, Format::Q8 | Format::Q4) {
         let packed = w.scratch::<u8>();
-        pack(x as *const f32, rows * (k / 32), packed);
+        pack(format, x as *const f32, rows * (k / 32), packed);
         packed
     } else {
         x
@@ -104,30 +104,41 @@ unsafe fn q8(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
     out
 }
 
+/// Nibbles are the 0…15 operand of the relaxed dot, as in `linear_q4`: a block's sums fit 16 bits.
 #[inline(always)]
 unsafe fn q4(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
     let mut out = [f32x4_splat(0.0); 2];
     let (mut x, mut b) = (x, b);
+    let (halves, ones, low) = (rolled(2), ones(), core::hint::black_box(u8x16_splat(15)));
     for _ in 0..blocks {
-        let mut acc = [i32x4_splat(0); 4];
-        for quad in 0..8 {
-            let four = v128_load64_splat(x.add(quad * 8) as *const u64);
-            let nibbles = load(b.add(quad * 16));
-            let (w0, w1) = (v128_and(nibbles, u8x16_splat(15)), v128_and(u16x8_shr(nibbles, 4), u8x16_splat(15)));
-            acc[0] = i32x4_add(acc[0], i32x4_dot_i16x8(i16x8_extend_low_i8x16(w0), four));
-            acc[1] = i32x4_add(acc[1], i32x4_dot_i16x8(i16x8_extend_high_i8x16(w0), four));
-            acc[2] = i32x4_add(acc[2], i32x4_dot_i16x8(i16x8_extend_low_i8x16(w1), four));
-            acc[3] = i32x4_add(acc[3], i32x4_dot_i16x8(i16x8_extend_high_i8x16(w1), four));
+        let mut acc = [i16x8_splat(0); 2]; // outputs 0123, 4567
+        let mut xs = x;
+        for _ in 0..halves {
+            let four = load(xs);
+            macro_rules! quad {
+                ($l:literal) => {
+                    let (s, nibbles) = (lane::<$l>(four), load(b.add($l * 16)));
+                    acc[0] = i16x8_add(acc[0], i16x8_relaxed_dot_i8x16_i7x16(s, v128_and(nibbles, low)));
+                    let high = v128_and(u16x8_shr(nibbles, 4), low);
+                    acc[1] = i16x8_add(acc[1], i16x8_relaxed_dot_i8x16_i7x16(s, high));
+                };
+            }
+            quad!(0);
+            quad!(1);
+            quad!(2);
+            quad!(3);
+            xs = xs.add(16);
+            b = b.add(64);
         }
         let s = v128_load32_splat(x.add(64) as *const u32);
-        let offset = i32x4_shl(v128_load32_splat(x.add(68) as *const u32), 3); // 8 · Σx
-        let [c0, c1] = load_scales(b.add(128));
-        let low = f32x4_convert_i32x4(i32x4_sub(pairs(acc[0], acc[1]), offset));
-        let high = f32x4_convert_i32x4(i32x4_sub(pairs(acc[2], acc[3]), offset));
-        out[0] = madd(low, f32x4_mul(s, c0), out[0]);
-        out[1] = madd(high, f32x4_mul(s, c1), out[1]);
+        let offset = v128_load32_splat(x.add(68) as *const u32); // −8 · Σx
+        let scales = load_scales(b);
+        for h in 0..2 {
+            let sum = i32x4_add(i32x4_dot_i16x8(acc[h], ones), offset);
+            out[h] = madd(f32x4_convert_i32x4(sum), f32x4_mul(s, scales[h]), out[h]);
+        }
         x = x.add(BLOCK_BYTES);
-        b = b.add(Q4_BYTES);
+        b = b.add(Q4_BYTES - 128);
     }
     out
 }

@@ -1,37 +1,43 @@
-//! Activations for `expert_linear` over quantized weights (`linear_rows` packs its few rows itself): 15 bits with a scale per row and block of 32.
+//! Activations for `expert_linear` over quantized weights (`linear_rows` packs its few rows itself): 15 bits for q8, eight
+//! for q4, with a scale per row and block of 32.
 //!
-//! Out, per row and block: 32 i16, f32 scale, i32 Σx, 8 bytes unused: 80 bytes.
-//! Arguments: x f32 [rows, K], rows, K, out.
-use crate::pack_q8::{amax, load_block};
+//! Out, per row and block: 32 i16 or i8 and as many bytes unused, f32 scale, i32 −8 · Σx (q4: undoes the nibbles'
+//! offset), 8 bytes unused: 80 bytes.
+//! Arguments: x f32 [rows, K], rows, K, out, weights' format.
+use crate::pack_q8::{amax, bytes, load_block};
 use crate::simd::*;
 use crate::work::Work;
 
 pub const BLOCK_BYTES: usize = 80;
-/// 32 · 32767 · 127 fits i32 with room to spare.
-const MOST: f32 = 32767.0;
 
 pub unsafe fn run(w: &Work) {
-    let (x, rows, k, out) = (w.pointer::<f32>(0), w.int(1), w.int(2), w.pointer::<u8>(3));
+    let (x, rows, k, out, format) = (w.pointer::<f32>(0), w.int(1), w.int(2), w.pointer::<u8>(3), Format::of(w.int(4)));
     let total = rows * (k / 32);
     const CHUNK: usize = 16;
     w.each(total.div_ceil(CHUNK), |item| {
         let first = item * CHUNK;
-        pack(x.add(first * 32), CHUNK.min(total - first), out.add(first * BLOCK_BYTES));
+        pack(format, x.add(first * 32), CHUNK.min(total - first), out.add(first * BLOCK_BYTES));
     });
 }
 
 /// Packs blocks that lie one after the other.
-pub unsafe fn pack(x: *const f32, blocks: usize, out: *mut u8) {
+pub unsafe fn pack(format: Format, x: *const f32, blocks: usize, out: *mut u8) {
+    // 32 · 32767 · 127 fits i32 with room to spare.
+    let largest = if format == Format::Q8 { 32767.0 } else { 127.0 };
     for b in 0..blocks {
         let out = out.add(b * BLOCK_BYTES);
         let v = load_block(x.add(b * 32));
         let most = amax(&v);
-        let inverse = f32x4_splat(if most > 0.0 { MOST / most } else { 0.0 });
+        let inverse = f32x4_splat(if most > 0.0 { largest / most } else { 0.0 });
         let q = v.map(|v| i32x4_trunc_sat_f32x4(f32x4_nearest(f32x4_mul(v, inverse))));
-        (0..4).for_each(|i| store(out.add(i * 16), i16x8_narrow_i32x4(q[2 * i], q[2 * i + 1])));
+        *(out.add(64) as *mut f32) = most / largest;
+        if format == Format::Q8 {
+            (0..4).for_each(|i| store(out.add(i * 16), i16x8_narrow_i32x4(q[2 * i], q[2 * i + 1])));
+            continue;
+        }
+        (0..8).for_each(|i| *(out.add(i * 4) as *mut u32) = bytes(q[i]));
         let s = q.iter().fold(i32x4_splat(0), |s, q| i32x4_add(s, *q));
-        *(out.add(64) as *mut f32) = most / MOST;
-        *(out.add(68) as *mut i32) = i32x4_extract_lane::<0>(s) + i32x4_extract_lane::<1>(s)
-            + i32x4_extract_lane::<2>(s) + i32x4_extract_lane::<3>(s);
+        *(out.add(68) as *mut i32) = -8 * (i32x4_extract_lane::<0>(s) + i32x4_extract_lane::<1>(s)
+            + i32x4_extract_lane::<2>(s) + i32x4_extract_lane::<3>(s));
     }
 }

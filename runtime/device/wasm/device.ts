@@ -223,14 +223,14 @@ export class WasmDevice implements Device {
       );
     } else if (quantized) {
       const group = w.dtype === "q8" ? 144 : 160;
-      const packed = this.#pack(`pack_${w.dtype}`, a, Math.ceil(rows / 4) * inputs / BLOCK * group);
+      const packed = this.#pack(`pack_${w.dtype}`, w.dtype, a, Math.ceil(rows / 4) * inputs / BLOCK * group);
       this.#step.record(
         `linear_${w.dtype}`,
         [packed.address, rows, inputs, w.address, outputs, biasAddress, y.address],
         { scratch: inputs, reads: packed, writes: y },
       );
     } else {
-      const packed = this.#pack("pack_float", a, Math.ceil(rows / 4) * inputs * 16);
+      const packed = this.#pack("pack_float", "f32", a, Math.ceil(rows / 4) * inputs * 16);
       this.#step.record(
         "linear_float",
         [packed.address, rows, inputs, w.address, format, outputs, biasAddress, y.address],
@@ -418,8 +418,8 @@ export class WasmDevice implements Device {
       return { starts, order };
     });
     const quantized = w.dtype === "q8" || w.dtype === "q4";
-    const packed = quantized ? this.#pack("pack_rows", a, a.rows * inputs / BLOCK * ROW_BLOCK_BYTES) : a;
-    const dtype = w.dtype as WeightDType;
+    const dtype = w.dtype as WeightDType, bytes = a.rows * inputs / BLOCK * ROW_BLOCK_BYTES;
+    const packed = quantized ? this.#pack("pack_rows", dtype, a, bytes) : a;
     this.#step.record("expert_linear", [
       ...[packed.address, pairs / a.rows, inputs, w.address, FORMAT[dtype], outputs],
       ...[bias ? own(bias).address : 0, y.address, this.#run(w)],
@@ -501,13 +501,13 @@ export class WasmDevice implements Device {
     return y;
   }
 
-  /** Activations as a kernel wants them; made once for all that multiply the same tensor. */
-  #pack(operation: string, x: WasmTensor, bytes: number): WasmTensor {
-    const before = x.packed.get(operation);
+  /** Activations as a kernel wants them for weights of `dtype`; made once for all that multiply the same tensor. */
+  #pack(operation: string, dtype: WeightDType, x: WasmTensor, bytes: number): WasmTensor {
+    const key = `${operation} ${dtype}`, before = x.packed.get(key);
     if (before?.alive) return before;
     const packed = this.#step.make("f32", [bytes / 4], bytes);
-    this.#step.record(operation, [x.address, x.rows, x.features, packed.address]);
-    x.packed.set(operation, packed);
+    this.#step.record(operation, [x.address, x.rows, x.features, packed.address, FORMAT[dtype]]);
+    x.packed.set(key, packed);
     return packed;
   }
 

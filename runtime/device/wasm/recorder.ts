@@ -57,7 +57,7 @@ export class Recorder {
     this.#words[this.#at] = this.#codes.get(operation)!;
     this.#words[this.#at + 1] = words;
     this.#words[this.#at + 2] = 1;
-    this.#words.set(args, this.#at + 3);
+    for (let i = 0; i < args.length; i++) this.#words[this.#at + 3 + i] = args[i]!;
     this.#at += words;
     this.#count++;
     this.#scratchNeeded = Math.max(this.#scratchNeeded, scratch);
