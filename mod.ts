@@ -65,6 +65,7 @@ export type { BeamOptions } from "./runtime/beam_search.ts";
 export type { WriteOptions } from "./runtime/write_ids.ts";
 export type { ConstraintOptions } from "./runtime/constraints.ts";
 export type { Pooling, SentenceConfig } from "./runtime/sentence_config.ts";
+export type { SessionContent } from "./runtime/session_file.ts";
 export type { GenerateResult, StopReason } from "./runtime/generate.ts";
 export type { SamplingOptions } from "./runtime/sampler.ts";
 export type { CacheDType, WeightDType } from "./runtime/device/device.ts";

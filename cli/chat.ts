@@ -5,7 +5,7 @@
  */
 import { openModel } from "../runtime/open_model.ts";
 import type { Done, LanguageModel } from "../runtime/language_model.ts";
-import { LEAVE, runChatCommand } from "./chat_commands.ts";
+import { LEAVE, READ_SUFFIX, runChatCommand } from "./chat_commands.ts";
 import { command, EXIT, UsageError } from "./command.ts";
 import { Conversation } from "./conversation.ts";
 import { formatBytes, formatCount } from "./format.ts";
@@ -42,6 +42,7 @@ export default command({
   examples: [
     ["lakh chat", "with the embedded storyteller"],
     ["lakh chat --model ./dir --context 100k --cache q8", "a folder, room for a book"],
+    ["lakh chat --load talk.lakh", "goes on at once where /save talk.lakh was typed"],
     ["lakh chat --window 2048", "without an end, in memory of a fixed size"],
     ["lakh chat --model org/name --system 'Answer in one sentence.'", "downloads it the first time"],
     ["printf 'Hello\\nAnd then?\\n' | lakh chat", "two messages from a pipe"],
@@ -49,9 +50,6 @@ export default command({
 
   async run(values) {
     const conversation = new Conversation();
-    if (values.load !== undefined) await conversation.load(values.load);
-    if (values.system !== undefined) conversation.system = values.system;
-
     using bar = openProgressBar();
     await using model = await openModel(values.model, {
       ...openOptions(values),
@@ -64,10 +62,12 @@ export default command({
         `Cannot chat with ${model.info.name}: it reads a text and writes another: give it the text with lakh run`,
       );
     }
+    const chat = new Chat(model, conversation, bar);
+    if (values.load !== undefined) await chat.load(values.load);
+    if (values.system !== undefined) conversation.system = values.system;
     writeError(`${describeModel(model)} · type /help\n`);
 
     using reader = openLineReader();
-    const chat = new Chat(model, conversation, bar);
     const options = generateOptions(values);
     while (true) {
       const message = await reader.next();
@@ -128,6 +128,20 @@ class Chat {
     }
     if (text) this.conversation.add("assistant", text);
     else this.conversation.takeBack();
+  }
+
+  async save(path: string): Promise<void> {
+    if (!path.endsWith(READ_SUFFIX)) return await this.conversation.save(path);
+    await this.#model.saveSession(path, { messages: this.conversation.messages });
+  }
+
+  async load(path: string): Promise<void> {
+    if (!path.endsWith(READ_SUFFIX)) return await this.conversation.load(path);
+    const { messages, text } = await this.#model.resumeSession(path);
+    if (text !== undefined) {
+      throw new Error(`Cannot load "${path}": it holds a text: go on with lakh run --resume ${path}`);
+    }
+    this.conversation.take(messages, path);
   }
 
   stats(): string {

@@ -9,6 +9,9 @@ import type { Conversation } from "./conversation.ts";
 /** What the commands act on. */
 export interface ChatState {
   readonly conversation: Conversation;
+  /** Keeps the conversation in a file, and takes it from there. */
+  save(path: string): Promise<void>;
+  load(path: string): Promise<void>;
   /** Lines about the last answer and the memory. */
   stats(): string;
 }
@@ -20,6 +23,9 @@ interface ChatCommand {
   /** → what to tell, or "exit" to leave */
   run(state: ChatState, argument: string): string | Promise<string> | typeof LEAVE;
 }
+
+/** Files that keep keys and values as well, so that nothing is read again. */
+export const READ_SUFFIX = ".lakh";
 
 /** What `runChatCommand` gives when the user wants to leave. */
 export const LEAVE = Symbol("leave");
@@ -46,20 +52,20 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
   },
   save: {
     argument: "FILE",
-    help: "write the conversation as JSON",
-    async run({ conversation }, file) {
+    help: `write the conversation as JSON, or to a ${READ_SUFFIX} file with all that was read of it`,
+    async run(state, file) {
       if (!file) return "Where to? Type /save FILE";
-      await conversation.save(file);
-      return `Saved ${conversation.messages.length} messages to ${file}`;
+      await state.save(file);
+      return `Saved ${state.conversation.messages.length} messages to ${file}`;
     },
   },
   load: {
     argument: "FILE",
     help: "go on with a saved conversation",
-    async run({ conversation }, file) {
+    async run(state, file) {
       if (!file) return "From where? Type /load FILE";
-      await conversation.load(file);
-      return `Loaded ${conversation.messages.length} messages from ${file}`;
+      await state.load(file);
+      return `Loaded ${state.conversation.messages.length} messages from ${file}`;
     },
   },
   stats: { help: "tokens, speed and memory of the last answer", run: (state) => state.stats() },

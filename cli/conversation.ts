@@ -78,7 +78,11 @@ export class Conversation {
         cause: error,
       });
     }
-    const messages = (value as { messages?: unknown } | null)?.messages;
+    this.take((value as { messages?: unknown } | null)?.messages, path);
+  }
+
+  /** The same for the messages that a file held. */
+  take(messages: unknown, path: string): void {
     if (!Array.isArray(messages)) {
       throw new Error(
         `Cannot load "${path}": there is no list "messages" in it: give a file that /save has written`,

@@ -156,7 +156,10 @@ export default command({
 
 /** Takes what was saved, and gives the text that stands before the prompt. */
 async function resume(model: LanguageModel, path: string): Promise<string> {
-  const { text } = await model.resumeSession(path);
+  const { text, messages } = await model.resumeSession(path);
+  if (messages) {
+    throw new Error(`Cannot resume "${path}": it holds a conversation: go on with lakh chat --load ${path}`);
+  }
   if (text === undefined) {
     throw new Error(`Cannot resume "${path}": it was saved without its text: save it with lakh run --save`);
   }

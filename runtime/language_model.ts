@@ -13,7 +13,7 @@ import type { EndlessWindow } from "./endless_window.ts";
 import { KeptSequences } from "./kept_sequences.ts";
 import type { OnProgress } from "./progress.ts";
 import { cacheBytesPerToken, prefillChunk, Sequence } from "./sequence.ts";
-import { resumeSession, saveSession, type SessionModel } from "./session_file.ts";
+import { resumeSession, saveSession, type SessionContent, type SessionModel } from "./session_file.ts";
 import { SourceReader } from "./source.ts";
 import { asOneText, type ChatTemplate, type Message, type RenderOptions } from "./text/chat_template.ts";
 import { StopStrings } from "./text/stop_strings.ts";
@@ -322,7 +322,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
 
   /**
    * Writes the text that was read last to a file, with its keys and values: prompt and answer, however long it took to
-   * read. `text` is kept in the file for who resumes it. The file is written whole or not at all; what it takes is about
+   * read. `text` or `messages` is kept in the file for who resumes it. The file is written whole or not at all; what it takes is about
    * what the cache takes in memory. Throws an Error when nothing has been read.
    *
    * @example
@@ -331,11 +331,11 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * await model.saveSession("book.lakh", { text: book });
    * ```
    */
-  saveSession(path: string, options: { readonly text?: string } = {}): Promise<void> {
+  saveSession(path: string, content: SessionContent = {}): Promise<void> {
     return this.#withSessions(async (kept, model) => {
       const sequence = kept.latest;
       if (!sequence) throw new Error(`Cannot save "${path}": nothing has been read yet`);
-      await saveSession(path, sequence, { model, text: options.text });
+      await saveSession(path, sequence, { model, content });
     });
   }
 
@@ -350,7 +350,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * for await (const piece of model.generate(text + "\n\nWho is Daisy?")) console.log(piece.text);
    * ```
    */
-  resumeSession(path: string): Promise<{ readonly tokens: number; readonly text: string | undefined }> {
+  resumeSession(path: string): Promise<{ readonly tokens: number } & SessionContent> {
     return this.#withSessions(async (kept, model) => {
       const sequence = kept.take(new Uint32Array(0));
       const result = await resumeSession(path, sequence, model);

@@ -38,11 +38,15 @@ interface LayerHeader {
   readonly window?: number;
 }
 
-interface Header {
+/** What was read, in the words of who saves it: a text, or the messages of a conversation. */
+export interface SessionContent {
+  readonly text?: string | undefined;
+  readonly messages?: readonly unknown[] | undefined;
+}
+
+interface Header extends SessionContent {
   readonly model: SessionModel;
   readonly tokens: number;
-  /** The text that was read, where the saver knows it. */
-  readonly text?: string;
   readonly layers: readonly LayerHeader[];
 }
 
@@ -50,7 +54,7 @@ interface Header {
 export async function saveSession(
   path: string,
   sequence: Sequence,
-  { model, text }: { readonly model: SessionModel; readonly text: string | undefined },
+  { model, content }: { readonly model: SessionModel; readonly content: SessionContent },
 ): Promise<void> {
   if (sequence.evicted > 0) {
     throw new Error(
@@ -71,7 +75,8 @@ export async function saveSession(
     const layers = sequence.caches.map(({ layout, pageBytes, length, dropped, window }): LayerHeader => {
       return { layout, pageBytes, length, dropped, ...(window !== undefined && { window }) };
     });
-    const header: Header = { model, tokens: sequence.length, ...(text !== undefined && { text }), layers };
+    const { text, messages } = content;
+    const header: Header = { model, tokens: sequence.length, text, messages, layers };
     const json = new TextEncoder().encode(JSON.stringify(header));
     const start = new Uint8Array(MAGIC.length + 8);
     start.set(new TextEncoder().encode(MAGIC));
@@ -103,7 +108,7 @@ export async function resumeSession(
   path: string,
   sequence: Sequence,
   model: SessionModel,
-): Promise<{ readonly tokens: number; readonly text: string | undefined }> {
+): Promise<{ readonly tokens: number } & SessionContent> {
   const file = await openFile(path);
   try {
     return await readSession(file, { path, sequence, model });
@@ -122,7 +127,7 @@ async function readSession(
     readonly sequence: Sequence;
     readonly model: SessionModel;
   },
-): Promise<{ tokens: number; text: string | undefined }> {
+): Promise<{ readonly tokens: number } & SessionContent> {
   const refuse = (why: string) => new Error(`Cannot resume "${path}": ${why}`);
   const hash = await loadHash();
   let at = 0;
@@ -184,7 +189,8 @@ async function readSession(
     throw error;
   }
   sequence.adopt(ids, caches);
-  return { tokens: header.tokens, text: header.text };
+  const { tokens, text, messages } = header;
+  return { tokens, text, messages };
 }
 
 /** Runs of pages that one piece holds. */

@@ -53,6 +53,27 @@ Deno.test("a chat that was saved goes on where it was", async () => {
   }
 });
 
+Deno.test("a chat that was saved with what was read goes on without reading it again", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const file = `${folder}/talk.lakh`;
+    const said = `${"Once upon a time there was a fox. ".repeat(40)}\n`;
+    const saved = await lakh(SHORT, { stdin: `${said}/save ${file}\nAnd?\n` });
+    const loaded = await lakh([...SHORT, "--load", file], { stdin: "And?\n/stats\n" });
+    assert.equal(loaded.code, 0, loaded.stderr);
+    assert.ok(saved.stdout.endsWith(loaded.stdout), `${saved.stdout} should end with ${loaded.stdout}`);
+    const [, reused] = /\(and ([\d,]+) known\)/.exec(loaded.stderr) ?? [];
+    assert.ok(Number(reused) > 200, loaded.stderr);
+    const run = await lakh(["run", "--resume", file, "And?"]);
+    assert.match(run.stderr, /it holds a conversation: go on with lakh chat --load/);
+    await lakh(["run", "--save", file, "A text"]);
+    const text = await lakh([...SHORT, "--load", file], { stdin: "And?\n" });
+    assert.match(text.stderr, /it holds a text: go on with lakh run --resume/);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 Deno.test("slash commands answer in words, also what is no command; a path is for the model", async () => {
   const stdin = "/help\n/hlep\n/save\n/load /no/such/file\n/usr/bin/env\n/exit\nnever said\n";
   const { code, stdout, stderr } = await lakh(SHORT, { stdin });

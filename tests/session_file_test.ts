@@ -52,12 +52,12 @@ for (const { name: deviceName, missing, open } of devices) {
           const sequence = new Sequence(device, decoder, "f32");
           await sequence.read(text(length));
           if (name === "mistral") assert(sequence.caches[0]!.dropped > 0);
-          await saveSession(path, sequence, { model, text: "a text" });
+          await saveSession(path, sequence, { model, content: { text: "a text" } });
           const expected = await sequence.read(text(20, 9));
 
           const again = new Sequence(device, decoder, "f32");
           const told = await resumeSession(path, again, model);
-          assert.deepEqual(told, { tokens: length, text: "a text" });
+          assert.deepEqual(told, { tokens: length, text: "a text", messages: undefined });
           assert.equal(again.keepPrefix(Uint32Array.from([...text(length), ...text(20, 9)])), length);
           assert.deepEqual(await again.read(text(20, 9)), expected);
           sequence.free();
@@ -74,7 +74,7 @@ Deno.test("resumeSession() refuses what is foreign, cut off or damaged, in words
     const before = device.memoryInUse;
     const sequence = new Sequence(device, decoder, "f32");
     await sequence.read(text(100));
-    await saveSession(path, sequence, { model, text: undefined });
+    await saveSession(path, sequence, { model, content: {} });
     sequence.free();
     const whole = await Deno.readFile(path);
     const refused = async (bytes: Uint8Array, message: RegExp, changed: Partial<SessionModel> = {}) => {
@@ -123,11 +123,11 @@ Deno.test("saveSession() leaves an older file as it was when it fails", () =>
     const device = new ReferenceDevice(), decoder = await load("llama", device);
     const sequence = new Sequence(device, decoder, "f32");
     await sequence.read(text(70));
-    await saveSession(path, sequence, { model, text: undefined });
+    await saveSession(path, sequence, { model, content: {} });
     const before = await Deno.readFile(path);
     device.readPages = () => Promise.reject(new Error("the device is gone"));
     await assert.rejects(
-      saveSession(path, sequence, { model, text: undefined }),
+      saveSession(path, sequence, { model, content: {} }),
       /Cannot save .*device is gone/,
     );
     assert.deepEqual(await Deno.readFile(path), before);
