@@ -5,11 +5,10 @@
  */
 import type { CacheDType, WeightDType } from "../runtime/device/device.ts";
 import { inspectCheckpoint, type Inspection } from "../runtime/inspect.ts";
-import { findFiles } from "../runtime/open_model.ts";
+import { browseFiles } from "../runtime/open_model.ts";
 import { columns, command, EXIT, UsageError } from "./command.ts";
 import { formatBytes, formatCount, formatParameters } from "./format.ts";
 import { MODEL_OPTIONS } from "./model_options.ts";
-import { openProgressBar } from "./progress_bar.ts";
 import { writeOut } from "./terminal.ts";
 
 const LENGTHS = [4096, 32_768, 100_000] as const;
@@ -21,13 +20,15 @@ export default command({
   summary:
     "Tells what a checkpoint is and what it needs, from its config and headers: the weights are not loaded.",
   words: "[DIR|NAME]",
-  about: "Without DIR it tells about the embedded storyteller. A model given by name is downloaded first.",
+  about:
+    "Without DIR it tells about the embedded storyteller. Of a model given by name only the headers are fetched.",
   options: {
     json: { type: "flag", help: "one JSON object" },
     offline: MODEL_OPTIONS.offline,
   },
   examples: [
     ["lakh inspect", "the embedded model"],
+    ["lakh inspect org/name", "before downloading it"],
     ["lakh inspect ./dir", "works for models that are larger than this machine"],
     ["lakh inspect ./dir --json", "for scripts"],
   ],
@@ -36,11 +37,7 @@ export default command({
     if (words.length > 1) {
       throw new UsageError(`Cannot inspect: ${words.length} folders were given: give one`);
     }
-    using bar = openProgressBar();
-    const inspection = await inspectCheckpoint(
-      await findFiles(words[0], { offline, onProgress: bar.onProgress }),
-    );
-    bar.clear();
+    const inspection = await inspectCheckpoint(await browseFiles(words[0], { offline }));
     writeOut(json ? JSON.stringify(asJson(inspection)) + "\n" : table(inspection));
     return EXIT.ok;
   },

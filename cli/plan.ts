@@ -7,10 +7,10 @@ import type { Device } from "../runtime/device/device.ts";
 import { LAYOUTS } from "../runtime/device/layouts.ts";
 import { openDevice } from "../runtime/device/open_device.ts";
 import { openWebGpuDevice } from "../runtime/device/webgpu/device.ts";
-import { parseConfig } from "../runtime/load/config.ts";
+import { parseConfig, readConfig } from "../runtime/load/config.ts";
 import { measureRates } from "../runtime/measure_rates.ts";
 import type { Config } from "../runtime/models/model.ts";
-import { findConfig } from "../runtime/open_model.ts";
+import { browseFiles } from "../runtime/open_model.ts";
 import {
   costRatio,
   type Fit,
@@ -83,7 +83,7 @@ export default command({
     const name = source ?? "storyteller";
     const config = source !== undefined && Object.hasOwn(EXAMPLES, source)
       ? parseConfig(source, JSON.stringify(EXAMPLES[source]))
-      : await findConfig(source, { offline: values.offline });
+      : await readConfig(await browseFiles(source, { offline: values.offline }));
     const plan = await planModel(config, {
       context: values.context,
       weights: values.weights ?? "auto",

@@ -9,13 +9,11 @@ import { embeddedContextLength, openEmbedded } from "./embedded.ts";
 import type { EncoderModel } from "./encoder_model.ts";
 import { inspectCheckpoint, type Inspection } from "./inspect.ts";
 import type { LanguageModel } from "./language_model.ts";
-import { parseConfig, readConfig } from "./load/config.ts";
 import type { Files } from "./load/files.ts";
 import { folderFiles, openFolder } from "./load/folder.ts";
 import { isModelName } from "./load/hub_cache.ts";
 import { chooseWeightDType } from "./load/weights.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
-import type { Config } from "./models/model.ts";
 import { chooseCacheDType } from "./sequence.ts";
 
 /** Where and how a model runs. */
@@ -133,15 +131,14 @@ export async function findFiles(
   });
 }
 
-/** config.json of a source, which of a name is all that is downloaded. */
-export async function findConfig(
+/** The files of a source for who reads little of them: a name is not downloaded, only what is read of it. */
+export async function browseFiles(
   source: string | undefined,
   { offline, signal }: Pick<OpenOptions, "offline" | "signal"> = {},
-): Promise<Config> {
-  if (source === undefined || !await isName(source)) return await readConfig(await findFiles(source));
-  const { downloadConfig } = await import("./load/hub.ts");
-  const options = { ...(offline !== undefined && { offline }), ...(signal && { signal }) };
-  return parseConfig(`${source}/config.json`, await downloadConfig(source, options));
+): Promise<Files> {
+  if (source === undefined || !await isName(source)) return await findFiles(source);
+  const { browseModel } = await import("./load/hub_browse.ts");
+  return await browseModel(source, { ...(offline !== undefined && { offline }), ...(signal && { signal }) });
 }
 
 /** "models/mine" may be both a name and a folder: what is on the disk is meant. */

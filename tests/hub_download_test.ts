@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { downloadModel, type DownloadOptions, isModelName } from "../runtime/load/hub.ts";
 import { openCheckpoint } from "../runtime/load/safetensors.ts";
+import { fixturePath } from "./fixtures.ts";
 import { brokenOff, fileId, HubServer } from "./hub_server.ts";
+import { lakh } from "./lakh_process.ts";
 import { ramp, safetensors } from "./load_files.ts";
 
 const WEIGHTS = safetensors({ "a.weight": ramp([50, 100]) }); // 20 kB: "LFS"
@@ -453,4 +455,27 @@ Deno.test("isModelName() knows names from paths", () => {
   ) {
     assert(!isModelName(path), path);
   }
+});
+
+Deno.test("lakh inspect of a model by name reads headers from the hub, and downloads nothing", async () => {
+  const files: Record<string, Uint8Array> = {};
+  for await (const { name, isFile } of Deno.readDir(fixturePath("llama"))) {
+    if (isFile) files[name] = await Deno.readFile(`${fixturePath("llama")}/${name}`);
+  }
+  await withHub(files, async (hub, { cacheDir }) => {
+    const env = { HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: cacheDir, HF_TOKEN: "" };
+    const near = await lakh(["inspect", fixturePath("llama"), "--json"]);
+    const far = await lakh(["inspect", "org/tiny", "--json"], { env });
+    assert.equal(far.code, 0, far.stderr);
+    assert.deepEqual({ ...JSON.parse(far.stdout), model: "" }, { ...JSON.parse(near.stdout), model: "" });
+    const all = Object.values(files).reduce((sum, { length }) => sum + length, 0);
+    assert.ok(hub.sent < all / 4, `${hub.sent} bytes of ${all} were sent`);
+    assert.deepEqual([...Deno.readDirSync(cacheDir)], []);
+
+    hub.intercept = (seen, answer) =>
+      seen.range === "bytes=0-7" && seen.large ? new Response(new Uint8Array(5000)) : answer();
+    const whole = await lakh(["inspect", "org/tiny"], { env });
+    assert.match(whole.stderr, /sends whole files only: download the model first/);
+    assert.equal(whole.code, 1);
+  });
 });

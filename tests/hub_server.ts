@@ -91,9 +91,10 @@ export class HubServer implements AsyncDisposable {
       const location = `http://127.0.0.1:${this.#storage.addr.port}${path}`;
       return new Response(null, { status: 302, headers: { ...headers, location } });
     }
-    const from = Number(/^bytes=(\d+)-/.exec(range ?? "")?.[1] ?? 0);
+    const [, first = "0", last] = /^bytes=(\d+)-(\d*)/.exec(range ?? "") ?? [];
+    const from = Number(first);
     if (from > 0 && from >= content.length) return new Response(null, { status: 416 });
-    const part = content.slice(from);
+    const part = content.slice(from, last ? Number(last) + 1 : undefined);
     if (method === "HEAD") {
       return new Response(null, { headers: { ...headers, "content-length": `${part.length}` } });
     }
@@ -102,7 +103,7 @@ export class HubServer implements AsyncDisposable {
       status: range ? 206 : 200,
       headers: {
         ...headers,
-        ...(range && { "content-range": `bytes ${from}-${content.length - 1}/${content.length}` }),
+        ...(range && { "content-range": `bytes ${from}-${from + part.length - 1}/${content.length}` }),
       },
     });
   }

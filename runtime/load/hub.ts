@@ -81,33 +81,8 @@ export async function downloadModel(name: string, options: DownloadOptions = {})
   return { ...await openFolder(folder), label: name };
 }
 
-/**
- * The text of config.json of a model, from the cache or else from the hub: no weights are fetched, and nothing is kept.
- * Throws as {@linkcode downloadModel} does.
- */
-export async function downloadConfig(name: string, options: DownloadOptions = {}): Promise<string> {
-  const model = parseModelName(name);
-  const cache = new ModelCache(options.cacheDir ?? hubCacheFolder(), model.repository);
-  const commit = await cache.commit(model.revision);
-  try {
-    if (commit !== undefined) return await Deno.readTextFile(`${cache.snapshot(commit)}/config.json`);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  if (options.offline ?? isTrue(environment("HF_HUB_OFFLINE"))) {
-    throw new Error(
-      `Cannot load "${name}" offline: its config.json is not in "${cache.folder}": run once without --offline`,
-    );
-  }
-  const connection = await connect(name, options);
-  const path = `/${model.repository}/resolve/${encodeURIComponent(model.revision)}/config.json`;
-  return await persist(
-    connection,
-    () => get(connection, { path }, async (response) => await response.text()),
-  );
-}
-
-async function connect(name: string, options: DownloadOptions): Promise<Connection> {
+/** Whom to ask for a model. */
+export async function connect(name: string, options: DownloadOptions): Promise<Connection> {
   return {
     endpoint: checkEndpoint(options.endpoint ?? environment("HF_ENDPOINT") ?? DEFAULT_ENDPOINT),
     model: name,
@@ -184,7 +159,7 @@ async function refresh(
 }
 
 /** The commit of a revision and its files. */
-async function listModel(
+export async function listModel(
   connection: Connection,
   { repository, revision }: ModelName,
 ): Promise<{ commit: string; files: readonly HubFile[] }> {
@@ -249,6 +224,7 @@ function checkEndpoint(endpoint: string): string {
   return endpoint.replace(/\/+$/, "");
 }
 
-function isTrue(value: string | undefined): boolean {
+/** A switch of the environment. */
+export function isTrue(value: string | undefined): boolean {
   return ["1", "true", "yes", "on"].includes(value?.toLowerCase() ?? "");
 }

@@ -185,6 +185,7 @@ async function link(blob: string, target: string, file: HubFile): Promise<void> 
   }
 }
 
-function encodePath(path: string): string {
+/** A path of a repository as it stands in an address. */
+export function encodePath(path: string): string {
   return path.split("/").map(encodeURIComponent).join("/");
 }

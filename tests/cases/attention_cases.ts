@@ -86,9 +86,10 @@ function boundOf(values: Float32Array, tolerance: number): () => number {
 function cached(
   name: string,
   passes: readonly (readonly number[])[],
-  { heads = SMALL, dtype = "f32", ...extras }: Partial<Extras> & {
+  { heads = SMALL, dtype = "f32", keyMean = 0, ...extras }: Partial<Extras> & {
     readonly heads?: Heads;
     readonly dtype?: CacheDType;
+    readonly keyMean?: number;
   } = {},
 ): DeviceCase {
   const { kvHeads, headDim } = heads, sequences = passes[0]!.length;
@@ -99,7 +100,8 @@ function cached(
     prepare(random) {
       const total = passes.flat().reduce((a, b) => a + Math.max(b, 0), 0);
       const q = random.normals(total * heads.heads * headDim, 1.5);
-      const k = random.normals(total * kvHeads * headDim), v = random.normals(total * kvHeads * headDim);
+      const k = random.normals(total * kvHeads * headDim).map((x) => x + keyMean);
+      const v = random.normals(total * kvHeads * headDim);
       const seed = random.int(1e6);
       return {
         run: (device) =>
@@ -349,7 +351,30 @@ export const attentionCaseList: readonly DeviceCase[] = [
     mask: { causal: true, blocks: bigBird(131, 8, (h, b) => [(h + b) % 5]) },
   }),
   cached("f16 cache", [[100], [1], [30]], { dtype: "f16" }),
-  cached("q8 cache", [[100], [1], [30]], { dtype: "q8", heads: { heads: 4, kvHeads: 2, headDim: 64 } }),
+  ...[[4, 4, 64], [4, 2, 64], [6, 2, 64], [8, 2, 16], [5, 1, 20], [3, 1, 12]].map(
+    ([heads, kvHeads, headDim]) => {
+      return cached(`q8 cache, ${heads} heads over ${kvHeads} of ${headDim}`, [[100], [1], [30], [1], [3]], {
+        dtype: "q8",
+        heads: { heads: heads!, kvHeads: kvHeads!, headDim: headDim! },
+      });
+    },
+  ),
+  cached("q8 cache, keys far from 0 in the largest heads", [[70], [1]], {
+    dtype: "q8",
+    heads: { heads: 2, kvHeads: 1, headDim: 256 },
+    keyMean: 20,
+    scale: 0.01,
+  }),
+  cached("q8 cache, window", [[100], [1], [30], [1]], {
+    dtype: "q8",
+    heads: { heads: 6, kvHeads: 2, headDim: 32 },
+    mask: { causal: true, window: window(33) },
+  }),
+  cached("q8 cache, long enough to be split", [[1300], [1], [1]], {
+    dtype: "q8",
+    heads: { heads: 6, kvHeads: 2, headDim: 32 },
+    softcap: 20,
+  }),
   ...[1, 2, 63, 64, 65, 130].map((n) => packed(`encoder of ${n} tokens`, [n])),
   packed("encoder, four sequences", [1, 64, 65, 30]),
   ...[1, 2, 4, 5, 70].map((n) => packed(`${n} queries over the rows of an encoder`, [128], { queries: [n] })),

@@ -17,11 +17,15 @@ const F32_ONCE = 1e-6;
 /** webgpu multiplies large f16 weights in f16 from 9 rows on: x, products and sums of 16 are rounded by up to 2⁻¹² each. */
 const F16_SUM = 1e-3;
 /**
- * wasm multiplies q8 and q4 weights with activations rounded to integers in ±63 per block of 32 when it has two rows
- * or more, webgpu in ±127 from 9 rows on with large weights. Each rounding is off by at most half a step and uniform, so the sum has deviation step · |w| / √12;
+ * wasm multiplies q8 weights with activations rounded to integers in ±63 per block of 32 when it has two rows or more,
+ * and q4 weights with ±127 always; webgpu in ±127 from 9 rows on with large weights. Each rounding is off by at most half a step and uniform, so the sum has deviation step · |w| / √12;
  * six deviations are met about once in 10⁹ numbers.
  */
-const ACTIVATION_LEVELS = { wasm: 63, webgpu: 127, reference: Infinity } as const;
+const ACTIVATION_LEVELS = {
+  wasm: { q8: 63, q4: 127 },
+  webgpu: { q8: 127, q4: 127 },
+  reference: { q8: Infinity, q4: Infinity },
+} as const;
 const DEVIATIONS = 6;
 const BLOCK = 32;
 
@@ -59,10 +63,10 @@ function arithmeticOf(
   dtype: WeightDType,
   [rows, size, out]: readonly [number, number, number],
 ): Arithmetic {
-  const many = device === "webgpu" ? rows > 8 && size >= 512 && out >= 512 : rows > 1;
+  const many = device === "webgpu" ? rows > 8 && size >= 512 && out >= 512 : rows > 1 || dtype === "q4";
   return {
     sum: device === "webgpu" && dtype === "f16" && many ? F16_SUM : F32_SUM,
-    levels: QUANTIZED.includes(dtype) && many ? ACTIVATION_LEVELS[device] : Infinity,
+    levels: many && (dtype === "q8" || dtype === "q4") ? ACTIVATION_LEVELS[device][dtype] : Infinity,
   };
 }
 

@@ -76,6 +76,7 @@ pub unsafe fn run(w: &Work) {
             }
             let live = TILE.min(item.keys as usize - tile * TILE);
             let head = spec.head(item, tile, kv_head);
+            let largest = f32x4_splat(if eight_bits { head.largest(live) } else { 0.0 });
             let (keys, values) = match eight_bits {
                 true => (core::ptr::null(), core::ptr::null()),
                 false => spec.page(item, tile, kv_head, space),
@@ -109,7 +110,8 @@ pub unsafe fn run(w: &Work) {
                     softmax(&exp, s.add(from * 8), to - from, most.add(row), sum.add(row), fade.add(row), peak.add(row));
                     if eight_bits {
                         let packed = space as *mut u8;
-                        let scale = head.pack_columns(live, s, peak.add(row), packed);
+                        let bound = f32x4_mul(load(peak.add(row)), largest);
+                        let scale = head.pack_columns(live, s, bound, packed);
                         head.weigh::<4>(live, d, packed, scale, fade.add(row), out.add(row * d));
                     } else {
                         weigh((from, to), s, values, d, fade.add(row), out.add(row * d));

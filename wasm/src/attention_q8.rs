@@ -18,6 +18,7 @@ pub struct Head {
     pub key_sums: *mut i16,
 }
 
+/// A multiple of 128.
 pub fn head_bytes(d: usize) -> usize {
     2 * TILE * d + 2 * TILE * 4 + TILE * 2
 }
@@ -35,13 +36,11 @@ impl Head {
     /// its full speed; kernels that compute between their reads get a third of it (WebAssembly has no prefetch).
     #[inline(always)]
     pub unsafe fn fetch(&self, count: usize, d: usize) {
-        let mut seen = [i32x4_splat(0); 4];
+        let mut seen = [i32x4_splat(0); 2];
         let mut at = self.keys as *const u32;
-        for _ in 0..(count * head_bytes(d)).div_ceil(256) {
-            for (i, seen) in seen.iter_mut().enumerate() {
-                *seen = v128_or(*seen, v128_load32_zero(at.add(i * 16)));
-            }
-            at = at.add(64);
+        for _ in 0..count * head_bytes(d) / 128 {
+            seen = [v128_or(seen[0], v128_load32_zero(at)), v128_or(seen[1], v128_load32_zero(at.add(16)))];
+            at = at.add(32);
         }
         core::hint::black_box(seen);
     }
@@ -130,15 +129,20 @@ impl Head {
         }
     }
 
-    /// Probabilities of four rows, P[key][stride 8], times the values' scales in seven bits of the largest of this tile (at
-    /// most peak · the largest scale) → [group][4 rows][4 keys]; gives their scales. What rounding takes from one key it
+    /// The largest scale of the values that are live.
+    pub unsafe fn largest(&self, live: usize) -> f32 {
+        let full = live & !3;
+        let most = (0..full).step_by(4).fold(f32x4_splat(0.0), |m, i| f32x4_pmax(m, load(self.value_scales.add(i))));
+        (full..live).fold(maximum(most), |m, i| m.max(*self.value_scales.add(i)))
+    }
+
+    /// Probabilities of four rows, P[key][stride 8], times the values' scales in seven bits of `bound`, which none is above
+    /// → [group][4 rows][4 keys]; gives their scales. What rounding takes from one key it
     /// gives to the next but three, so that many small ones lose nothing together and four chains run side by side.
     #[inline(always)]
-    pub unsafe fn pack_columns(&self, live: usize, p: *const f32, peak: *const f32, packed: *mut u8) -> v128 {
+    pub unsafe fn pack_columns(&self, live: usize, p: *const f32, bound: v128, packed: *mut u8) -> v128 {
         let (magic, low) = core::hint::black_box((f32x4_splat(MAGIC), i32x4_splat(255)));
         let turn = core::hint::black_box(i8x16(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-        let largest = (0..live).fold(0f32, |m, i| m.max(*self.value_scales.add(i)));
-        let bound = f32x4_mul(load(peak), f32x4_splat(largest));
         let inverse = inverse_of(bound);
         let mut rest = [f32x4_splat(0.0); 4];
         for group in 0..live.div_ceil(4) {

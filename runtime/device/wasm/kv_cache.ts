@@ -17,6 +17,9 @@ export const PAGE_TOKENS = 64;
 /** Changes when a page lies otherwise in memory: saved pages of another version are refused. */
 const PAGE_LAYOUT = "layout 5";
 
+/** Beyond it the sum of a key's features may not fit the 16 bits that a q8 page has for it. */
+const MOST_Q8_DIM = 256;
+
 /** Bytes of one page without its bounds. */
 export function pageBytes(kvHeads: number, headDim: number, dtype: CacheDType): number {
   // q8 has an f32 scale for every key and value of a token, and the sum of each key in 16 bits.
@@ -61,6 +64,11 @@ export class WasmKvCache implements KvCache {
     headDim: number;
     dtype: CacheDType;
   }) {
+    if (dtype === "q8" && headDim > MOST_Q8_DIM) {
+      throw new RangeError(
+        `Cannot keep keys of head dimension ${headDim} in q8: at most ${MOST_Q8_DIM}: take an f16 or f32 cache`,
+      );
+    }
     this.#device = device;
     this.kvHeads = kvHeads;
     this.headDim = headDim;
