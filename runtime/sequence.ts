@@ -5,6 +5,7 @@
  */
 import type { CacheDType, Device, KvCache, Tensor, WeightDType } from "./device/device.ts";
 import { type EndlessWindow, tokensAtOnce, tokensKept, tokensLeaving } from "./endless_window.ts";
+import { PAGE_TOKENS, pageBytes } from "./device/wasm/kv_cache.ts";
 import type { Decoder, ModelFacts } from "./models/model.ts";
 
 /** Tokens of one pass: enough to fill the kernels, few enough to cancel soon and to keep activations small. */
@@ -314,7 +315,5 @@ export function chooseCacheDType(choice: CacheChoice, weights: WeightDType): Cac
 
 /** Bytes that one token takes in the caches of all layers. */
 export function cacheBytesPerToken(facts: ModelFacts, dtype: CacheDType): number {
-  // q8: blocks of 32 bytes with one f16 scale
-  const bytes = dtype === "f32" ? 4 : dtype === "f16" ? 2 : 34 / 32;
-  return 2 * facts.layers * facts.kvHeads * facts.headDim * bytes;
+  return facts.layers * pageBytes(facts.kvHeads, facts.headDim, dtype) / PAGE_TOKENS;
 }
