@@ -20,9 +20,14 @@ const AUTO_F32_BYTES = 256 * 2 ** 20;
 /** Numbers in a block of q8 and q4, which a row must be a multiple of. */
 const BLOCK_NUMBERS = 32;
 
+/** Rows of a rounded matrix that are read back at once. */
+const ROWS_READ = 4096;
+
 /** How one load is done. */
 export interface LoadOptions {
   readonly weights?: WeightChoice;
+  /** Rounds matrices to their format but holds them in f32: what the format itself changes, without its arithmetic. */
+  readonly rounded?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: OnProgress;
 }
@@ -203,7 +208,7 @@ export class Loader {
     }];
   }
 
-  async load({ weights = "auto", signal, onProgress }: LoadOptions): Promise<LoadReport> {
+  async load({ weights = "auto", rounded = false, signal, onProgress }: LoadOptions): Promise<LoadReport> {
     this.#complainOfUnread();
     const { label, tensors } = this.checkpoint;
     const position = new Map([...tensors.values()].map((info, i) => [info, i]));
@@ -222,7 +227,8 @@ export class Loader {
       }
       formats.set(slot, format);
     }
-    const bytes = slots.reduce((sum, slot) => sum + weightBytes(formats.get(slot)!, numbers(slot)), 0);
+    const held = (slot: Slot) => rounded ? "f32" : formats.get(slot)!;
+    const bytes = slots.reduce((sum, slot) => sum + weightBytes(held(slot), numbers(slot)), 0);
     const { memoryBytes } = this.device.limits;
     if (this.device.memoryInUse + bytes > memoryBytes) {
       throw new RangeError(
@@ -244,13 +250,39 @@ export class Loader {
     try {
       advance(0);
       for (const slot of slots) {
-        slot.tensor = await this.device.upload(formats.get(slot)!, slot.shape, joined(slot.sources, advance));
+        const format = formats.get(slot)!, source = joined(slot.sources, advance);
+        slot.tensor = rounded && format !== "f32"
+          ? await this.#uploadRounded(format, slot.shape, source)
+          : await this.device.upload(format, slot.shape, source);
       }
     } catch (error) {
       this.free();
       throw error;
     }
     return { weights: chosen, parameters: slots.reduce((sum, slot) => sum + numbers(slot), 0), keptF32 };
+  }
+
+  /** The numbers as the device holds them in `format`, in f32. */
+  async #uploadRounded(format: WeightDType, shape: readonly number[], source: TensorSource): Promise<Tensor> {
+    const { device } = this;
+    const columns = shape.at(-1)!, rows = shape.slice(0, -1).reduce((product, n) => product * n, 1);
+    const table = await device.upload(format, [rows, columns], source);
+    const pieces: Uint8Array[] = [];
+    try {
+      for (let from = 0; from < rows; from += ROWS_READ) {
+        const ids = Uint32Array.from({ length: Math.min(ROWS_READ, rows - from) }, (_, i) => from + i);
+        const numbers = await device.step(() => device.read(device.embed(table, ids)));
+        pieces.push(new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength));
+      }
+    } finally {
+      device.free(table);
+    }
+    return await device.upload("f32", shape, {
+      dtype: "f32",
+      chunks: async function* () {
+        yield* pieces;
+      }(),
+    });
   }
 
   free(): void {

@@ -17,15 +17,15 @@ const F32_ONCE = 1e-6;
 /** webgpu multiplies large f16 weights in f16 from 9 rows on: x, products and sums of 16 are rounded by up to 2⁻¹² each. */
 const F16_SUM = 1e-3;
 /**
- * wasm multiplies q8 weights with activations rounded to integers in ±63 per block of 32 when it has two rows or more,
- * and q4 weights with ±127 always; webgpu in ±127 from 9 rows on with large weights. Each rounding is off by at most half a step and uniform, so the sum has deviation step · |w| / √12;
- * six deviations are met about once in 10⁹ numbers.
+ * Quantized weights meet activations that are rounded per block of 32 to integers in ± so many: wasm by the row with few
+ * rows and small matrices, and in tiles with more; webgpu from 9 rows on with large weights. Each rounding is off by at
+ * most half a step and uniform, so the sum has deviation step · |w| / √12; six deviations are met about once in 10⁹
+ * numbers.
  */
-const ACTIVATION_LEVELS = {
-  wasm: { q8: 63, q4: 127 },
-  webgpu: { q8: 127, q4: 127 },
-  reference: { q8: Infinity, q4: Infinity },
-} as const;
+const EXACT_LEVELS = 32767, ROW_LEVELS = { q8: EXACT_LEVELS, q4: 127 }, TILE_LEVELS = { q8: 63, q4: 127 };
+const WEBGPU_LEVELS = 127;
+/** Numbers of a matrix up to which wasm keeps 15 bits of the activations. */
+const SMALL_MATRIX = 1 << 17;
 const DEVIATIONS = 6;
 const BLOCK = 32;
 
@@ -63,11 +63,23 @@ function arithmeticOf(
   dtype: WeightDType,
   [rows, size, out]: readonly [number, number, number],
 ): Arithmetic {
-  const many = device === "webgpu" ? rows > 8 && size >= 512 && out >= 512 : rows > 1 || dtype === "q4";
+  const many = rows > 8 && (device === "webgpu" ? size >= 512 && out >= 512 : size * out > SMALL_MATRIX);
   return {
     sum: device === "webgpu" && dtype === "f16" && many ? F16_SUM : F32_SUM,
-    levels: many && (dtype === "q8" || dtype === "q4") ? ACTIVATION_LEVELS[device][dtype] : Infinity,
+    levels: dtype === "q8" || dtype === "q4"
+      ? levelsOf(device, dtype, { many, numbers: size * out })
+      : Infinity,
   };
+}
+
+function levelsOf(
+  device: Device["name"],
+  dtype: "q8" | "q4",
+  { many, numbers }: { readonly many: boolean; readonly numbers: number },
+): number {
+  if (device === "webgpu") return many ? WEBGPU_LEVELS : Infinity;
+  if (device === "reference") return Infinity;
+  return many ? TILE_LEVELS[dtype] : numbers > SMALL_MATRIX ? ROW_LEVELS[dtype] : EXACT_LEVELS;
 }
 
 /** [rows, in, out] around the tiles of 4 rows, 8 columns, 32 weights and 64 tokens, primes, and two of a real size. */
@@ -87,6 +99,13 @@ const SHAPES = [
   [65, 64, 40],
   [131, 512, 72],
   [70, 576, 516],
+  // More than SMALL_MATRIX: the tiled kernels of quantized weights.
+  [9, 2048, 65],
+  [10, 4128, 32],
+  [11, 1056, 127],
+  [12, 512, 264],
+  [67, 992, 133],
+  [259, 544, 250],
 ] as const;
 /** Rows of a matrix need not fill vectors, unless they are quantized. */
 const ODD_SHAPES = [[1, 1, 1], [1, 7, 5], [3, 33, 10], [5, 31, 3], [66, 37, 11], [9, 70, 64]] as const;

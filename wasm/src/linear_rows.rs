@@ -2,11 +2,11 @@
 //!
 //! A row's result does not depend on how many rows come with it, so speculative steps give what single steps give.
 //! An item is a run of panels; one panel after the other meets all rows, from the first-level cache.
-//! Bytes moved: the weights once. q8 weights are widened to 16 bits and meet 15-bit activations, q4 weights meet
-//! 8-bit ones; every thread packs them for itself: a barrier would cost more.
+//! Bytes moved: the weights once. Quantized weights meet integers (`pack_rows`), which every thread packs for
+//! itself: a barrier would cost more.
 //!
 //! Arguments: x f32 [rows, K], rows, K, weights, format, N, bias or 0, y f32 [rows, N],
-//! panels an item.
+//! panels an item, bits of packed activations (15, or 8 for q4).
 use crate::linear_float::put;
 use crate::pack_rows::{pack, BLOCK_BYTES};
 use crate::simd::*;
@@ -16,11 +16,11 @@ use crate::work::Work;
 pub unsafe fn run(w: &Work) {
     let (x, rows, k) = (w.pointer::<u8>(0), w.int(1), w.int(2));
     let (weights, format, n) = (w.pointer::<u8>(3), Format::of(w.int(4)), w.int(5));
-    let (bias, y, run) = (w.pointer::<f32>(6), w.pointer::<f32>(7), w.int(8));
+    let (bias, y, run, bits) = (w.pointer::<f32>(6), w.pointer::<f32>(7), w.int(8), w.int(9));
     let panels = n.div_ceil(8);
     let x = if matches!(format, Format::Q8 | Format::Q4) {
         let packed = w.scratch::<u8>();
-        pack(format, x as *const f32, rows * (k / 32), packed);
+        pack(bits, x as *const f32, rows * (k / 32), packed);
         packed
     } else {
         x
@@ -28,7 +28,7 @@ pub unsafe fn run(w: &Work) {
     w.each(panels.div_ceil(run), |item| {
         for panel in item * run..panels.min((item + 1) * run) {
             for row in 0..rows {
-                let tile = row_times_panel(format, k, x, row, weights, panel);
+                let tile = row_times_panel(format, bits, k, x, row, weights, panel);
                 put(y.add(row * n + panel * 8), tile, 8.min(n - panel * 8), None, bias, panel * 8);
             }
         }
@@ -37,7 +37,9 @@ pub unsafe fn run(w: &Work) {
 
 /// One row of x (f32, or packed by `pack_rows` for quantized weights) times one panel: eight outputs.
 #[inline(always)]
-pub unsafe fn row_times_panel(format: Format, k: usize, x: *const u8, row: usize, weights: *const u8, panel: usize) -> [v128; 2] {
+pub unsafe fn row_times_panel(
+    format: Format, bits: usize, k: usize, x: *const u8, row: usize, weights: *const u8, panel: usize,
+) -> [v128; 2] {
     let blocks = k / 32;
     let floats = (x as *const f32).add(row * k);
     let packed = x.add(row * blocks * BLOCK_BYTES);
@@ -46,6 +48,7 @@ pub unsafe fn row_times_panel(format: Format, k: usize, x: *const u8, row: usize
         Format::F16 => float::<1>(k, floats, weights.add(panel * k * 16)),
         Format::Bf16 => float::<2>(k, floats, weights.add(panel * k * 16)),
         Format::Q8 => q8(blocks, packed, weights.add(panel * blocks * Q8_BYTES)),
+        Format::Q4 if bits == 15 => q4_exact(blocks, packed, weights.add(panel * blocks * Q4_BYTES)),
         Format::Q4 => q4(blocks, packed, weights.add(panel * blocks * Q4_BYTES)),
     }
 }
@@ -139,6 +142,35 @@ unsafe fn q4(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
         }
         x = x.add(BLOCK_BYTES);
         b = b.add(Q4_BYTES - 128);
+    }
+    out
+}
+
+/// q4 weights with 15-bit activations.
+#[inline(always)]
+unsafe fn q4_exact(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
+    let mut out = [f32x4_splat(0.0); 2];
+    let (mut x, mut b) = (x, b);
+    for _ in 0..blocks {
+        let mut acc = [i32x4_splat(0); 4];
+        for quad in 0..8 {
+            let four = v128_load64_splat(x.add(quad * 8) as *const u64);
+            let nibbles = load(b.add(quad * 16));
+            let (w0, w1) = (v128_and(nibbles, u8x16_splat(15)), v128_and(u16x8_shr(nibbles, 4), u8x16_splat(15)));
+            acc[0] = i32x4_add(acc[0], i32x4_dot_i16x8(i16x8_extend_low_i8x16(w0), four));
+            acc[1] = i32x4_add(acc[1], i32x4_dot_i16x8(i16x8_extend_high_i8x16(w0), four));
+            acc[2] = i32x4_add(acc[2], i32x4_dot_i16x8(i16x8_extend_low_i8x16(w1), four));
+            acc[3] = i32x4_add(acc[3], i32x4_dot_i16x8(i16x8_extend_high_i8x16(w1), four));
+        }
+        let s = v128_load32_splat(x.add(64) as *const u32);
+        let offset = v128_load32_splat(x.add(68) as *const u32); // −8 · Σx
+        let [c0, c1] = load_scales(b.add(128));
+        let low = f32x4_convert_i32x4(i32x4_add(pairs(acc[0], acc[1]), offset));
+        let high = f32x4_convert_i32x4(i32x4_add(pairs(acc[2], acc[3]), offset));
+        out[0] = madd(low, f32x4_mul(s, c0), out[0]);
+        out[1] = madd(high, f32x4_mul(s, c1), out[1]);
+        x = x.add(BLOCK_BYTES);
+        b = b.add(Q4_BYTES);
     }
     out
 }

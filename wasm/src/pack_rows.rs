@@ -1,9 +1,9 @@
-//! Activations for `expert_linear` over quantized weights (`linear_rows` packs its few rows itself): 15 bits for q8, eight
-//! for q4, with a scale per row and block of 32.
+//! Activations for `expert_linear` over quantized weights (`linear_rows` packs its few rows itself): 15 or 8 bits with a
+//! scale per row and block of 32.
 //!
-//! Out, per row and block: 32 i16 or i8 and as many bytes unused, f32 scale, i32 −8 · Σx (q4: undoes the nibbles'
-//! offset), 8 bytes unused: 80 bytes.
-//! Arguments: x f32 [rows, K], rows, K, out, weights' format.
+//! Out, per row and block: 32 i16, or 32 i8 and as many bytes unused; f32 scale, i32 −8 · Σx (undoes the offset of q4's
+//! nibbles), 8 bytes unused: 80 bytes.
+//! Arguments: x f32 [rows, K], rows, K, out, bits.
 use crate::pack_q8::{amax, bytes, load_block};
 use crate::simd::*;
 use crate::work::Work;
@@ -11,19 +11,19 @@ use crate::work::Work;
 pub const BLOCK_BYTES: usize = 80;
 
 pub unsafe fn run(w: &Work) {
-    let (x, rows, k, out, format) = (w.pointer::<f32>(0), w.int(1), w.int(2), w.pointer::<u8>(3), Format::of(w.int(4)));
+    let (x, rows, k, out, bits) = (w.pointer::<f32>(0), w.int(1), w.int(2), w.pointer::<u8>(3), w.int(4));
     let total = rows * (k / 32);
     const CHUNK: usize = 16;
     w.each(total.div_ceil(CHUNK), |item| {
         let first = item * CHUNK;
-        pack(format, x.add(first * 32), CHUNK.min(total - first), out.add(first * BLOCK_BYTES));
+        pack(bits, x.add(first * 32), CHUNK.min(total - first), out.add(first * BLOCK_BYTES));
     });
 }
 
 /// Packs blocks that lie one after the other.
-pub unsafe fn pack(format: Format, x: *const f32, blocks: usize, out: *mut u8) {
+pub unsafe fn pack(bits: usize, x: *const f32, blocks: usize, out: *mut u8) {
     // 32 · 32767 · 127 fits i32 with room to spare.
-    let largest = if format == Format::Q8 { 32767.0 } else { 127.0 };
+    let largest = if bits == 15 { 32767.0 } else { 127.0 };
     for b in 0..blocks {
         let out = out.add(b * BLOCK_BYTES);
         let v = load_block(x.add(b * 32));
@@ -31,11 +31,10 @@ pub unsafe fn pack(format: Format, x: *const f32, blocks: usize, out: *mut u8) {
         let inverse = f32x4_splat(if most > 0.0 { largest / most } else { 0.0 });
         let q = v.map(|v| i32x4_trunc_sat_f32x4(f32x4_nearest(f32x4_mul(v, inverse))));
         *(out.add(64) as *mut f32) = most / largest;
-        if format == Format::Q8 {
-            (0..4).for_each(|i| store(out.add(i * 16), i16x8_narrow_i32x4(q[2 * i], q[2 * i + 1])));
-            continue;
+        match bits {
+            15 => (0..4).for_each(|i| store(out.add(i * 16), i16x8_narrow_i32x4(q[2 * i], q[2 * i + 1]))),
+            _ => (0..8).for_each(|i| *(out.add(i * 4) as *mut u32) = bytes(q[i])),
         }
-        (0..8).for_each(|i| *(out.add(i * 4) as *mut u32) = bytes(q[i]));
         let s = q.iter().fold(i32x4_splat(0), |s, q| i32x4_add(s, *q));
         *(out.add(68) as *mut i32) = -8 * (i32x4_extract_lane::<0>(s) + i32x4_extract_lane::<1>(s)
             + i32x4_extract_lane::<2>(s) + i32x4_extract_lane::<3>(s));

@@ -32,6 +32,13 @@ import { uploadTensor } from "./upload.ts";
 
 /** Rows that `linear_rows` takes: decode, speculation, a few sequences together. */
 const FEW_ROWS = 8;
+/** Numbers of a quantized matrix that takes no time in any case, so that its activations keep 15 bits. */
+const SMALL_MATRIX = 1 << 17;
+
+/** Bits of activations where rows go one by one. */
+function rowBits(dtype: WeightDType, numbers: number): number {
+  return dtype === "q4" && numbers > SMALL_MATRIX ? 8 : 15;
+}
 /** Items a thread, so that one which was interrupted can be made up for. */
 const ITEMS_A_THREAD = 2;
 const ACTIVATIONS: readonly Activation[] = [
@@ -215,22 +222,25 @@ export class WasmDevice implements Device {
     const biasAddress = bias ? own(bias).address : 0;
     const format = FORMAT[w.dtype as WeightDType];
     const quantized = w.dtype === "q8" || w.dtype === "q4";
-    if (rows <= FEW_ROWS) {
+    if (rows <= FEW_ROWS || quantized && inputs * outputs <= SMALL_MATRIX) {
       this.#step.record(
         "linear_rows",
-        [a.address, rows, inputs, w.address, format, outputs, biasAddress, y.address, this.#run(w)],
+        [
+          ...[a.address, rows, inputs, w.address, format, outputs, biasAddress, y.address],
+          ...[this.#run(w), rowBits(w.dtype as WeightDType, inputs * outputs)],
+        ],
         { scratch: quantized ? rows * inputs / BLOCK * ROW_BLOCK_BYTES : 0, reads: a, writes: y },
       );
     } else if (quantized) {
       const group = w.dtype === "q8" ? 144 : 160;
-      const packed = this.#pack(`pack_${w.dtype}`, w.dtype, a, Math.ceil(rows / 4) * inputs / BLOCK * group);
+      const packed = this.#pack(`pack_${w.dtype}`, a, Math.ceil(rows / 4) * inputs / BLOCK * group);
       this.#step.record(
         `linear_${w.dtype}`,
         [packed.address, rows, inputs, w.address, outputs, biasAddress, y.address],
         { scratch: inputs, reads: packed, writes: y },
       );
     } else {
-      const packed = this.#pack("pack_float", "f32", a, Math.ceil(rows / 4) * inputs * 16);
+      const packed = this.#pack("pack_float", a, Math.ceil(rows / 4) * inputs * 16);
       this.#step.record(
         "linear_float",
         [packed.address, rows, inputs, w.address, format, outputs, biasAddress, y.address],
@@ -419,11 +429,12 @@ export class WasmDevice implements Device {
     });
     const quantized = w.dtype === "q8" || w.dtype === "q4";
     const dtype = w.dtype as WeightDType, bytes = a.rows * inputs / BLOCK * ROW_BLOCK_BYTES;
-    const packed = quantized ? this.#pack("pack_rows", dtype, a, bytes) : a;
+    const bits = rowBits(dtype, inputs * outputs);
+    const packed = quantized ? this.#pack("pack_rows", a, bytes, bits) : a;
     this.#step.record("expert_linear", [
       ...[packed.address, pairs / a.rows, inputs, w.address, FORMAT[dtype], outputs],
       ...[bias ? own(bias).address : 0, y.address, this.#run(w)],
-      ...[experts, matrixBytes(dtype, outputs, inputs), starts.address, order.address],
+      ...[experts, matrixBytes(dtype, outputs, inputs), starts.address, order.address, bits],
     ]);
     return y;
   }
@@ -501,12 +512,12 @@ export class WasmDevice implements Device {
     return y;
   }
 
-  /** Activations as a kernel wants them for weights of `dtype`; made once for all that multiply the same tensor. */
-  #pack(operation: string, dtype: WeightDType, x: WasmTensor, bytes: number): WasmTensor {
-    const key = `${operation} ${dtype}`, before = x.packed.get(key);
+  /** Activations as a kernel wants them; made once for all that multiply the same tensor. */
+  #pack(operation: string, x: WasmTensor, bytes: number, bits = 0): WasmTensor {
+    const key = `${operation}/${bits}`, before = x.packed.get(key);
     if (before?.alive) return before;
     const packed = this.#step.make("f32", [bytes / 4], bytes);
-    this.#step.record(operation, [x.address, x.rows, x.features, packed.address, FORMAT[dtype]]);
+    this.#step.record(operation, [x.address, x.rows, x.features, packed.address, bits]);
     x.packed.set(key, packed);
     return packed;
   }
