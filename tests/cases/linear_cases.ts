@@ -99,20 +99,19 @@ const SHAPES = [
   [65, 64, 40],
   [131, 512, 72],
   [70, 576, 516],
-  // More than SMALL_MATRIX: the tiled kernels of quantized weights.
-  [9, 2048, 65],
-  [10, 4128, 32],
-  [11, 1056, 127],
-  [12, 512, 264],
-  [67, 992, 133],
-  [259, 544, 250],
 ] as const;
+/** More numbers than SMALL_MATRIX: the tiled kernels of quantized weights. */
+const LARGE_SHAPES = [[9, 256, 520], [10, 224, 600], [11, 192, 703], [12, 160, 824], [67, 160, 833], [
+  259,
+  128,
+  1030,
+]] as const;
 /** Rows of a matrix need not fill vectors, unless they are quantized. */
 const ODD_SHAPES = [[1, 1, 1], [1, 7, 5], [3, 33, 10], [5, 31, 3], [66, 37, 11], [9, 70, 64]] as const;
 
 function linearCases(): DeviceCase[] {
   return WEIGHTS.flatMap((dtype) => {
-    const shapes = QUANTIZED.includes(dtype) ? SHAPES : [...SHAPES, ...ODD_SHAPES];
+    const shapes = [...SHAPES, ...(QUANTIZED.includes(dtype) ? LARGE_SHAPES : ODD_SHAPES)];
     return shapes.map(([rows, size, out], i): DeviceCase => {
       const withBias = i % 2 === 1;
       return {
