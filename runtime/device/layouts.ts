@@ -6,14 +6,9 @@
 import type { CacheDType } from "./device.ts";
 import type { Layout } from "./dry_device.ts";
 import { pageBytes } from "./wasm/kv_cache.ts";
-import { BLOCK, matrixBytes, ROW_BLOCK_BYTES } from "./wasm/tensor.ts";
+import { BLOCK, FEW_ROWS, GROUP_BLOCK_BYTES, matrixBytes, ROW_BLOCK_BYTES } from "./wasm/tensor.ts";
 import { geometryOf } from "./webgpu/kv_cache.ts";
 import { rowBytes } from "./webgpu/pack.ts";
-
-/** Rows that wasm multiplies without packing floats, and packs otherwise for q8 and q4. */
-const FEW_ROWS = 8;
-/** Bytes of a group of 4 rows × 32 inputs, packed for the int8 kernels (wasm/src/pack_q8.rs, pack_q4.rs). */
-const PACKED_GROUP = { q8: 144, q4: 160 } as const;
 
 const WASM: Layout = {
   name: "wasm",
@@ -28,7 +23,7 @@ const WASM: Layout = {
     const quantized = dtype === "q8" || dtype === "q4";
     if (rows <= FEW_ROWS) return quantized ? rows * inputs / BLOCK * ROW_BLOCK_BYTES : 0;
     const groups = Math.ceil(rows / 4);
-    return quantized ? groups * inputs / BLOCK * PACKED_GROUP[dtype] : groups * inputs * 16;
+    return quantized ? groups * inputs / BLOCK * GROUP_BLOCK_BYTES[dtype] : groups * inputs * 16;
   },
 };
 

@@ -24,8 +24,8 @@ const F16_SUM = 1e-3;
  */
 const EXACT_LEVELS = 32767, ROW_LEVELS = { q8: EXACT_LEVELS, q4: 127 }, TILE_LEVELS = { q8: 63, q4: 127 };
 const WEBGPU_LEVELS = 127;
-/** Numbers of a matrix up to which wasm keeps 15 bits of the activations. */
-const SMALL_MATRIX = 1 << 17;
+/** Numbers of a matrix, and of activations, up to which wasm keeps 15 bits of the activations. */
+const SMALL_MATRIX = 1 << 17, SMALL_ACTIVATIONS = 1 << 19;
 const DEVIATIONS = 6;
 const BLOCK = 32;
 
@@ -63,7 +63,10 @@ function arithmeticOf(
   dtype: WeightDType,
   [rows, size, out]: readonly [number, number, number],
 ): Arithmetic {
-  const many = rows > 8 && (device === "webgpu" ? size >= 512 && out >= 512 : size * out > SMALL_MATRIX);
+  const large = device === "webgpu"
+    ? size >= 512 && out >= 512
+    : size * out > SMALL_MATRIX || rows * size > SMALL_ACTIVATIONS;
+  const many = rows > 8 && large;
   return {
     sum: device === "webgpu" && dtype === "f16" && many ? F16_SUM : F32_SUM,
     levels: dtype === "q8" || dtype === "q4"
@@ -100,12 +103,12 @@ const SHAPES = [
   [131, 512, 72],
   [70, 576, 516],
 ] as const;
-/** More numbers than SMALL_MATRIX: the tiled kernels of quantized weights. */
+/** More numbers than SMALL_MATRIX or SMALL_ACTIVATIONS: the tiled kernels of quantized weights. */
 const LARGE_SHAPES = [[9, 256, 520], [10, 224, 600], [11, 192, 703], [12, 160, 824], [67, 160, 833], [
   259,
   128,
   1030,
-]] as const;
+], [4203, 128, 9]] as const;
 /** Rows of a matrix need not fill vectors, unless they are quantized. */
 const ODD_SHAPES = [[1, 1, 1], [1, 7, 5], [3, 33, 10], [5, 31, 3], [66, 37, 11], [9, 70, 64]] as const;
 

@@ -26,14 +26,24 @@ import { ownCache, PAGE_TOKENS, WasmKvCache } from "./kv_cache.ts";
 import { SharedMemory } from "./memory.ts";
 import { Recorder } from "./recorder.ts";
 import { Step } from "./step.ts";
-import { BLOCK, FORMAT, matrixBytes, own, PANEL, ROW_BLOCK_BYTES, WasmTensor } from "./tensor.ts";
+import {
+  BLOCK,
+  FEW_ROWS,
+  FORMAT,
+  GROUP_BLOCK_BYTES,
+  matrixBytes,
+  own,
+  PANEL,
+  ROW_BLOCK_BYTES,
+  WasmTensor,
+} from "./tensor.ts";
 import { Threads } from "./threads.ts";
 import { uploadTensor } from "./upload.ts";
 
-/** Rows that `linear_rows` takes: decode, speculation, a few sequences together. */
-const FEW_ROWS = 8;
 /** Numbers of a quantized matrix that takes no time in any case, so that its activations keep 15 bits. */
 const SMALL_MATRIX = 1 << 17;
+/** Numbers of activations up to which each thread packs them for itself: 1.3 MB of its scratch. */
+const SMALL_ACTIVATIONS = 1 << 19;
 
 /** Bits of activations where rows go one by one. */
 function rowBits(dtype: WeightDType, numbers: number): number {
@@ -222,7 +232,8 @@ export class WasmDevice implements Device {
     const biasAddress = bias ? own(bias).address : 0;
     const format = FORMAT[w.dtype as WeightDType];
     const quantized = w.dtype === "q8" || w.dtype === "q4";
-    if (rows <= FEW_ROWS || quantized && inputs * outputs <= SMALL_MATRIX) {
+    const small = inputs * outputs <= SMALL_MATRIX && rows * inputs <= SMALL_ACTIVATIONS;
+    if (rows <= FEW_ROWS || quantized && small) {
       this.#step.record(
         "linear_rows",
         [
@@ -232,8 +243,8 @@ export class WasmDevice implements Device {
         { scratch: quantized ? rows * inputs / BLOCK * ROW_BLOCK_BYTES : 0, reads: a, writes: y },
       );
     } else if (quantized) {
-      const group = w.dtype === "q8" ? 144 : 160;
-      const packed = this.#pack(`pack_${w.dtype}`, a, Math.ceil(rows / 4) * inputs / BLOCK * group);
+      const bytes = Math.ceil(rows / 4) * inputs / BLOCK * GROUP_BLOCK_BYTES[w.dtype as "q8" | "q4"];
+      const packed = this.#pack(`pack_${w.dtype}`, a, bytes);
       this.#step.record(
         `linear_${w.dtype}`,
         [packed.address, rows, inputs, w.address, outputs, biasAddress, y.address],

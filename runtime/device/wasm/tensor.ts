@@ -11,6 +11,10 @@ export const FORMAT = { f32: 0, f16: 1, bf16: 2, q8: 3, q4: 4 } as const;
 export const BLOCK = 32;
 /** Bytes of 32 inputs of one row, packed for `linear_rows` and `expert_linear` (wasm/src/pack_rows.rs). */
 export const ROW_BLOCK_BYTES = 80;
+/** Bytes of 32 inputs of a group of four rows, packed for the tiled kernels (wasm/src/pack_q8.rs, pack_q4.rs). */
+export const GROUP_BLOCK_BYTES = { q8: 144, q4: 160 } as const;
+/** Rows that `linear_rows` takes of any matrix: decode, speculation, a few sequences together. */
+export const FEW_ROWS = 8;
 /** Outputs side by side in a panel of a weight matrix. */
 export const PANEL = 8;
 
