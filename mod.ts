@@ -40,7 +40,7 @@
 import configuration from "./deno.json" with { type: "json" };
 
 export { openEncoder, openModel, type OpenOptions } from "./runtime/open_model.ts";
-export type { EndlessWindow } from "./runtime/endless_window.ts";
+export type { EndlessWindow } from "./runtime/write/endless_window.ts";
 export type { LoadModelOptions } from "./runtime/load_model.ts";
 export {
   type ChatOptions,
@@ -53,7 +53,7 @@ export {
   type ModelInfo,
   type Piece,
 } from "./runtime/language_model.ts";
-export type { Evaluation, PositionLoss } from "./runtime/evaluate.ts";
+export type { Evaluation, PositionLoss } from "./runtime/judge/evaluate.ts";
 export {
   type EmbedOptions,
   type EncodeOptions,
@@ -61,13 +61,13 @@ export {
   EncoderModel,
   type HiddenStates,
 } from "./runtime/encoder_model.ts";
-export type { BeamOptions } from "./runtime/beam_search.ts";
-export type { WriteOptions } from "./runtime/write_ids.ts";
-export type { ConstraintOptions } from "./runtime/constraints.ts";
+export type { BeamOptions } from "./runtime/write/beam_search.ts";
+export type { WriteOptions } from "./runtime/write/write_ids.ts";
+export type { ConstraintOptions } from "./runtime/write/constraints.ts";
 export type { Pooling, SentenceConfig } from "./runtime/sentence_config.ts";
-export type { SessionContent } from "./runtime/session_file.ts";
-export type { GenerateResult, StopReason } from "./runtime/generate.ts";
-export type { SamplingOptions } from "./runtime/sampler.ts";
+export type { SessionContent } from "./runtime/write/session_file.ts";
+export type { GenerateResult, StopReason } from "./runtime/write/generate.ts";
+export type { SamplingOptions } from "./runtime/write/sampler.ts";
 export type { CacheDType, WeightDType } from "./runtime/device/device.ts";
 export type { DeviceChoice } from "./runtime/device/open_device.ts";
 export type { WeightChoice } from "./runtime/load/weights.ts";

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { loadShape, measureModel, type Plan } from "../bench/end_to_end.ts";
-import { peakResidentMegabytes } from "../bench/measure.ts";
-import { measureOperations } from "../bench/operations.ts";
-import { measureRoofs, type Roofs } from "../bench/roofs.ts";
-import { type ShapeName, SHAPES } from "../bench/shapes.ts";
+import { loadShape, measureModel, type Plan } from "../runtime/judge/bench/end_to_end.ts";
+import { peakResidentMegabytes } from "../runtime/judge/bench/measure.ts";
+import { measureOperations } from "../runtime/judge/bench/operations.ts";
+import { measureRoofs, type Roofs } from "../runtime/judge/bench/roofs.ts";
+import { type ShapeName, SHAPES } from "../runtime/judge/bench/shapes.ts";
 import { openWasmDevice } from "../runtime/device/wasm/device.ts";
 import { openWebGpuDevice } from "../runtime/device/webgpu/device.ts";
 import { benchGpu } from "./bench_gpu.ts";

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { type LoadedShape, loadShape, measureModel, type Plan } from "../bench/end_to_end.ts";
-import type { ShapeName } from "../bench/shapes.ts";
+import { type LoadedShape, loadShape, measureModel, type Plan } from "../runtime/judge/bench/end_to_end.ts";
+import type { ShapeName } from "../runtime/judge/bench/shapes.ts";
 import type { WebGpuDevice } from "../runtime/device/webgpu/device.ts";
 import {
   type GpuRoofs,
@@ -12,7 +12,7 @@ import {
   type OperationTime,
   profileGpu,
 } from "../runtime/device/webgpu/profile.ts";
-import { chooseCacheDType, Sequence } from "../runtime/sequence.ts";
+import { chooseCacheDType, Sequence } from "../runtime/write/sequence.ts";
 
 /** What is measured. */
 export interface GpuBench {

@@ -3,9 +3,14 @@
  *
  * @module
  */
-import { COSTS, PUBLISHED } from "../bench/attention_costs.ts";
-import { compare, COMPARE_NAMES, type DecodeResult, type EncodeResult } from "../bench/compare.ts";
-import { CASES, DECODER, HEADS, LAYERS, NAIVE, WIDTH } from "../bench/compare_cases.ts";
+import { COSTS, PUBLISHED } from "../runtime/judge/bench/attention_costs.ts";
+import {
+  compare,
+  COMPARE_NAMES,
+  type DecodeResult,
+  type EncodeResult,
+} from "../runtime/judge/bench/compare.ts";
+import { CASES, DECODER, HEADS, LAYERS, NAIVE, WIDTH } from "../runtime/judge/bench/compare_cases.ts";
 import { openDevice } from "../runtime/device/open_device.ts";
 import { type ChartOptions, chartSvg, chartText, type Series } from "./chart.ts";
 import { command, EXIT } from "./command.ts";

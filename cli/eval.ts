@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Evaluation, mergeEvaluations } from "../runtime/evaluate.ts";
+import { type Evaluation, mergeEvaluations } from "../runtime/judge/evaluate.ts";
 import type { LanguageModel } from "../runtime/language_model.ts";
 import { openModel } from "../runtime/open_model.ts";
 import { type ChartOptions, chartSvg, chartText, type Series } from "./chart.ts";

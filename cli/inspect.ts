@@ -4,7 +4,7 @@
  * @module
  */
 import type { CacheDType, WeightDType } from "../runtime/device/device.ts";
-import { inspectCheckpoint, type Inspection } from "../runtime/inspect.ts";
+import { inspectCheckpoint, type Inspection } from "../runtime/judge/inspect.ts";
 import { browseFiles } from "../runtime/open_model.ts";
 import { columns, command, EXIT, UsageError } from "./command.ts";
 import { formatBytes, formatCount, formatParameters } from "./format.ts";

@@ -4,11 +4,11 @@
  * @module
  */
 import type { Device } from "../runtime/device/device.ts";
-import { LAYOUTS } from "../runtime/device/layouts.ts";
+import { LAYOUTS } from "../runtime/judge/layouts.ts";
 import { openDevice } from "../runtime/device/open_device.ts";
 import { openWebGpuDevice } from "../runtime/device/webgpu/device.ts";
 import { parseConfig, readConfig } from "../runtime/load/config.ts";
-import { measureRates } from "../runtime/measure_rates.ts";
+import { measureRates } from "../runtime/judge/rates.ts";
 import type { Config } from "../runtime/models/model.ts";
 import { browseFiles } from "../runtime/open_model.ts";
 import {
@@ -20,7 +20,7 @@ import {
   planModel,
   type Rates,
   secondsOf,
-} from "../runtime/plan.ts";
+} from "../runtime/judge/plan.ts";
 import { columns, command, EXIT, UsageError } from "./command.ts";
 import { formatBytes, formatCount, formatDuration, formatParameters, formatSpeed } from "./format.ts";
 import { MODEL_OPTIONS } from "./model_options.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { SHAPES } from "../bench/shapes.ts";
+import { SHAPES } from "../runtime/judge/bench/shapes.ts";
 
 const { tiny: _, ...shapes } = SHAPES;
 

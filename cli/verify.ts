@@ -5,7 +5,7 @@
  */
 import { openDevice } from "../runtime/device/open_device.ts";
 import { findFiles } from "../runtime/open_model.ts";
-import { TOLERANCES, verifyCheckpoint } from "../runtime/verify.ts";
+import { TOLERANCES, verifyCheckpoint } from "../runtime/judge/verify.ts";
 import { command, EXIT, UsageError } from "./command.ts";
 import { MODEL_OPTIONS } from "./model_options.ts";
 import { openProgressBar } from "./progress_bar.ts";

@@ -4,14 +4,14 @@
  * @module
  */
 import type { Device, Segment } from "./device/device.ts";
-import { cutIds } from "./generate.ts";
+import { cutIds } from "./write/generate.ts";
 import type { DeviceState, ModelInfo } from "./language_model.ts";
 import type { Encoder } from "./models/model.ts";
 import type { OnProgress } from "./progress.ts";
 import type { Pooling, SentenceConfig } from "./sentence_config.ts";
-import { checkIds } from "./sequence.ts";
+import { checkIds } from "./write/sequence.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
-import { Turns } from "./turns.ts";
+import { Turns } from "./write/turns.ts";
 
 /** What an encoder is and what it takes. `contextLength`: tokens of a text at most. */
 export interface EncoderInfo

@@ -4,22 +4,22 @@
  * @module
  */
 import type { CacheDType, Device, WeightDType } from "./device/device.ts";
-import { evaluateIds, type Evaluation } from "./evaluate.ts";
-import { cutIds, defaultMaxTokens, fit, type GenerateResult } from "./generate.ts";
-import type { GenerationDefaults } from "./generation_config.ts";
+import { evaluateIds, type Evaluation } from "./judge/evaluate.ts";
+import { cutIds, defaultMaxTokens, fit, type GenerateResult } from "./write/generate.ts";
+import type { GenerationDefaults } from "./write/generation_config.ts";
 import type { Decoder, ModelFacts, Seq2Seq } from "./models/model.ts";
-import { DraftModel } from "./draft_model.ts";
-import type { EndlessWindow } from "./endless_window.ts";
-import { KeptSequences } from "./kept_sequences.ts";
+import { DraftModel } from "./write/draft_model.ts";
+import type { EndlessWindow } from "./write/endless_window.ts";
+import { KeptSequences } from "./write/kept_sequences.ts";
 import type { OnProgress } from "./progress.ts";
-import { cacheBytesPerToken, prefillChunk, Sequence } from "./sequence.ts";
-import { resumeSession, saveSession, type SessionContent, type SessionModel } from "./session_file.ts";
-import { SourceReader } from "./source.ts";
+import { cacheBytesPerToken, prefillChunk, Sequence } from "./write/sequence.ts";
+import { resumeSession, saveSession, type SessionContent, type SessionModel } from "./write/session_file.ts";
+import { SourceReader } from "./write/encoded_text.ts";
 import { asOneText, type ChatTemplate, type Message, type RenderOptions } from "./text/chat_template.ts";
 import { StopStrings } from "./text/stop_strings.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
-import { Turns } from "./turns.ts";
-import { writeIds, type WriteOptions } from "./write_ids.ts";
+import { Turns } from "./write/turns.ts";
+import { writeIds, type WriteOptions } from "./write/write_ids.ts";
 
 /** What a model is and what it takes. */
 export interface ModelInfo {

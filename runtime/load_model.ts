@@ -4,10 +4,10 @@
  * @module
  */
 import type { Device } from "./device/device.ts";
-import { checkSameTokens } from "./draft_model.ts";
-import { checkWindow, type EndlessWindow } from "./endless_window.ts";
+import { checkSameTokens } from "./write/draft_model.ts";
+import { checkWindow, type EndlessWindow } from "./write/endless_window.ts";
 import { EncoderModel } from "./encoder_model.ts";
-import { chatStopIdsOf, generationDefaultsOf, stopIdsOf } from "./generation_config.ts";
+import { chatStopIdsOf, generationDefaultsOf, stopIdsOf } from "./write/generation_config.ts";
 import { LanguageModel, type ModelInfo } from "./language_model.ts";
 import { readConfig } from "./load/config.ts";
 import type { Files } from "./load/files.ts";
@@ -18,7 +18,7 @@ import type { Decoder, Encoder, Model, Seq2Seq } from "./models/model.ts";
 import { findModel } from "./models/registry.ts";
 import type { OnProgress } from "./progress.ts";
 import { readSentenceConfig } from "./sentence_config.ts";
-import { type CacheChoice, chooseCacheDType } from "./sequence.ts";
+import { type CacheChoice, chooseCacheDType } from "./write/sequence.ts";
 import { openChatTemplate } from "./text/chat_template.ts";
 import { readJsonFile } from "./text/json_file.ts";
 import { openTokenizer } from "./text/tokenizer.ts";

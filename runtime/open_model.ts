@@ -7,14 +7,14 @@ import type { Device } from "./device/device.ts";
 import { type DeviceChoice, openDevice } from "./device/open_device.ts";
 import { embeddedContextLength, openEmbedded } from "./embedded.ts";
 import type { EncoderModel } from "./encoder_model.ts";
-import { inspectCheckpoint, type Inspection } from "./inspect.ts";
+import { inspectCheckpoint, type Inspection } from "./judge/inspect.ts";
 import type { LanguageModel } from "./language_model.ts";
 import type { Files } from "./load/files.ts";
 import { folderFiles, openFolder } from "./load/folder.ts";
 import { isModelName } from "./load/hub_cache.ts";
 import { chooseWeightDType } from "./load/weights.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
-import { chooseCacheDType } from "./sequence.ts";
+import { chooseCacheDType } from "./write/sequence.ts";
 
 /** Where and how a model runs. */
 export interface OpenOptions extends Omit<LoadModelOptions, "draft"> {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { inspectCheckpoint } from "../runtime/inspect.ts";
+import { inspectCheckpoint } from "../runtime/judge/inspect.ts";
 import { openFolder } from "../runtime/load/folder.ts";
 import { fixturePath } from "./fixtures.ts";
 import { lakh } from "./lakh_process.ts";

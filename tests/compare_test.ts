@@ -1,9 +1,9 @@
 /** `lakh compare`: the formulas against what was published, and the command. */
 import assert from "node:assert/strict";
-import { cacheBytes, COSTS } from "../bench/attention_costs.ts";
-import { layersFor } from "../bench/compare.ts";
-import { CASES, DECODERS, LAYERS, WIDTH } from "../bench/compare_cases.ts";
-import { countStep } from "../bench/random_model.ts";
+import { cacheBytes, COSTS } from "../runtime/judge/bench/attention_costs.ts";
+import { layersFor } from "../runtime/judge/bench/compare.ts";
+import { CASES, DECODERS, LAYERS, WIDTH } from "../runtime/judge/bench/compare_cases.ts";
+import { countStep } from "../runtime/judge/bench/random_model.ts";
 import { lakh } from "./lakh_process.ts";
 
 function near(value: number, wanted: number, share: number): void {

@@ -1,12 +1,12 @@
 /** A smaller model drafts: the text stays that of the larger one. */
 import assert from "node:assert/strict";
 import { openWasmDevice } from "../runtime/device/wasm/device.ts";
-import { DraftModel } from "../runtime/draft_model.ts";
+import { DraftModel } from "../runtime/write/draft_model.ts";
 import type { LanguageModel, WriteOptions } from "../mod.ts";
 import type { Files } from "../runtime/load/files.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { loadModel } from "../runtime/load_model.ts";
-import { Sequence } from "../runtime/sequence.ts";
+import { Sequence } from "../runtime/write/sequence.ts";
 import { facts, FakeDecoder, fakeDevice } from "./fake_decoder.ts";
 import { fixturePath, hasFixture } from "./fixtures.ts";
 

@@ -5,7 +5,7 @@ import type { EncoderModel } from "../runtime/encoder_model.ts";
 import type { Files } from "../runtime/load/files.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "../runtime/load_model.ts";
-import { readReference, TOLERANCES } from "../runtime/verify.ts";
+import { readReference, TOLERANCES } from "../runtime/judge/verify.ts";
 import { fixturePath, hasAllFixtures } from "./fixtures.ts";
 import { lakh } from "./lakh_process.ts";
 import { ReferenceDevice } from "./reference/device.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { Device } from "../runtime/device/device.ts";
 import { openFolder } from "../runtime/load/folder.ts";
-import { TOLERANCES, verifyCheckpoint } from "../runtime/verify.ts";
+import { TOLERANCES, verifyCheckpoint } from "../runtime/judge/verify.ts";
 import { fixtureNames, fixturePath } from "./fixtures.ts";
 import { loadFixture } from "./load_fixture.ts";
 import { ReferenceDevice } from "./reference/device.ts";

@@ -11,10 +11,10 @@ import type {
   Tensor,
 } from "../runtime/device/device.ts";
 import { openWasmDevice } from "../runtime/device/wasm/device.ts";
-import { checkWindow, type EndlessWindow, tokensLeaving } from "../runtime/endless_window.ts";
+import { checkWindow, type EndlessWindow, tokensLeaving } from "../runtime/write/endless_window.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { loadModel } from "../runtime/load_model.ts";
-import { Sequence } from "../runtime/sequence.ts";
+import { Sequence } from "../runtime/write/sequence.ts";
 import { facts } from "./fake_decoder.ts";
 import { fixturePath, hasFixture } from "./fixtures.ts";
 import { loadFixture } from "./load_fixture.ts";

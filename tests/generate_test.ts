@@ -5,10 +5,10 @@ import {
   type GenerateIdsOptions,
   type GenerateResult,
   type Room,
-} from "../runtime/generate.ts";
-import { Sampler } from "../runtime/sampler.ts";
-import { prefillChunk, Sequence } from "../runtime/sequence.ts";
-import { chunkFor, evaluateIds, mergeEvaluations } from "../runtime/evaluate.ts";
+} from "../runtime/write/generate.ts";
+import { Sampler } from "../runtime/write/sampler.ts";
+import { prefillChunk, Sequence } from "../runtime/write/sequence.ts";
+import { chunkFor, evaluateIds, mergeEvaluations } from "../runtime/judge/evaluate.ts";
 import { facts, FakeDecoder, fakeDevice } from "./fake_decoder.ts";
 
 const greedy = () => new Sampler({ temperature: 0 });

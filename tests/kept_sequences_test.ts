@@ -1,11 +1,11 @@
 /** Texts that begin alike are read once, and what is kept leaves when memory is needed. */
 import assert from "node:assert/strict";
 import { openWasmDevice } from "../runtime/device/wasm/device.ts";
-import { KeptSequences } from "../runtime/kept_sequences.ts";
+import { KeptSequences } from "../runtime/write/kept_sequences.ts";
 import type { LanguageModel, Piece } from "../runtime/language_model.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { loadModel } from "../runtime/load_model.ts";
-import { Sequence } from "../runtime/sequence.ts";
+import { Sequence } from "../runtime/write/sequence.ts";
 import { FakeDecoder, fakeDevice } from "./fake_decoder.ts";
 import { fixturePath } from "./fixtures.ts";
 

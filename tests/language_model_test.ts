@@ -5,7 +5,7 @@ import type { Files } from "../runtime/load/files.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { memoryFiles } from "../runtime/load/memory_files.ts";
 import { loadModel, type LoadModelOptions } from "../runtime/load_model.ts";
-import { readReference, TOLERANCES } from "../runtime/verify.ts";
+import { readReference, TOLERANCES } from "../runtime/judge/verify.ts";
 import { fixturePath } from "./fixtures.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 

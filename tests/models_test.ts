@@ -14,7 +14,7 @@ import { bloomSlopes, mptSlopes } from "../runtime/models/alibi.ts";
 import type { Config, Decoder } from "../runtime/models/model.ts";
 import { findModel, modelTypes } from "../runtime/models/registry.ts";
 import { ropeFromConfig } from "../runtime/models/rope.ts";
-import { readReference, TOLERANCES, verifyModel } from "../runtime/verify.ts";
+import { readReference, TOLERANCES, verifyModel } from "../runtime/judge/verify.ts";
 import { fixtureNames, fixturePath } from "./fixtures.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 import { testDevices } from "./test_devices.ts";

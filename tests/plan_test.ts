@@ -17,7 +17,7 @@ import {
   PROGRAM_BYTES,
   sampleIndices,
   secondsOf,
-} from "../runtime/plan.ts";
+} from "../runtime/judge/plan.ts";
 import { fixturePath } from "./fixtures.ts";
 import { HubServer } from "./hub_server.ts";
 import { lakh } from "./lakh_process.ts";

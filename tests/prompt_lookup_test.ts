@@ -2,14 +2,14 @@
 import assert from "node:assert/strict";
 import { openWasmDevice } from "../runtime/device/wasm/device.ts";
 import type { Device } from "../runtime/device/device.ts";
-import { generateIds } from "../runtime/generate.ts";
+import { generateIds } from "../runtime/write/generate.ts";
 import type { Piece } from "../runtime/language_model.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { loadModel } from "../runtime/load_model.ts";
 import { openModel } from "../runtime/open_model.ts";
-import { type Drafter, PromptLookup } from "../runtime/prompt_lookup.ts";
-import { Sampler } from "../runtime/sampler.ts";
-import { Sequence } from "../runtime/sequence.ts";
+import { type Drafter, PromptLookup } from "../runtime/write/prompt_lookup.ts";
+import { Sampler } from "../runtime/write/sampler.ts";
+import { Sequence } from "../runtime/write/sequence.ts";
 import { FakeDecoder, fakeDevice } from "./fake_decoder.ts";
 import { fixturePath, hasFixture } from "./fixtures.ts";
 import { loadFixture } from "./load_fixture.ts";

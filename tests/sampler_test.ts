@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { Random } from "../runtime/random.ts";
-import { argmax, mergeSampling, Sampler, type SamplingOptions } from "../runtime/sampler.ts";
-import { Constraints } from "../runtime/constraints.ts";
-import { generationDefaultsOf } from "../runtime/generation_config.ts";
+import { Random } from "../runtime/write/random.ts";
+import { argmax, mergeSampling, Sampler, type SamplingOptions } from "../runtime/write/sampler.ts";
+import { Constraints } from "../runtime/write/constraints.ts";
+import { generationDefaultsOf } from "../runtime/write/generation_config.ts";
 import { fc } from "./deps.ts";
 
 const plain: SamplingOptions = { temperature: 1, topP: 1, seed: 1 };

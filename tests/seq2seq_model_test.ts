@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { GenerateOptions, LanguageModel } from "../runtime/language_model.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { loadModel, type LoadModelOptions } from "../runtime/load_model.ts";
-import { readReference, TOLERANCES } from "../runtime/verify.ts";
+import { readReference, TOLERANCES } from "../runtime/judge/verify.ts";
 import { fixturePath, hasAllFixtures } from "./fixtures.ts";
 import { lakh } from "./lakh_process.ts";
 import { ReferenceDevice } from "./reference/device.ts";

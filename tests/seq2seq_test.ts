@@ -5,7 +5,7 @@ import type { Files } from "../runtime/load/files.ts";
 import { folderFiles, openFolder } from "../runtime/load/folder.ts";
 import { readTensors } from "../runtime/load/safetensors.ts";
 import type { Seq2Seq } from "../runtime/models/model.ts";
-import { TOLERANCES, verifyCheckpoint } from "../runtime/verify.ts";
+import { TOLERANCES, verifyCheckpoint } from "../runtime/judge/verify.ts";
 import { fixtureNames, fixturePath } from "./fixtures.ts";
 import { loadFixture } from "./load_fixture.ts";
 import { ReferenceDevice } from "./reference/device.ts";

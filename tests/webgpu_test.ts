@@ -9,7 +9,7 @@ import type { GpuOptions } from "../runtime/device/webgpu/adapter.ts";
 import { openWebGpuDevice, type WebGpuDevice } from "../runtime/device/webgpu/device.ts";
 import { allKernels } from "../runtime/device/webgpu/kernels.ts";
 import { measureGpuRoofs, profileGpu } from "../runtime/device/webgpu/profile.ts";
-import { Sequence } from "../runtime/sequence.ts";
+import { Sequence } from "../runtime/write/sequence.ts";
 import { compute, Random, withWeights } from "./cases/case.ts";
 import { check } from "./cases/check.ts";
 import { deviceCases } from "./device_cases.ts";

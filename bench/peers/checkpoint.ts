@@ -6,8 +6,8 @@
  *
  * @module
  */
-import { randomCheckpoint } from "../random_model.ts";
-import { SHAPES } from "../shapes.ts";
+import { randomCheckpoint } from "../../runtime/judge/bench/random_model.ts";
+import { SHAPES } from "../../runtime/judge/bench/shapes.ts";
 
 export const SHAPE = "smollm2-135m";
 export const CONFIG = SHAPES[SHAPE];

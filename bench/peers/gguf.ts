@@ -8,7 +8,7 @@
  * @module
  */
 import { openCheckpoint } from "../../runtime/load/safetensors.ts";
-import { randomCheckpoint } from "../random_model.ts";
+import { randomCheckpoint } from "../../runtime/judge/bench/random_model.ts";
 import { CONFIG, END, SHAPE, vocabulary, writeAll } from "./checkpoint.ts";
 
 const TYPE = { u32: 4, i32: 5, f32: 6, text: 8, array: 9 } as const;

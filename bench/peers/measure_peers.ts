@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { median } from "../measure.ts";
+import { median } from "../../runtime/judge/bench/measure.ts";
 import type { Conditions, Peer, Point } from "./peer.ts";
 import { type Cell, rateOf, round, type Row, standsFor } from "./table.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DryDevice } from "../device/dry_device.ts";
+import type { DryDevice } from "../judge/dry_device.ts";
 import type { Tensor, WeightDType } from "../device/device.ts";
 import type { Apply, ApplyExperts, Embedding, WeightOptions, Weights } from "../models/model.ts";
 import { chooseWeightDType, formatOf, type WeightChoice } from "./weight_loader.ts";

@@ -3,12 +3,12 @@
  *
  * @module
  */
-import type { CacheDType } from "./device.ts";
+import type { CacheDType } from "../device/device.ts";
 import type { Layout } from "./dry_device.ts";
-import { pageBytes } from "./wasm/kv_cache.ts";
-import { BLOCK, FEW_ROWS, GROUP_BLOCK_BYTES, matrixBytes, ROW_BLOCK_BYTES } from "./wasm/tensor.ts";
-import { geometryOf } from "./webgpu/kv_cache.ts";
-import { rowBytes } from "./webgpu/pack.ts";
+import { pageBytes } from "../device/wasm/kv_cache.ts";
+import { BLOCK, FEW_ROWS, GROUP_BLOCK_BYTES, matrixBytes, ROW_BLOCK_BYTES } from "../device/wasm/tensor.ts";
+import { geometryOf } from "../device/webgpu/kv_cache.ts";
+import { rowBytes } from "../device/webgpu/pack.ts";
 
 const WASM: Layout = {
   name: "wasm",

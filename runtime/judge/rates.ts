@@ -6,9 +6,9 @@
  *
  * @module
  */
-import type { CacheDType, Device, KvCache, Tensor, WeightDType } from "./device/device.ts";
+import type { CacheDType, Device, KvCache, Tensor, WeightDType } from "../device/device.ts";
 import type { Plan, Rates } from "./plan.ts";
-import { prefillChunk } from "./sequence.ts";
+import { prefillChunk } from "../write/sequence.ts";
 
 /** Weights and caches that are made for it, at most: beyond the caches of most processors, and soon made. */
 const WEIGHT_BYTES = 64e6, CACHE_BYTES = 48e6;

@@ -6,10 +6,10 @@
  *
  * @module
  */
-import type { CacheDType, KvCache, WeightDType } from "./device/device.ts";
-import { loadHash } from "./deps.ts";
-import type { RandomAccessFile } from "./load/files.ts";
-import { openFile } from "./load/folder.ts";
+import type { CacheDType, KvCache, WeightDType } from "../device/device.ts";
+import { loadHash } from "../deps.ts";
+import type { RandomAccessFile } from "../load/files.ts";
+import { openFile } from "../load/folder.ts";
 import type { Sequence } from "./sequence.ts";
 
 const MAGIC = "lakhread";

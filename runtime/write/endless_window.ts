@@ -8,7 +8,7 @@
  *
  * @module
  */
-import type { ModelFacts } from "./models/model.ts";
+import type { ModelFacts } from "../models/model.ts";
 
 /** What of an endless text is held. */
 export interface EndlessWindow {

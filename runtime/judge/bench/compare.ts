@@ -7,12 +7,12 @@
  *
  * @module
  */
-import type { CacheDType, Device, Tensor, TensorSource } from "../runtime/device/device.ts";
-import type { DryDevice } from "../runtime/device/dry_device.ts";
-import { WasmDevice } from "../runtime/device/wasm/device.ts";
-import type { WeightChoice } from "../runtime/load/weights.ts";
-import type { Decoder, Model } from "../runtime/models/model.ts";
-import { prefillChunk, Sequence } from "../runtime/sequence.ts";
+import type { CacheDType, Device, Tensor, TensorSource } from "../../device/device.ts";
+import type { DryDevice } from "../dry_device.ts";
+import { WasmDevice } from "../../device/wasm/device.ts";
+import type { WeightChoice } from "../../load/weights.ts";
+import type { Decoder, Model } from "../../models/model.ts";
+import { prefillChunk, Sequence } from "../../write/sequence.ts";
 import { COSTS } from "./attention_costs.ts";
 import {
   CASES,

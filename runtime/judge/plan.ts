@@ -9,14 +9,14 @@
  *
  * @module
  */
-import type { CacheDType, WeightDType } from "./device/device.ts";
-import { type DryCache, DryDevice, type Layout, type LinearUse, type Work } from "./device/dry_device.ts";
-import { LAYOUTS } from "./device/layouts.ts";
-import { DeclaredWeights } from "./load/declared_weights.ts";
-import type { WeightChoice } from "./load/weights.ts";
-import type { Config, Decoder, ModelFacts } from "./models/model.ts";
-import { findModel } from "./models/registry.ts";
-import { type CacheChoice, chooseCacheDType, prefillChunk } from "./sequence.ts";
+import type { CacheDType, WeightDType } from "../device/device.ts";
+import { type DryCache, DryDevice, type Layout, type LinearUse, type Work } from "./dry_device.ts";
+import { LAYOUTS } from "./layouts.ts";
+import { DeclaredWeights } from "../load/declared_weights.ts";
+import type { WeightChoice } from "../load/weights.ts";
+import type { Config, Decoder, ModelFacts } from "../models/model.ts";
+import { findModel } from "../models/registry.ts";
+import { type CacheChoice, chooseCacheDType, prefillChunk } from "../write/sequence.ts";
 
 /** What is planned. */
 export interface PlanOptions {

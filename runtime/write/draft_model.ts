@@ -4,11 +4,11 @@
  *
  * @module
  */
-import type { Files } from "./load/files.ts";
+import type { Files } from "../load/files.ts";
 import type { Drafter } from "./prompt_lookup.ts";
 import { argmax } from "./sampler.ts";
 import type { Sequence } from "./sequence.ts";
-import { readJsonFile } from "./text/json_file.ts";
+import { readJsonFile } from "../text/json_file.ts";
 
 /** Guesses at first, and at most. */
 const FIRST = 4, MOST = 7;

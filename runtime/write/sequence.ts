@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { CacheDType, Device, KvCache, Tensor, WeightDType } from "./device/device.ts";
+import type { CacheDType, Device, KvCache, Tensor, WeightDType } from "../device/device.ts";
 import { type EndlessWindow, tokensAtOnce, tokensKept, tokensLeaving } from "./endless_window.ts";
-import { PAGE_TOKENS, pageBytes } from "./device/wasm/kv_cache.ts";
-import type { Decoder, ModelFacts } from "./models/model.ts";
+import { PAGE_TOKENS, pageBytes } from "../device/wasm/kv_cache.ts";
+import type { Decoder, ModelFacts } from "../models/model.ts";
 
 /** Tokens of one pass: enough to fill the kernels, few enough to cancel soon and to keep activations small. */
 export const prefillChunk = 512;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Device, Tensor, WeightDType } from "../runtime/device/device.ts";
+import type { Device, Tensor, WeightDType } from "../../device/device.ts";
 import { secondsOf } from "./measure.ts";
 import type { Roofs } from "./roofs.ts";
 

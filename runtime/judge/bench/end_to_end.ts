@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { Device, WeightDType } from "../runtime/device/device.ts";
-import type { WeightChoice } from "../runtime/load/weights.ts";
-import type { Decoder } from "../runtime/models/model.ts";
-import { type CacheChoice, chooseCacheDType, Sequence } from "../runtime/sequence.ts";
+import type { Device, WeightDType } from "../../device/device.ts";
+import type { WeightChoice } from "../../load/weights.ts";
+import type { Decoder } from "../../models/model.ts";
+import { type CacheChoice, chooseCacheDType, Sequence } from "../../write/sequence.ts";
 import { median } from "./measure.ts";
 import { loadRandomModel } from "./random_model.ts";
 import { type ShapeName, SHAPES } from "./shapes.ts";

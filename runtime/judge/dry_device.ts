@@ -6,10 +6,10 @@
  *
  * @module
  */
-import { pagesBehind } from "./pages_behind.ts";
-import { planKeyTiles } from "./attention_plan.ts";
-import { FreeRanges } from "./free_ranges.ts";
-import type { AttentionMask, AttentionSpec } from "./attention_spec.ts";
+import { pagesBehind } from "../device/pages_behind.ts";
+import { planKeyTiles } from "../device/attention_plan.ts";
+import { FreeRanges } from "../device/free_ranges.ts";
+import type { AttentionMask, AttentionSpec } from "../device/attention_spec.ts";
 import type {
   Activation,
   CacheDType,
@@ -26,7 +26,7 @@ import type {
   Tensor,
   TensorSource,
   WeightDType,
-} from "./device.ts";
+} from "../device/device.ts";
 
 /** Tokens of a key tile and of a cache page. */
 const TILE = 64;

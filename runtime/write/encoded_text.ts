@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { CacheDType, Device, KvCache } from "./device/device.ts";
-import type { Decoder, Seq2Seq } from "./models/model.ts";
+import type { CacheDType, Device, KvCache } from "../device/device.ts";
+import type { Decoder, Seq2Seq } from "../models/model.ts";
 import { checkIds, Sequence } from "./sequence.ts";
 
 /** What an encoder-decoder needs to read. */

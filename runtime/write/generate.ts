@@ -7,8 +7,8 @@
  *
  * @module
  */
-import type { CacheDType, Device } from "./device/device.ts";
-import type { ModelFacts } from "./models/model.ts";
+import type { CacheDType, Device } from "../device/device.ts";
+import type { ModelFacts } from "../models/model.ts";
 import type { Drafter } from "./prompt_lookup.ts";
 import type { Sampler } from "./sampler.ts";
 import { cacheBytesPerToken, type ReadOptions, type Sequence } from "./sequence.ts";

@@ -5,10 +5,10 @@
  */
 import type { BeamOptions } from "./beam_search.ts";
 import type { CheckpointConstraints } from "./constraints.ts";
-import type { Model } from "./models/model.ts";
+import type { Model } from "../models/model.ts";
 import { mergeSampling, type SamplingOptions } from "./sampler.ts";
-import type { JsonObject } from "./text/json_file.ts";
-import type { Tokenizer } from "./text/tokenizer.ts";
+import type { JsonObject } from "../text/json_file.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 
 /**
  * Tokens that end a turn, for checkpoints whose generation_config.json only names the end of a text. Counted when the

@@ -7,14 +7,14 @@
  *
  * @module
  */
-import type { CacheDType, Device, KvCache, WeightDType } from "./device/device.ts";
-import { parseJsonObject, readConfig } from "./load/config.ts";
-import type { Files } from "./load/files.ts";
-import { type HostTensor, openCheckpoint, readTensors } from "./load/safetensors.ts";
-import { createWeights, type LoadOptions } from "./load/weights.ts";
-import type { Decoder, Encoder, Model, Seq2Seq } from "./models/model.ts";
-import { findModel } from "./models/registry.ts";
-import { prefillChunk, Sequence } from "./sequence.ts";
+import type { CacheDType, Device, KvCache, WeightDType } from "../device/device.ts";
+import { parseJsonObject, readConfig } from "../load/config.ts";
+import type { Files } from "../load/files.ts";
+import { type HostTensor, openCheckpoint, readTensors } from "../load/safetensors.ts";
+import { createWeights, type LoadOptions } from "../load/weights.ts";
+import type { Decoder, Encoder, Model, Seq2Seq } from "../models/model.ts";
+import { findModel } from "../models/registry.ts";
+import { prefillChunk, Sequence } from "../write/sequence.ts";
 
 const FILE = "reference.safetensors";
 

@@ -4,15 +4,15 @@
  *
  * @module
  */
-import type { CacheDType, Device, WeightDType } from "./device/device.ts";
-import { readConfig } from "./load/config.ts";
-import type { Files } from "./load/files.ts";
-import { openCheckpoint, type TensorInfo } from "./load/safetensors.ts";
-import { weightBytes } from "./load/weight_loader.ts";
-import { createWeights } from "./load/weights.ts";
-import type { Model, ModelFacts } from "./models/model.ts";
-import { findModel } from "./models/registry.ts";
-import { cacheBytesPerToken } from "./sequence.ts";
+import type { CacheDType, Device, WeightDType } from "../device/device.ts";
+import { readConfig } from "../load/config.ts";
+import type { Files } from "../load/files.ts";
+import { openCheckpoint, type TensorInfo } from "../load/safetensors.ts";
+import { weightBytes } from "../load/weight_loader.ts";
+import { createWeights } from "../load/weights.ts";
+import type { Model, ModelFacts } from "../models/model.ts";
+import { findModel } from "../models/registry.ts";
+import { cacheBytesPerToken } from "../write/sequence.ts";
 
 /** Parts of a model that parameters are counted by. */
 export type Part = "embedding" | "attention" | "feed-forward" | "experts" | "norms" | "output" | "other";

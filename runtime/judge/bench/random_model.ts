@@ -4,16 +4,16 @@
  *
  * @module
  */
-import type { Device, WeightDType } from "../runtime/device/device.ts";
-import { DryDevice, type StepCount } from "../runtime/device/dry_device.ts";
-import { LAYOUTS } from "../runtime/device/layouts.ts";
-import { parseConfig } from "../runtime/load/config.ts";
-import { DeclaredWeights } from "../runtime/load/declared_weights.ts";
-import type { Files, RandomAccessFile } from "../runtime/load/files.ts";
-import { openCheckpoint } from "../runtime/load/safetensors.ts";
-import { createWeights, type WeightChoice } from "../runtime/load/weights.ts";
-import type { Model } from "../runtime/models/model.ts";
-import { findModel } from "../runtime/models/registry.ts";
+import type { Device, WeightDType } from "../../device/device.ts";
+import { DryDevice, type StepCount } from "../dry_device.ts";
+import { LAYOUTS } from "../layouts.ts";
+import { parseConfig } from "../../load/config.ts";
+import { DeclaredWeights } from "../../load/declared_weights.ts";
+import type { Files, RandomAccessFile } from "../../load/files.ts";
+import { openCheckpoint } from "../../load/safetensors.ts";
+import { createWeights, type WeightChoice } from "../../load/weights.ts";
+import type { Model } from "../../models/model.ts";
+import { findModel } from "../../models/registry.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 

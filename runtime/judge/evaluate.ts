@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { prefillChunk, type ReadOptions, type Sequence } from "./sequence.ts";
+import { prefillChunk, type ReadOptions, type Sequence } from "../write/sequence.ts";
 
 /** The loss at positions [from, to) of a window. */
 export interface PositionLoss {
