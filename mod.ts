@@ -63,7 +63,7 @@ export {
 } from "./runtime/encoder_model.ts";
 export type { BeamOptions } from "./runtime/write/beam_search.ts";
 export type { WriteOptions } from "./runtime/write/write_ids.ts";
-export type { ConstraintOptions } from "./runtime/write/constraints.ts";
+export type { ConstraintOptions, OnLogits } from "./runtime/write/constraints.ts";
 export type { Pooling, SentenceConfig } from "./runtime/sentence_config.ts";
 export type { SessionContent } from "./runtime/write/session_file.ts";
 export type { GenerateResult, StopReason } from "./runtime/write/generate.ts";

@@ -208,8 +208,8 @@ export class LanguageModel implements Disposable, AsyncDisposable {
 
   /**
    * Answers the last message of a conversation, piece by piece; the last piece has `done`. Models without a chat
-   * template write on: the conversation is one text, and the answer is how it continues. Encoder-decoders do not chat: a
-   * TypeError says so.
+   * template write on: the conversation is one text, and the answer is how it continues. The conversation may also be
+   * given as the ids of {@linkcode encodeChat}. Encoder-decoders do not chat: a TypeError says so.
    *
    * @example
    * ```ts
@@ -217,18 +217,22 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * for await (const piece of model.chat(messages, { maxTokens: 200, temperature: 0 })) console.log(piece.text);
    * ```
    */
-  async *chat(messages: readonly Message[], options: ChatOptions = {}): AsyncGenerator<Piece, void> {
+  async *chat(
+    messages: readonly Message[] | Uint32Array,
+    options: ChatOptions = {},
+  ): AsyncGenerator<Piece, void> {
     if (this.info.kind === "seq2seq") {
       throw new TypeError(
         `Cannot chat with model_type "${this.info.modelType}": it reads a text and writes another: ` +
           "give the text to generate (lakh run)",
       );
     }
-    const text = this.render(messages, options.variables ? { variables: options.variables } : {});
-    const { chatTemplate } = this.#parts;
-    // A template writes its special tokens itself; an answer begins a text of its own.
-    const ids = chatTemplate ? this.tokenizer.encode(text, { special: false }) : this.#promptIds(text);
-    yield* this.#generate(ids, options, { continues: !chatTemplate, stopIds: this.#parts.chatStopIds });
+    const ids = messages instanceof Uint32Array
+      ? messages
+      : this.encodeChat(messages, options.variables ? { variables: options.variables } : {});
+    // An answer begins a text of its own.
+    const continues = !this.#parts.chatTemplate;
+    yield* this.#generate(ids, options, { continues, stopIds: this.#parts.chatStopIds });
   }
 
   /**
@@ -256,6 +260,13 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   async *generate(prompt: string | Uint32Array, options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
     const ids = typeof prompt === "string" ? this.#promptIds(prompt) : prompt;
     yield* this.#generate(ids, options, { continues: true, stopIds: this.#parts.stopIds });
+  }
+
+  /** The ids that `chat` gives the model for these messages: their number is what a conversation takes of the context. */
+  encodeChat(messages: readonly Message[], options: RenderOptions = {}): Uint32Array {
+    const text = this.render(messages, options);
+    // A template writes its special tokens itself.
+    return this.#parts.chatTemplate ? this.tokenizer.encode(text, { special: false }) : this.#promptIds(text);
   }
 
   /** The text that `chat` gives the model for these messages. */

@@ -5,12 +5,21 @@
  * @module
  */
 
+/**
+ * Sees the logits [vocabulary] of the next token before anything else does, and may change them: −Infinity forbids an
+ * id. `ids` are prompt and answer so far. Called once for each token of the answer, in order, and once more when the
+ * answer ends by itself.
+ */
+export type OnLogits = (logits: Float32Array, ids: readonly number[]) => void;
+
 /** What a checkpoint or a caller demands of an answer. */
 export interface ConstraintOptions {
   /** No run of so many ids comes twice; 0 for no limit. */
   readonly noRepeatNgramSize?: number;
   /** Ids of the answer before it may end. */
   readonly minTokens?: number;
+  /** Sees and changes logits. Not with beams. */
+  readonly onLogits?: OnLogits;
 }
 
 /** What only checkpoints demand. */
@@ -50,10 +59,21 @@ export class Constraints {
 
   /** True when every id may come at any time. */
   get empty(): boolean {
-    const { noRepeatNgramSize = 0, minTokens = 0, badWords = [], forcedFirstId, forcedLastIds = [] } =
-      this.#options;
+    const {
+      noRepeatNgramSize = 0,
+      minTokens = 0,
+      badWords = [],
+      forcedFirstId,
+      forcedLastIds = [],
+      onLogits,
+    } = this.#options;
     return noRepeatNgramSize === 0 && minTokens === 0 && badWords.length === 0 &&
-      forcedFirstId === undefined && forcedLastIds.length === 0;
+      forcedFirstId === undefined && forcedLastIds.length === 0 && onLogits === undefined;
+  }
+
+  /** Shows the logits to the caller, who may change them. */
+  showLogits(logits: Float32Array, ids: readonly number[]): void {
+    this.#options.onLogits?.(logits, ids);
   }
 
   /** Sets the scores [vocabulary] of what may not follow `ids`, prompt and answer so far, to −Infinity. */

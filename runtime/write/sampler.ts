@@ -115,6 +115,7 @@ export class Sampler {
       // What is no number must not be overwritten unseen.
       argmax(logits);
       scores = logits.slice();
+      this.#constraints?.showLogits(scores, this.#ids);
       if (this.#penalized) penalize(scores, this.#counts, this.#options);
       this.#constraints?.apply(scores, this.#ids);
     }

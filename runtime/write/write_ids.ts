@@ -45,7 +45,7 @@ export function writeIds(
   if (options.numBeams === undefined && options.temperature !== undefined) beams.numBeams = 1;
   checkBeams(beams, options);
   const constraints = new Constraints(
-    { ...defaults.constraints, ...chosen(options, ["noRepeatNgramSize", "minTokens"]) },
+    { ...defaults.constraints, ...chosen(options, ["noRepeatNgramSize", "minTokens", "onLogits"]) },
     { stopIds, promptLength: prompt.length, maxTokens },
   );
   const sampling = mergeSampling(defaults.sampling, options);
@@ -73,7 +73,7 @@ function chosen<T extends object, K extends keyof T>(options: T, keys: readonly 
 
 function checkBeams(
   { numBeams, lengthPenalty, earlyStopping }: Required<BeamOptions>,
-  { temperature = 0, speculate }: WriteOptions,
+  { temperature = 0, speculate, onLogits }: WriteOptions,
 ): void {
   if (!(Number.isInteger(numBeams) && numBeams >= 1 && numBeams <= 256)) {
     throw new RangeError(`Cannot search with ${numBeams} beams: numBeams is a whole number from 1 to 256`);
@@ -88,6 +88,11 @@ function checkBeams(
   if (temperature > 0) {
     throw new RangeError(
       `Cannot search with ${numBeams} beams at temperature ${temperature}: a search does not sample: leave out one of both`,
+    );
+  }
+  if (onLogits) {
+    throw new RangeError(
+      `Cannot search with ${numBeams} beams and onLogits: a search looks at many texts: leave out one of both`,
     );
   }
   if (speculate) {
