@@ -1,15 +1,7 @@
 /** Texts without an end: what is held, that memory stays flat, and that the numbers are StreamingLLM's. */
 import assert from "node:assert/strict";
 import type { AttentionSpec } from "../runtime/device/attention_spec.ts";
-import type {
-  Device,
-  KeySource,
-  KvCache,
-  RopeSpec,
-  Rows,
-  Segment,
-  Tensor,
-} from "../runtime/device/device.ts";
+import type { Device, KeySource, RopeSpec, Rows, Segment, Tensor } from "../runtime/device/device.ts";
 import { openWasmDevice } from "../runtime/device/wasm/device.ts";
 import { checkWindow, type EndlessWindow, tokensLeaving } from "../runtime/write/endless_window.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
@@ -19,7 +11,8 @@ import { facts } from "./fake_decoder.ts";
 import { fixturePath, hasFixture } from "./fixtures.ts";
 import { loadFixture } from "./load_fixture.ts";
 import { attention } from "./reference/attention.ts";
-import { ReferenceDevice } from "./reference/device.ts";
+import type { PagedCache } from "../runtime/device/page.ts";
+import { numbers, ofCache, ReferenceDevice } from "./reference/device.ts";
 import type { Matrix } from "./reference/matrix.ts";
 import { rope } from "./reference/rope.ts";
 
@@ -44,23 +37,22 @@ class LiteralDevice extends ReferenceDevice {
 
   override attention(queries: Tensor, at: Rows, over: KeySource, spec: AttentionSpec): Tensor {
     const { start } = (at as readonly Segment[])[0]!;
-    const { keys, values } = (over as { caches: readonly KvCache[] }).caches[0] as unknown as Plain;
+    const { keys: { x: keys }, values } = ofCache((over as { caches: readonly PagedCache[] }).caches[0]!);
     const rows = queries.shape[0]!, features = queries.shape[1]!;
     const headDim = features / spec.heads, kvFeatures = spec.kvHeads * headDim;
     const { from, to } = this.gone;
-    const all = [...Array(keys.length / kvFeatures).keys()];
+    const all = [...Array(keys.rows).keys()];
     const held = all.filter((position) => position < from || position >= to);
-    const pick = (list: readonly number[]): Matrix => ({
+    const pick = ({ data }: Matrix): Matrix => ({
       rows: held.length,
       features: kvFeatures,
-      data: Float64Array.from(held.flatMap((p) => list.slice(p * kvFeatures, (p + 1) * kvFeatures))),
+      data: Float64Array.from(held.flatMap((p) => [...data.subarray(p * kvFeatures, (p + 1) * kvFeatures)])),
     });
     const turn = (x: Matrix, positions: readonly number[], heads: number) =>
       this.#spec ? rope(x, positions, { ...this.#spec, heads }) : x;
     const places = held.map((_, place) => place);
     const queryPlaces = Array.from({ length: rows }, (_, row) => start + row - (to - from));
-    const { data } = queries as unknown as { data: Float64Array };
-    const q = { rows, features, data };
+    const q = { rows, features, data: numbers(queries) };
     const { data: result } = attention(
       { x: turn(q, queryPlaces, spec.heads), positions: queryPlaces },
       { x: turn(pick(keys), places, spec.kvHeads), positions: places },
@@ -69,10 +61,6 @@ class LiteralDevice extends ReferenceDevice {
     );
     return this.constant([rows, features], Float32Array.from(result));
   }
-}
-interface Plain {
-  readonly keys: readonly number[];
-  readonly values: readonly number[];
 }
 
 /** f32 through several layers. */

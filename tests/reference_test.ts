@@ -1,6 +1,6 @@
 /** The f64 reference itself: known values, and definitions that are written down twice. */
 import assert from "node:assert/strict";
-import { bucketTable, relativeBucket } from "../runtime/device/relative_buckets.ts";
+import { bucketTable, relativeBucket } from "../runtime/device/host_tables.ts";
 import { fc } from "./deps.ts";
 import { Random } from "./cases/case.ts";
 import { deviceCases } from "./device_cases.ts";

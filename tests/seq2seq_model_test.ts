@@ -74,8 +74,8 @@ test("a text is encoded once, however often is written about it, and its memory 
   assert.deepEqual((await collect(model, text, { maxTokens: 8 })).ids, first.ids);
   // One text's memory, and one answer's cache with its last token unread: never those of texts before.
   const caches = device.memoryInUse - weights;
-  const layers = 2, features = 64, numbers = 2 * 4;
-  assert.equal(caches, layers * features * numbers * (70 + 8));
+  const layers = 2, heads = 4, headDim = 16, pages = 2 + 1;
+  assert.equal(caches, layers * pages * device.pageBytes(heads, headDim, "f32"));
 });
 
 test("the checkpoint says how long, in how many beams, and how wildly; the caller may say otherwise", async () => {

@@ -1,8 +1,7 @@
 /** Encoder-decoders against what transformers computes for the same checkpoints, in f64 and on every device. */
 import assert from "node:assert/strict";
 import type { Device, Segment, Tensor } from "../runtime/device/device.ts";
-import type { Files } from "../runtime/load/files.ts";
-import { folderFiles, openFolder } from "../runtime/load/folder.ts";
+import { openFolder } from "../runtime/load/folder.ts";
 import { readTensors } from "../runtime/load/safetensors.ts";
 import type { Seq2Seq } from "../runtime/models/model.ts";
 import { TOLERANCES, verifyCheckpoint } from "../runtime/judge/verify.ts";
@@ -27,25 +26,9 @@ const SAME = 1e-5;
 /** CoLT5's weights and hidden states come from f32. */
 const F32 = 1e-4;
 
-/**
- * The reference in ../shared was computed with a table of positions that is not in the checkpoint: transformers
- * itself, loading it, is far off. tests/goldens/marian.safetensors is what transformers 4.57.6 then computes.
- */
-async function openFixture(name: string): Promise<Files> {
-  const files = await openFolder(fixturePath(name));
-  if (name !== "marian") return files;
-  const goldens = await folderFiles(new URL("goldens/", import.meta.url).pathname);
-  return {
-    label: files.label,
-    list: () => files.list(),
-    text: (file) => files.text(file),
-    open: (file) => file === "reference.safetensors" ? goldens.open("marian.safetensors") : files.open(file),
-  };
-}
-
 async function check(name: string, device: Device): Promise<void> {
   const { maxAbsError, maxAbsReference, greedyEqual } = await verifyCheckpoint(
-    await openFixture(name),
+    await openFolder(fixturePath(name)),
     device,
     {
       weights: "f32",

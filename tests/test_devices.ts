@@ -8,7 +8,7 @@
 import type { Device } from "../runtime/device/device.ts";
 
 export interface TestDevice {
-  readonly name: "wasm" | "webgpu";
+  readonly name: Device["name"];
   /** Why tests on it are skipped; undefined when it is there. */
   readonly missing: string | undefined;
   /** The same device each time. Throws when it cannot be opened. */
@@ -23,7 +23,7 @@ async function missingGpu(): Promise<string | undefined> {
     : "no GPU adapter (on Linux: install mesa-vulkan-drivers)";
 }
 
-function testDevice(name: TestDevice["name"], missing: string | undefined): TestDevice {
+function testDevice(name: "wasm" | "webgpu", missing: string | undefined): TestDevice {
   let opened: Promise<Device> | undefined;
   Deno.test.afterAll(async () => {
     const device = await opened?.catch(() => undefined);

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { Tensor } from "./device.ts";
+import type { Tensor } from "./tensor.ts";
 
 /** One attention layer: heads, score rules and mask. */
 export interface AttentionSpec {
@@ -27,7 +27,7 @@ export interface AttentionSpec {
 export type PositionBias =
   /** −slope[head] · |q − k| (https://arxiv.org/abs/2108.12409). */
   | { readonly kind: "alibi"; readonly slopes: Float32Array }
-  /** T5's relative buckets (relative_buckets.ts): table is f32 [buckets, heads]. */
+  /** T5's relative buckets (host_tables.ts): table is f32 [buckets, heads]. */
   | {
     readonly kind: "buckets";
     readonly table: Tensor;

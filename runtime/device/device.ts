@@ -1,119 +1,34 @@
 /**
  * The device: tensors, caches and the operations on them. Calls record, only `read` and `flush` wait.
  *
- * `WasmDevice` and `WebGpuDevice` implement it; models and `generate` know nothing else of the hardware.
+ * Models and generation know nothing else of the hardware. `TensorDevice` implements it over a backend (backend.ts); what
+ * each operation takes and gives stands in operations/.
  *
  * @module
  */
 import type { AttentionSpec } from "./attention_spec.ts";
+import type {
+  Activation,
+  CacheDType,
+  ExpertChoice,
+  KeySource,
+  KvCache,
+  RopeSpec,
+  Routed,
+  Rows,
+  Segment,
+  Shape,
+  Tensor,
+  TensorSource,
+  WeightDType,
+} from "./tensor.ts";
 
-/** Number formats. q8 and q4 are blocks of 32 weights along the last dimension with one scale each. */
-export type DType = "f32" | "f16" | "bf16" | "q8" | "q4" | "u32";
-/** Formats in which a weight matrix can be resident. */
-export type WeightDType = "f32" | "f16" | "bf16" | "q8" | "q4";
-/** Formats in which numbers arrive from a file. */
-export type SourceDType = "f32" | "f16" | "bf16";
-export type Shape = readonly number[];
-
-/** A handle to numbers that live on a device. Holds no data itself. */
-export interface Tensor {
-  readonly dtype: DType;
-  /** Row-major, last dimension contiguous (as seen from outside; a device packs weights as it likes). */
-  readonly shape: Shape;
-}
-
-/** Rows [from, to) of a packed tensor that belong to one sequence; the first has position `start`. */
-export interface Segment {
-  readonly from: number;
-  readonly to: number;
-  readonly start: number;
-}
-
-/** Keys and values of one layer of one sequence, in pages of one key tile of 64 tokens. */
-export interface KvCache {
-  /** Tokens held, which is also the next position. Grows when `append` is recorded. */
-  readonly length: number;
-  /** Forgets everything from position `length` on, e.g. speculative tokens that were refused. */
-  truncate(length: number): void;
-  /**
-   * A second cache that holds the same tokens and goes its own way: beams of a search, prompts that begin alike. Full
-   * pages are shared until either changes them, so it costs a page of copying at most, when the first one appends.
-   */
-  fork(): KvCache;
-  /** Tokens at the beginning, whole pages, that were given back because a window has left them behind. */
-  readonly dropped: number;
-  /** What `keepWindow` was told last. */
-  readonly window: number | undefined;
-  /**
-   * Says that no query to come sees a key more than `left` tokens before it: pages further back are given back, and
-   * more of them as the cache grows and this is said again. Keeps some tokens more, so that `truncate` may take a few.
-   */
-  keepWindow(left: number): void;
-  /**
-   * Appends what `other` holds from position `from` on, whose pages both have then. Its positions count on from this
-   * one's length. Both that and `from` are whole pages.
-   */
-  share(other: KvCache, from: number): void;
-  /** How a page lies in memory, e.g. "wasm f32 2 x 64": pages of one cache fit another where it is the same. */
-  readonly layout: string;
-  /** Bytes of one page. */
-  readonly pageBytes: number;
-  /** Gives the pages back. */
-  free(): void;
-}
-
-/** The rows that a router chose, per segment in ascending order, and their weights. All on the device. */
-export interface Routed {
-  /** u32 [chosen] */
-  readonly rows: Tensor;
-  /** f32 [chosen, 1] */
-  readonly weights: Tensor;
-  /** Of the chosen rows. The position of a chosen row is its number in `rows`, whatever `start` says. */
-  readonly segments: readonly Segment[];
-}
-export type Rows = readonly Segment[] | Routed;
-
-/** The experts that a router chose for every row, on the device; `count` is the same for every row. */
-export interface ExpertChoice {
-  readonly count: number;
-  /** u32 [rows, count] */
-  readonly experts: Tensor;
-  /** f32 [rows, count] */
-  readonly weights: Tensor;
-}
-
-/** Where attention finds its keys, segment by segment: caches (decoders) or packed rows (encoders). */
-export type KeySource =
-  | { readonly caches: readonly KvCache[] }
-  | { readonly keys: Tensor; readonly values: Tensor; readonly at: Rows };
-
-/** gelu is the exact erf form, gelu_tanh the tanh approximation, quick_gelu x·σ(1.702x). */
-export type Activation = "silu" | "gelu" | "gelu_tanh" | "quick_gelu" | "relu" | "relu2" | "tanh" | "sigmoid";
-
-/** Rotary position embedding (https://arxiv.org/abs/2104.09864) of the first `dim` features of each head. */
-export interface RopeSpec {
-  readonly heads: number;
-  readonly dim: number;
-  /** half: pairs (i, i + dim/2) as in Llama's Hugging Face layout; interleaved: pairs (2i, 2i+1). */
-  readonly layout: "half" | "interleaved";
-  /** [dim / 2] */
-  readonly inverseFrequencies: Float32Array;
-  /** Multiplies the rotated features (YaRN, LongRoPE). */
-  readonly scale: number;
-}
-
-/** Numbers of a tensor in pieces, in row-major order; pieces may split anywhere on an element boundary. */
-export interface TensorSource {
-  readonly dtype: SourceDType;
-  readonly chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
-}
-
-/** Cache formats. */
-export type CacheDType = "f32" | "f16" | "q8";
+export type * from "./tensor.ts";
 
 /**
- * Runs tensor operations. Operations are recorded in order and never wait; only `upload`, `read` and `flush` do.
- * x is [rows, features], rows of one or more sequences packed; every result is a new tensor of f32.
+ * Runs tensor operations. Operations are recorded in order, inside a step, and never wait; only `upload`, `read` and
+ * `flush` do. x is [rows, features], rows of one or more sequences packed; every result is a new tensor of f32. Arguments
+ * that do not fit are refused at once, with the same words on every device: "Cannot run linear: …".
  */
 export interface Device extends AsyncDisposable {
   /** "reference" is the tests' own, in f64. */
@@ -125,6 +40,8 @@ export interface Device extends AsyncDisposable {
     readonly threads: number;
     /** Whether f16 arithmetic is native. */
     readonly f16: boolean;
+    /** Features of a head at most, in keys and in values. */
+    readonly headDim: number;
   };
   /** Bytes now taken by tensors and caches. */
   readonly memoryInUse: number;
@@ -138,11 +55,17 @@ export interface Device extends AsyncDisposable {
    * Throws a RangeError when the source has more or fewer numbers than the shape, or memory does not suffice.
    */
   upload(dtype: WeightDType, shape: Shape, source: TensorSource): Promise<Tensor>;
-  /** A plain f32 [rows, features] tensor, u32 for Uint32Array; lives until the scope or step ends. */
+  /** Inside a step: a plain f32 tensor, u32 for Uint32Array, of rank 1 or 2; lives until the scope or step ends. */
   constant(shape: Shape, data: Float32Array | Uint32Array): Tensor;
   /** Frees an uploaded tensor. */
   free(x: Tensor): void;
-  createKvCache(kvHeads: number, headDim: number, dtype: CacheDType): KvCache;
+  /**
+   * An empty cache for keys of `kvHeads` heads of `headDim` features and values of `valueDim`, by default as many. Both are
+   * multiples of 4 up to `limits.headDim`.
+   */
+  createKvCache(kvHeads: number, headDim: number, dtype: CacheDType, valueDim?: number): KvCache;
+  /** Bytes of one page (64 tokens) of such a cache, for those who count memory beforehand. */
+  pageBytes(kvHeads: number, headDim: number, dtype: CacheDType, valueDim?: number): number;
   /** Copies pages [from, to) out, one after the other; none of them may have been dropped. Not inside a step. */
   readPages(cache: KvCache, from: number, to: number): Promise<Uint8Array>;
   /**
@@ -158,7 +81,10 @@ export interface Device extends AsyncDisposable {
   read(x: Tensor): Promise<Float32Array>;
   /** Runs what is recorded. */
   flush(): Promise<void>;
-  /** Records `body`, awaits it; all tensors made inside (but uploads) are recycled when it settles. */
+  /**
+   * Records `body`, awaits it; all tensors made inside (but uploads) are recycled when it settles. One at a time: throws
+   * an Error while another step is under way.
+   */
   step<T>(body: () => Promise<T>): Promise<T>;
   /** Inside a step: tensors made in `body` are recycled when it returns, but for the one that it returns. */
   scope(body: () => Tensor): Tensor;

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { pagesBehind } from "../device/pages_behind.ts";
+import { pagesBehind } from "../device/page.ts";
 import { planKeyTiles } from "../device/attention_plan.ts";
 import { FreeRanges } from "../device/free_ranges.ts";
 import type { AttentionMask, AttentionSpec } from "../device/attention_spec.ts";
@@ -155,7 +155,7 @@ export class DryDevice implements Device {
   constructor(layout: Layout) {
     this.#layout = layout;
     this.name = layout.name;
-    this.limits = { memoryBytes: Infinity, threads: 1, f16: false };
+    this.limits = { memoryBytes: Infinity, threads: 1, f16: false, headDim: Infinity };
   }
 
   /** Bytes of the weights uploaded. */
@@ -182,6 +182,10 @@ export class DryDevice implements Device {
 
   free(x: Tensor): void {
     this.#weightBytes -= own(x).bytes;
+  }
+
+  pageBytes(kvHeads: number, headDim: number, dtype: CacheDType): number {
+    return this.#layout.page(dtype, kvHeads, headDim);
   }
 
   createKvCache(kvHeads: number, headDim: number, dtype: CacheDType): DryCache {

@@ -40,7 +40,7 @@ function commandR(
   const eps = config.float("layer_norm_eps", 1e-5);
   const bias = config.flag("attention_bias", false);
   const mlp = { ...sizes, activation: activationFromConfig(config, "hidden_act", "silu") };
-  const rope = ropeFromConfig(config, { ...sizes, layout: "interleaved" });
+  const rope = ropeFromConfig(config, { ...sizes, pairing: "interleaved" });
   const windows = windowsFromConfig(config, sizes.layers, windowsIn);
   const mixed = windows.some((window) => window !== undefined);
   const logitsFactor = config.float("logit_scale", 0.0625);

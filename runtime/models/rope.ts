@@ -28,7 +28,7 @@ export interface RopeOptions {
   readonly kvHeads: number;
   readonly headDim: number;
   /** Default "half". */
-  readonly layout?: RopeSpec["layout"];
+  readonly pairing?: RopeSpec["pairing"];
   /** The base when the config names it differently; default its `rope_theta`. */
   readonly theta?: number;
   /** Rotated part of each head when the config names it differently; default its `partial_rotary_factor`. */
@@ -89,7 +89,7 @@ const SCALINGS = {
  * ```
  */
 export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
-  const { heads, kvHeads, headDim, layout = "half", scaled = true, layerType } = options;
+  const { heads, kvHeads, headDim, pairing = "half", scaled = true, layerType } = options;
   const params = parameters(config, layerType);
   const theta = options.theta ?? params.float("rope_theta", config.float("rope_theta", 10_000));
   const partial = options.partial ??
@@ -118,7 +118,7 @@ export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
 
   const made = (length: number) => {
     const { inverse, scale } = scaling.frequencies(length);
-    const common = { dim, layout, inverseFrequencies: inverse, scale };
+    const common = { dim, pairing, inverseFrequencies: inverse, scale };
     return { queries: { heads, ...common }, keys: { heads: kvHeads, ...common } };
   };
   let regime = scaling.regime(1);

@@ -180,14 +180,14 @@ function ropeCases(): DeviceCase[] {
     { from: 70, to: 71, start: 17 },
   ];
   return shapes.flatMap(({ heads, headDim, dim }, i) =>
-    (["half", "interleaved"] as const).map((layout): DeviceCase => ({
+    (["half", "interleaved"] as const).map((pairing): DeviceCase => ({
       operation: "rope",
-      name: `${dim} of ${headDim} features, ${heads} heads, ${layout}, three segments`,
+      name: `${dim} of ${headDim} features, ${heads} heads, ${pairing}, three segments`,
       seed: 600 + i,
       prepare(random) {
         const features = heads * headDim, x = random.normals(71 * features);
         const inverseFrequencies = Float32Array.from({ length: dim / 2 }, (_, j) => 10000 ** (-2 * j / dim));
-        const spec: RopeSpec = { heads, dim, layout, inverseFrequencies, scale: i === 2 ? 1.25 : 1 };
+        const spec: RopeSpec = { heads, dim, pairing, inverseFrequencies, scale: i === 2 ? 1.25 : 1 };
         return {
           run: (device) =>
             compute(device, () => device.rope(device.constant([71, features], x), segments, spec)),

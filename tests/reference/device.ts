@@ -1,29 +1,23 @@
 /**
- * ReferenceDevice: every operation as a plain loop in f64. Slow and exact; what other devices are compared with.
+ * The reference: every operation as a plain loop in f64. Slow and exact; what other devices are compared with.
  *
- * Weights hold the numbers that their dtype can hold (quantize.ts), everything else is f64 throughout. Tensors made in
- * a step or scope are dead afterwards and say so when used.
+ * Weights hold the numbers that their dtype can hold (quantize.ts), everything else is f64 throughout.
  */
 import type { AttentionSpec } from "../../runtime/device/attention_spec.ts";
-import type {
-  Activation,
-  CacheDType,
-  Device,
-  DType,
-  ExpertChoice,
-  KeySource,
-  KvCache,
-  RopeSpec,
-  Routed,
-  Rows,
-  Segment,
-  Shape,
-  SourceDType,
-  Tensor,
-  TensorSource,
-  WeightDType,
-} from "../../runtime/device/device.ts";
-import { checkPages, pagesBehind } from "../../runtime/device/pages_behind.ts";
+import type { Backend, Kernels, WeightSource } from "../../runtime/device/backend.ts";
+import { PAGE_TOKENS, type PagedCache, type PageStore } from "../../runtime/device/page.ts";
+import { TensorDevice } from "../../runtime/device/tensor_device.ts";
+import {
+  type CacheGeometry,
+  countOf,
+  type DeviceTensor,
+  type Rows,
+  type Segment,
+  type Shape,
+  type SourceDType,
+  type Tensor,
+  type WeightDType,
+} from "../../runtime/device/tensor.ts";
 import { activate } from "./activate.ts";
 import { add } from "./add.ts";
 import { attention, type Bias, type Positioned } from "./attention.ts";
@@ -35,7 +29,7 @@ import { expertLinear } from "./expert_linear.ts";
 import { gather } from "./gather.ts";
 import { layerNorm } from "./layer_norm.ts";
 import { linear } from "./linear.ts";
-import { type Matrix, mustBe } from "./matrix.ts";
+import type { Matrix } from "./matrix.ts";
 import { multiply } from "./multiply.ts";
 import { roundWeights } from "./quantize.ts";
 import { rmsNorm } from "./rms_norm.ts";
@@ -45,401 +39,245 @@ import { scale } from "./scale.ts";
 import { scatterAdd } from "./scatter_add.ts";
 import { slice } from "./slice.ts";
 
-const BYTES = { f32: 4, f16: 2, bf16: 2, u32: 4 } as const;
-const MEMORY_BYTES = 2 ** 32;
-
-class ReferenceTensor implements Tensor {
-  data: Float64Array | undefined;
-
-  constructor(readonly dtype: DType, readonly shape: Shape, data: Float64Array) {
-    this.data = data;
-  }
-}
-
-class ReferenceCache implements KvCache {
-  keys: number[] = [];
-  values: number[] = [];
-  freed = false;
-  dropped = 0;
-  window: number | undefined;
-
-  constructor(
-    readonly kvHeads: number,
-    readonly headDim: number,
-    readonly dtype: CacheDType,
-    readonly onFork: (copy: ReferenceCache) => void,
-  ) {}
-
-  get features(): number {
-    return this.kvHeads * this.headDim;
-  }
-
-  get length(): number {
-    return this.keys.length / this.features;
-  }
-
-  truncate(length: number): void {
-    mustBe(
-      length === 0 || length >= this.dropped && length <= this.length,
-      () => `Cannot truncate a cache of ${this.length} to ${length}`,
-    );
-    this.keys.length = this.values.length = length * this.features;
-    if (length === 0) this.dropped = 0;
-  }
-
-  keepWindow(left: number): void {
-    this.window = left;
-    const dropped = Math.max(this.dropped, 64 * pagesBehind(this.length, left));
-    // Whoever looks at them all the same gets no number.
-    for (const list of [this.keys, this.values]) {
-      list.fill(NaN, this.dropped * this.features, dropped * this.features);
-    }
-    this.dropped = dropped;
-  }
-
-  share(other: KvCache, from: number): void {
-    const { keys, values, features, dropped, window } = other as ReferenceCache;
-    checkPages(this.length, from, other.length);
-    if (this.dropped === this.length) this.dropped += Math.max(0, dropped - from);
-    for (let at = from * features; at < keys.length; at++) {
-      this.keys.push(keys[at]!);
-      this.values.push(values[at]!);
-    }
-    this.window = window;
-  }
-
-  get layout(): string {
-    return `reference f64 ${this.kvHeads} x ${this.headDim}`;
-  }
-
-  get pageBytes(): number {
-    return 2 * 64 * this.features * 8;
-  }
-
-  fork(): ReferenceCache {
-    mustBe(!this.freed, () => "Cannot fork a cache: it is freed");
-    const copy = new ReferenceCache(this.kvHeads, this.headDim, this.dtype, this.onFork);
-    copy.keys = this.keys.slice();
-    copy.values = this.values.slice();
-    copy.dropped = this.dropped;
-    copy.window = this.window;
-    this.onFork(copy);
-    return copy;
-  }
-
-  free(): void {
-    this.freed = true;
-    this.dropped = 0;
-    this.keys = [];
-    this.values = [];
-  }
-}
+const BYTES = { f32: 4, f16: 2, bf16: 2, q8: 34 / 32, q4: 18 / 32 } as const;
 
 /** The device that tests compare others with. */
-export class ReferenceDevice implements Device {
-  readonly name = "reference";
-  readonly limits = { memoryBytes: MEMORY_BYTES, threads: 1, f16: false };
-  readonly #uploads = new Set<ReferenceTensor>();
-  readonly #caches: ReferenceCache[] = [];
-  /** Tensors made since each open step or scope began, innermost last. */
-  readonly #made: Set<ReferenceTensor>[] = [];
+export class ReferenceDevice extends TensorDevice {
+  constructor() {
+    super(new ReferenceBackend());
+  }
+}
 
-  /** As if every weight took its dtype and caches were f32. */
+/** Numbers of a tensor, as long as it lives. */
+class Numbers {
+  data: Float64Array;
+  constructor(count: number, readonly bytes: number) {
+    this.data = new Float64Array(count);
+  }
+}
+
+/** Keys and values of 64 tokens. */
+interface Page {
+  readonly keys: Float64Array;
+  readonly values: Float64Array;
+}
+
+class ReferenceBackend implements Backend {
+  readonly name = "reference";
+  readonly limits = { memoryBytes: 2 ** 32, threads: 1, f16: false, headDim: 1024 };
+  readonly #uploads = new Set<Numbers>();
+  readonly #stores = new Map<string, ReferencePages>();
+  readonly layout = {
+    weight: (dtype: WeightDType, shape: Shape) => countOf(shape) * BYTES[shape.length === 1 ? "f32" : dtype],
+    page: ({ kvHeads, headDim, valueDim }: CacheGeometry) => 8 * PAGE_TOKENS * kvHeads * (headDim + valueDim),
+    packed: () => 0,
+  };
+  readonly kernels = kernels;
+
   get memoryInUse(): number {
     let bytes = 0;
-    for (const { shape, dtype } of this.#uploads) {
-      bytes += count(shape) * (dtype === "q8" ? 34 / 32 : dtype === "q4" ? 18 / 32 : BYTES[dtype]);
-    }
-    for (const cache of this.#caches) bytes += 8 * (cache.keys.length - cache.dropped * cache.features);
+    for (const upload of this.#uploads) bytes += upload.bytes;
+    for (const store of this.#stores.values()) bytes += store.held * store.pageBytes;
     return bytes;
   }
 
-  async upload(dtype: WeightDType, shape: Shape, source: TensorSource): Promise<Tensor> {
-    const data = new Float64Array(count(shape));
+  mustLive(): void {}
+
+  async upload(dtype: WeightDType, shape: Shape, { dtype: source, chunks }: WeightSource): Promise<Numbers> {
+    const numbers = new Numbers(countOf(shape), this.layout.weight(dtype, shape));
     let filled = 0;
-    for await (const chunk of source.chunks) {
-      const numbers = decode(chunk, source.dtype);
-      mustBe(
-        filled + numbers.length <= data.length,
-        () => `Cannot upload [${shape}]: more numbers than that`,
-      );
-      data.set(numbers, filled);
-      filled += numbers.length;
+    for await (const chunk of chunks) {
+      const decoded = decode(chunk, source);
+      numbers.data.set(decoded, filled);
+      filled += decoded.length;
     }
-    mustBe(
-      filled === data.length,
-      () => `Cannot upload [${shape}]: ${filled} numbers instead of ${data.length}`,
-    );
-    const held = shape.length === 1 ? "f32" : dtype;
-    roundWeights(data, held, shape.at(-1)!);
-    const tensor = new ReferenceTensor(held, shape, data);
-    this.#uploads.add(tensor);
-    return tensor;
+    roundWeights(numbers.data, dtype, shape.at(-1)!);
+    this.#uploads.add(numbers);
+    return numbers;
   }
 
-  constant(shape: Shape, data: Float32Array | Uint32Array): Tensor {
-    mustBe(data.length === count(shape), () => `Cannot make [${shape}] of ${data.length} numbers`);
-    return this.#make(shape, Float64Array.from(data), data instanceof Uint32Array ? "u32" : "f32");
+  free(buffer: unknown): void {
+    this.#uploads.delete(buffer as Numbers);
   }
 
-  free(x: Tensor): void {
-    mustBe(
-      this.#uploads.delete(x as ReferenceTensor),
-      () => "Cannot free: not an uploaded tensor, or freed before",
-    );
-    (x as ReferenceTensor).data = undefined;
+  begin(): void {}
+
+  end(): Promise<void> {
+    return Promise.resolve();
   }
 
-  createKvCache(kvHeads: number, headDim: number, dtype: CacheDType): KvCache {
-    const cache = new ReferenceCache(kvHeads, headDim, dtype, (copy) => this.#caches.push(copy));
-    this.#caches.push(cache);
-    return cache;
+  make(bytes: number): Numbers {
+    return new Numbers(bytes / 4, bytes);
   }
 
-  readPages(cache: KvCache, from: number, to: number): Promise<Uint8Array> {
-    const { keys, values, features } = cache as ReferenceCache;
-    const pages = Array.from({ length: to - from }, (_, i) => {
-      const page = new Float64Array(2 * 64 * features), at = (from + i) * 64 * features;
-      page.set(keys.slice(at, at + 64 * features));
-      page.set(values.slice(at, at + 64 * features), 64 * features);
-      return new Uint8Array(page.buffer);
-    });
-    return Promise.resolve(Uint8Array.from(pages.flatMap((page) => [...page])));
+  /** Whoever reads recycled memory all the same gets no number. */
+  recycle(buffer: unknown): void {
+    (buffer as Numbers).data.fill(NaN);
   }
 
-  async fillPages(
-    cache: KvCache,
-    held: { length: number; dropped: number; window: number | undefined },
-    pages: AsyncIterable<Uint8Array>,
-  ): Promise<void> {
-    const mine = cache as ReferenceCache, { features, pageBytes } = mine;
-    mustBe(mine.length === 0, () => `Cannot fill a cache: it holds ${mine.length} tokens`);
-    try {
-      mine.keys = new Array(held.dropped * features).fill(NaN);
-      mine.values = mine.keys.slice();
-      mine.dropped = held.dropped;
-      mine.window = held.window;
-      for await (const piece of pages) {
-        for (let at = 0; at < piece.length; at += pageBytes) {
-          const numbers = [...new Float64Array(piece.slice(at, at + pageBytes).buffer)];
-          const count = Math.min(64, held.length - mine.length) * features;
-          mine.keys.push(...numbers.slice(0, count));
-          mine.values.push(...numbers.slice(64 * features, 64 * features + count));
-        }
-      }
-      mustBe(mine.length === held.length, () => `Cannot fill a cache of ${held.length}: pages end early`);
-    } catch (error) {
-      mine.truncate(0);
-      throw error;
-    }
-  }
-
-  read(x: Tensor): Promise<Float32Array> {
-    return Promise.resolve(Float32Array.from(numbers(x)));
+  constant(data: Float32Array | Uint32Array | Float64Array): Numbers {
+    const numbers = new Numbers(0, data.byteLength);
+    numbers.data = Float64Array.from(data);
+    return numbers;
   }
 
   flush(): Promise<void> {
     return Promise.resolve();
   }
 
-  async step<T>(body: () => Promise<T>): Promise<T> {
-    mustBe(this.#made.length === 0, () => "Cannot begin a step: another one is under way");
-    this.#made.push(new Set());
-    try {
-      return await body();
-    } finally {
-      for (const tensor of this.#made.pop()!) tensor.data = undefined;
-    }
+  read(buffer: unknown, count: number, dtype: "f32" | "u32"): Promise<ArrayBuffer> {
+    const numbers = (buffer as Numbers).data.subarray(0, count);
+    return Promise.resolve((dtype === "u32" ? Uint32Array.from(numbers) : Float32Array.from(numbers)).buffer);
   }
 
-  scope(body: () => Tensor): Tensor {
-    mustBe(this.#made.length > 0, () => "Cannot open a scope: no step is under way");
-    this.#made.push(new Set());
-    let result: Tensor | undefined;
-    try {
-      return result = body();
-    } finally {
-      for (const tensor of this.#made.pop()!) {
-        if (tensor === result) this.#made.at(-1)!.add(tensor);
-        else tensor.data = undefined;
-      }
-    }
+  pages(geometry: CacheGeometry): ReferencePages {
+    const key = JSON.stringify(geometry);
+    let store = this.#stores.get(key);
+    if (!store) this.#stores.set(key, store = new ReferencePages(geometry, this.layout.page(geometry)));
+    return store;
   }
 
-  embed(table: Tensor, ids: Uint32Array): Tensor {
-    return this.#matrix(embed(asMatrix(table), ids));
-  }
-
-  linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
-    return this.#matrix(linear(asMatrix(x), asMatrix(weight), bias && numbers(bias)));
-  }
-
-  rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
-    return this.#matrix(rmsNorm(asMatrix(x), numbers(weight), eps));
-  }
-
-  layerNorm(x: Tensor, weight: Tensor, bias: Tensor | undefined, eps: number): Tensor {
-    return this.#matrix(layerNorm(asMatrix(x), numbers(weight), { bias: bias && numbers(bias), eps }));
-  }
-
-  rope(x: Tensor, segments: readonly Segment[], spec: RopeSpec): Tensor {
-    return this.#matrix(rope(asMatrix(x), positionsOfRows(segments, x.shape[0]!), spec));
-  }
-
-  append(caches: readonly KvCache[], keys: Tensor, values: Tensor, segments: readonly Segment[]): void {
-    mustBe(
-      caches.length === segments.length,
-      () => `Cannot append: ${caches.length} caches, ${segments.length} segments`,
-    );
-    segments.forEach(({ from, to, start }, i) => {
-      const cache = caches[i] as ReferenceCache;
-      mustBe(!cache.freed, () => "Cannot append: the cache is freed");
-      mustBe(
-        keys.shape[1] === cache.features,
-        () => `Cannot append ${keys.shape[1]} features to ${cache.features}`,
-      );
-      mustBe(
-        start === cache.length,
-        () => `Cannot append at position ${start}: the cache holds ${cache.length}`,
-      );
-      for (let at = from * cache.features; at < to * cache.features; at++) {
-        cache.keys.push(numbers(keys)[at]!);
-        cache.values.push(numbers(values)[at]!);
-      }
+  readPages(store: PageStore<unknown>, places: readonly unknown[]): Promise<Uint8Array> {
+    const all = new Float64Array(places.length * store.pageBytes / 8);
+    (places as Page[]).forEach(({ keys, values }, i) => {
+      all.set(keys, i * store.pageBytes / 8);
+      all.set(values, i * store.pageBytes / 8 + keys.length);
     });
+    return Promise.resolve(new Uint8Array(all.buffer));
   }
 
-  attention(queries: Tensor, at: Rows, over: KeySource, spec: AttentionSpec): Tensor {
-    const x = asMatrix(queries);
-    const rows = groups(at), result = { ...x, data: new Float64Array(x.data.length) };
-    const sources = "caches" in over ? over.caches.map(ofCache) : ofRows(over);
-    mustBe(
-      rows.length === sources.length,
-      () => `Cannot attend: ${rows.length} segments, ${sources.length} sources`,
-    );
-    const { heads, kvHeads, scale, softcap, mask } = spec;
-    const plain = {
-      heads,
-      kvHeads,
-      scale,
-      softcap,
-      mask,
-      bias: spec.bias && plainBias(spec.bias),
-      sinkLogits: spec.sinkLogits && numbers(spec.sinkLogits),
-    };
-    rows.forEach((segment, i) => {
-      const part = { x: slice(x, 0, segment), positions: segment.positions };
-      const { keys, values } = sources[i]!;
-      result.data.set(attention(part, keys, values, plain).data, segment.from * x.features);
-    });
-    return this.#matrix(result);
-  }
-
-  activate(x: Tensor, activation: Activation, multiplier?: Tensor): Tensor {
-    return this.#matrix(activate(asMatrix(x), activation, multiplier && asMatrix(multiplier)));
-  }
-
-  multiply(a: Tensor, b: Tensor): Tensor {
-    return this.#matrix(multiply(asMatrix(a), numbers(b), b.shape));
-  }
-
-  add(a: Tensor, b: Tensor): Tensor {
-    return this.#matrix(add(asMatrix(a), numbers(b), b.shape));
-  }
-
-  scale(x: Tensor, factor: number): Tensor {
-    return this.#matrix(scale(asMatrix(x), factor));
-  }
-
-  clamp(x: Tensor, low: number, high: number): Tensor {
-    return this.#matrix(clamp(asMatrix(x), low, high));
-  }
-
-  slice(x: Tensor, axis: 0 | 1, from: number, to: number): Tensor {
-    return this.#matrix(slice(asMatrix(x), axis, { from, to }));
-  }
-
-  gather(x: Tensor, rows: Tensor): Tensor {
-    return this.#matrix(gather(asMatrix(x), numbers(rows)));
-  }
-
-  route(x: Tensor, router: Tensor, divisor: number, segments: readonly Segment[]): Routed {
-    const rows: number[] = [], weights: number[] = [], chosen: Segment[] = [];
-    for (const { from, to } of segments) {
-      const one = route(asMatrix(x), numbers(router), { divisor, from, to });
-      chosen.push({ from: rows.length, to: rows.length + one.rows.length, start: 0 });
-      rows.push(...one.rows);
-      weights.push(...one.weights);
-    }
-    return {
-      rows: this.#make([rows.length], Float64Array.from(rows), "u32"),
-      weights: this.#make([rows.length, 1], Float64Array.from(weights)),
-      segments: chosen,
-    };
-  }
-
-  scatterAdd(x: Tensor, rows: Tensor, weights: Tensor, update: Tensor): Tensor {
-    const added = { weights: numbers(weights), update: asMatrix(update) };
-    return this.#matrix(scatterAdd(asMatrix(x), numbers(rows), added));
-  }
-
-  chooseExperts(logits: Tensor, count: number, softmaxOver: "chosen" | "all"): ExpertChoice {
-    const { experts, weights } = chooseExperts(asMatrix(logits), count, softmaxOver);
-    return {
-      count,
-      experts: this.#make([weights.rows, count], experts, "u32"),
-      weights: this.#matrix(weights),
-    };
-  }
-
-  expertLinear(x: Tensor, choice: ExpertChoice, weight: Tensor, bias?: Tensor): Tensor {
-    const { count, experts } = choice, { shape } = weight;
-    const of = { weight: numbers(weight), shape, bias: bias && asMatrix(bias) };
-    return this.#matrix(expertLinear(asMatrix(x), { count, experts: numbers(experts) }, of));
-  }
-
-  combineExperts(x: Tensor, choice: ExpertChoice): Tensor {
-    return this.#matrix(combineExperts(asMatrix(x), asMatrix(choice.weights)));
+  writePage(_: PageStore<unknown>, place: unknown, bytes: Uint8Array): void {
+    const { keys, values } = place as Page, numbers = new Float64Array(bytes.slice().buffer);
+    keys.set(numbers.subarray(0, keys.length));
+    values.set(numbers.subarray(keys.length));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     this.#uploads.clear();
     return Promise.resolve();
   }
+}
 
-  #matrix({ rows, features, data }: Matrix): Tensor {
-    return this.#make([rows, features], data);
+class ReferencePages implements PageStore<Page> {
+  held = 0;
+  readonly layout: string;
+
+  constructor(readonly geometry: CacheGeometry, readonly pageBytes: number) {
+    const { kvHeads, headDim, valueDim, dtype } = geometry;
+    this.layout = `reference f64 for ${dtype} ${kvHeads} x ${headDim} and ${valueDim}`;
   }
 
-  #make(shape: Shape, data: Float64Array, dtype: DType = "f32"): Tensor {
-    const tensor = new ReferenceTensor(dtype, shape, data);
-    this.#made.at(-1)?.add(tensor);
-    return tensor;
+  take(): Page {
+    this.held++;
+    const { kvHeads, headDim, valueDim } = this.geometry;
+    return {
+      keys: new Float64Array(PAGE_TOKENS * kvHeads * headDim),
+      values: new Float64Array(PAGE_TOKENS * kvHeads * valueDim),
+    };
+  }
+
+  copy(from: Page, to: Page): void {
+    to.keys.set(from.keys);
+    to.values.set(from.values);
+  }
+
+  give(places: readonly Page[]): void {
+    this.held -= places.length;
+    for (const { keys, values } of places) {
+      keys.fill(NaN);
+      values.fill(NaN);
+    }
   }
 }
 
-function count(shape: Shape): number {
-  return shape.reduce((a, b) => a * b, 1);
+/** Each is a loop of its own file; this only says which numbers it gets. */
+const kernels: Kernels = {
+  embed: ({ table, ids }, [y]) => put(y!, embed(matrixOf(table), ids)),
+  linear: ({ x, weight, bias }, [y]) => put(y!, linear(matrixOf(x), matrixOf(weight), bias && numbers(bias))),
+  rmsNorm: ({ x, weight, eps }, [y]) => put(y!, rmsNorm(matrixOf(x), numbers(weight), eps)),
+  layerNorm: ({ x, weight, bias, eps }, [y]) =>
+    put(y!, layerNorm(matrixOf(x), numbers(weight), { bias: bias && numbers(bias), eps })),
+  rope: ({ x, segments, spec }, [y]) => put(y!, rope(matrixOf(x), positionsOfRows(segments, x.rows), spec)),
+  append({ caches, keys, values, segments }) {
+    segments.forEach(({ from, to, start }, i) => {
+      const cache = caches[i] as PagedCache<Page>;
+      for (let row = from; row < to; row++) {
+        const position = start + row - from, slot = position % PAGE_TOKENS;
+        const page = cache.place(Math.floor(position / PAGE_TOKENS));
+        page.keys.set(rowOf(keys, row), slot * keys.features);
+        page.values.set(rowOf(values, row), slot * values.features);
+      }
+    });
+  },
+  attention({ queries, at, over, spec }, [y]) {
+    const x = matrixOf(queries), result = numbers(y!);
+    const sources = "caches" in over ? over.caches.map(ofCache) : ofRows(over);
+    const plain = {
+      ...spec,
+      bias: spec.bias && plainBias(spec.bias),
+      sinkLogits: spec.sinkLogits && numbers(spec.sinkLogits),
+    };
+    groups(at).forEach((segment, i) => {
+      const part = { x: slice(x, 0, segment), positions: segment.positions };
+      const { keys, values } = sources[i]!;
+      result.set(attention(part, keys, values, plain).data, segment.from * y!.features);
+    });
+  },
+  activate: ({ x, activation, multiplier }, [y]) =>
+    put(y!, activate(matrixOf(x), activation, multiplier && matrixOf(multiplier))),
+  multiply: ({ a, b }, [y]) => put(y!, multiply(matrixOf(a), numbers(b), b.shape)),
+  add: ({ a, b }, [y]) => put(y!, add(matrixOf(a), numbers(b), b.shape)),
+  scale: ({ x, factor }, [y]) => put(y!, scale(matrixOf(x), factor)),
+  clamp: ({ x, low, high }, [y]) => put(y!, clamp(matrixOf(x), low, high)),
+  slice: ({ x, axis, from, to }, [y]) => put(y!, slice(matrixOf(x), axis, { from, to })),
+  gather: ({ x, rows }, [y]) => put(y!, gather(matrixOf(x), numbers(rows))),
+  route({ x, router, divisor, segments }, [rows, weights]) {
+    let at = 0;
+    for (const { from, to } of segments) {
+      if (from === to) continue;
+      const chosen = route(matrixOf(x), numbers(router), { divisor, from, to });
+      numbers(rows!).set(chosen.rows, at);
+      numbers(weights!).set(chosen.weights, at);
+      at += chosen.rows.length;
+    }
+  },
+  scatterAdd({ x, rows, weights, update }, [y]) {
+    const added = { weights: numbers(weights), update: matrixOf(update) };
+    put(y!, scatterAdd(matrixOf(x), numbers(rows), added));
+  },
+  chooseExperts({ logits, count, softmaxOver }, [experts, weights]) {
+    const chosen = chooseExperts(matrixOf(logits), count, softmaxOver);
+    numbers(experts!).set(chosen.experts);
+    put(weights!, chosen.weights);
+  },
+  expertLinear({ x, choice, weight, bias }, [y]) {
+    const { count, experts } = choice;
+    const of = { weight: numbers(weight), shape: weight.shape, bias: bias && matrixOf(bias) };
+    put(y!, expertLinear(matrixOf(x), { count, experts: numbers(experts) }, of));
+  },
+  combineExperts: ({ x, choice }, [y]) => put(y!, combineExperts(matrixOf(x), matrixOf(choice.weights))),
+};
+
+function put(y: DeviceTensor, { data }: Matrix): void {
+  numbers(y).set(data);
 }
 
-function numbers(x: Tensor): Float64Array {
-  const { data } = x as ReferenceTensor;
-  mustBe(
-    data !== undefined,
-    () => `Cannot use a tensor [${x.shape}]: its step or scope has ended, or it is freed`,
-  );
-  return data;
+/** The numbers of a tensor of the reference. */
+export function numbers(x: Tensor): Float64Array {
+  return ((x as DeviceTensor).buffer as Numbers).data;
 }
 
-function asMatrix(x: Tensor): Matrix {
-  mustBe(x.shape.length === 2, () => `Cannot use [${x.shape}] as a matrix`);
-  return { rows: x.shape[0]!, features: x.shape[1]!, data: numbers(x) };
+function matrixOf(x: Tensor): Matrix {
+  return { rows: x.shape[0]!, features: x.shape[1] ?? 1, data: numbers(x) };
+}
+
+function rowOf(x: DeviceTensor, row: number): Float64Array {
+  return numbers(x).subarray(row * x.features, (row + 1) * x.features);
 }
 
 function decode(bytes: Uint8Array, dtype: SourceDType): Float64Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const size = BYTES[dtype];
-  mustBe(bytes.length % size === 0, () => `Cannot read ${bytes.length} bytes as ${dtype}`);
+  const size = dtype === "f32" ? 4 : 2;
   const bf16 = new DataView(new ArrayBuffer(4));
   return Float64Array.from({ length: bytes.length / size }, (_, i) => {
     if (dtype === "f32") return view.getFloat32(4 * i, true);
@@ -469,20 +307,27 @@ function groups(at: Rows): { from: number; to: number; positions: number[] }[] {
   }));
 }
 
-function ofCache(cache: KvCache): { keys: Positioned; values: Matrix } {
-  const { keys, values, features, length, freed } = cache as ReferenceCache;
-  mustBe(!freed, () => "Cannot attend: the cache is freed");
-  const shape = { rows: length, features };
+/** What a cache holds; tokens that were dropped are no numbers. */
+export function ofCache(cache: PagedCache): { keys: Positioned; values: Matrix } {
+  const { pages, length, geometry: { kvHeads, headDim, valueDim } } = cache as PagedCache<Page>;
+  const join = (part: "keys" | "values", features: number): Matrix => {
+    const data = new Float64Array(length * features).fill(NaN), size = PAGE_TOKENS * features;
+    pages.forEach((page, i) => {
+      if (page) data.set(page.place[part].subarray(0, data.length - i * size), i * size);
+    });
+    return { rows: length, features, data };
+  };
+  const keys = join("keys", kvHeads * headDim);
   return {
-    keys: { x: { ...shape, data: Float64Array.from(keys) }, positions: [...new Array(length).keys()] },
-    values: { ...shape, data: Float64Array.from(values) },
+    keys: { x: keys, positions: [...new Array(length).keys()] },
+    values: join("values", kvHeads * valueDim),
   };
 }
 
 function ofRows(
   { keys, values, at }: { keys: Tensor; values: Tensor; at: Rows },
 ): { keys: Positioned; values: Matrix }[] {
-  const k = asMatrix(keys), v = asMatrix(values);
+  const k = matrixOf(keys), v = matrixOf(values);
   return groups(at).map((segment) => ({
     keys: { x: slice(k, 0, segment), positions: segment.positions },
     values: slice(v, 0, segment),
@@ -494,7 +339,7 @@ function plainBias(bias: NonNullable<AttentionSpec["bias"]>): Bias {
   const { summaries } = bias;
   return {
     ...bias,
-    table: asMatrix(bias.table),
-    summaries: summaries && { ...summaries, table: asMatrix(summaries.table) },
+    table: matrixOf(bias.table),
+    summaries: summaries && { ...summaries, table: matrixOf(summaries.table) },
   };
 }

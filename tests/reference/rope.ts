@@ -1,10 +1,10 @@
-/** Rotates pairs of the first `dim` features of each head by position · inverse frequency. */
+/** Rotates pairs of the first `dim` features of each head by position · inverse frequency, rounded to f32. */
 import type { RopeSpec } from "../../runtime/device/device.ts";
 import { type Matrix, mustBe } from "./matrix.ts";
 
 /** `positions` has one number a row. */
 export function rope(x: Matrix, positions: readonly number[], spec: RopeSpec): Matrix {
-  const { heads, dim, layout, inverseFrequencies, scale } = spec;
+  const { heads, dim, pairing, inverseFrequencies, scale } = spec;
   const headDim = x.features / heads;
   mustBe(Number.isInteger(headDim) && dim <= headDim, () => `Cannot rotate ${dim} of ${x.features}/${heads}`);
   mustBe(
@@ -16,8 +16,8 @@ export function rope(x: Matrix, positions: readonly number[], spec: RopeSpec): M
     for (let head = 0; head < heads; head++) {
       const start = row * x.features + head * headDim;
       for (let i = 0; i < dim / 2; i++) {
-        const a = start + (layout === "half" ? i : 2 * i), b = layout === "half" ? a + dim / 2 : a + 1;
-        const angle = positions[row]! * inverseFrequencies[i]!;
+        const a = start + (pairing === "half" ? i : 2 * i), b = pairing === "half" ? a + dim / 2 : a + 1;
+        const angle = Math.fround(positions[row]! * inverseFrequencies[i]!);
         const cos = Math.cos(angle) * scale, sin = Math.sin(angle) * scale;
         result[a] = x.data[a]! * cos - x.data[b]! * sin;
         result[b] = x.data[b]! * cos + x.data[a]! * sin;

@@ -5,7 +5,7 @@
  */
 import type { AttentionMask, AttentionSpec } from "../attention_spec.ts";
 import type { KeySource, Rows, Segment, Tensor, WeightDType } from "../device.ts";
-import { bucketTable } from "../relative_buckets.ts";
+import { bucketTable } from "../host_tables.ts";
 import {
   type AttentionWork,
   ITEM_WORDS,

@@ -22,7 +22,7 @@ import type {
 } from "../device.ts";
 import { recordAttention } from "./attention.ts";
 import { loadKernels } from "./kernels.ts";
-import { ownCache, PAGE_TOKENS, WasmKvCache } from "./kv_cache.ts";
+import { ownCache, PAGE_TOKENS, pageBytes, WasmKvCache } from "./kv_cache.ts";
 import { SharedMemory } from "./memory.ts";
 import { Recorder } from "./recorder.ts";
 import { Step } from "./step.ts";
@@ -101,7 +101,7 @@ export class WasmDevice implements Device {
     this.#threads = threads;
     this.#recorder = new Recorder(memory, threads);
     this.#step = new Step(memory, this.#recorder);
-    this.limits = { memoryBytes: memory.maximumBytes, threads: threads.count, f16: false };
+    this.limits = { memoryBytes: memory.maximumBytes, threads: threads.count, f16: false, headDim: 256 };
   }
 
   get memoryInUse(): number {
@@ -142,6 +142,10 @@ export class WasmDevice implements Device {
       freePage: (address, bytes) => this.#step.freePage(address, bytes),
       copy: (from, to, bytes) => this.#step.record("copy", [from, bytes, to]),
     }, { kvHeads, headDim, dtype });
+  }
+
+  pageBytes(kvHeads: number, headDim: number, dtype: CacheDType): number {
+    return pageBytes(kvHeads, headDim, dtype) + 4 * kvHeads;
   }
 
   readPages(cache: KvCache, from: number, to: number): Promise<Uint8Array> {
@@ -287,7 +291,7 @@ export class WasmDevice implements Device {
   }
 
   rope(x: Tensor, segments: readonly Segment[], spec: RopeSpec): Tensor {
-    const a = own(x), y = this.#step.like(a), { heads, dim, layout, inverseFrequencies, scale } = spec;
+    const a = own(x), y = this.#step.like(a), { heads, dim, pairing, inverseFrequencies, scale } = spec;
     const table = this.#step.once(spec, positionsKey(segments), () => {
       const half = dim / 2, data = new Float32Array(a.rows * dim);
       for (const { from, to, start } of segments) {
@@ -304,7 +308,7 @@ export class WasmDevice implements Device {
     const headDim = a.features / heads;
     this.#step.record(
       "rope",
-      [a.address, a.rows, heads, headDim, dim, layout === "interleaved" ? 1 : 0, table, y.address],
+      [a.address, a.rows, heads, headDim, dim, pairing === "interleaved" ? 1 : 0, table, y.address],
       { reads: a, writes: y },
     );
     return y;

@@ -8,7 +8,7 @@
  * @module
  */
 import type { CacheDType, KvCache } from "../device.ts";
-import { checkPages, pagesBehind } from "../pages_behind.ts";
+import { checkPages, pagesBehind } from "../page.ts";
 import type { SharedMemory } from "./memory.ts";
 
 /** Tokens in a page. */

@@ -10,7 +10,7 @@
 import { planKeyTiles } from "../attention_plan.ts";
 import type { AttentionMask, AttentionSpec } from "../attention_spec.ts";
 import type { CacheDType, KeySource, Rows, Tensor } from "../device.ts";
-import { bucketTable } from "../relative_buckets.ts";
+import { bucketTable } from "../host_tables.ts";
 import { type Keys, keysOf, type Source, type Store } from "./attention_keys.ts";
 import { extraOf, joinRegions, type SharedLists, Words } from "./attention_tables.ts";
 import { kernels } from "./kernels.ts";

@@ -93,7 +93,7 @@ export class WebGpuDevice implements Device {
     this.#device = device;
     this.label = label;
     this.software = software;
-    this.limits = { memoryBytes, threads: 1, f16: device.features.has("shader-f16") };
+    this.limits = { memoryBytes, threads: 1, f16: device.features.has("shader-f16"), headDim: 256 };
     const limits = {
       memoryBytes,
       bufferBytes: Math.floor(maxBufferSize / 16) * 16,
@@ -196,6 +196,10 @@ export class WebGpuDevice implements Device {
     });
     this.#caches.add(cache);
     return cache;
+  }
+
+  pageBytes(kvHeads: number, headDim: number, dtype: CacheDType): number {
+    return geometryOf(kvHeads, headDim, dtype).pageQuads * { f32: 16, f16: 8, q8: 4 }[dtype];
   }
 
   async readPages(cache: KvCache, from: number, to: number): Promise<Uint8Array> {

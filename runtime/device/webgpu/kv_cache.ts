@@ -10,7 +10,7 @@
  * @module
  */
 import type { CacheDType, KvCache } from "../device.ts";
-import { checkPages, pagesBehind } from "../pages_behind.ts";
+import { checkPages, pagesBehind } from "../page.ts";
 import { formatBytes, type Memory, type Region } from "./memory.ts";
 import type { Recorder } from "./recorder.ts";
 

@@ -116,7 +116,7 @@ export function rope(
   { segments, spec }: { readonly segments: readonly Segment[]; readonly spec: RopeSpec },
 ): GpuTensor {
   const { rows, features } = sides(x, "run rope");
-  const { heads, dim, layout, inverseFrequencies, scale } = spec;
+  const { heads, dim, pairing, inverseFrequencies, scale } = spec;
   const headDim = features / heads;
   if (!Number.isInteger(headDim) || dim > headDim || dim % 2 !== 0 || inverseFrequencies.length !== dim / 2) {
     throw new RangeError(
@@ -139,7 +139,7 @@ export function rope(
       {
         parameters: [to - from, features, headDim, dim],
         groups: folded(Math.ceil((to - from) * heads * (headDim - dim / 2) / THREADS)),
-        constants: { INTERLEAVED: layout === "interleaved" ? 1 : 0 },
+        constants: { INTERLEAVED: pairing === "interleaved" ? 1 : 0 },
       },
     );
   }
@@ -156,7 +156,7 @@ function angleTable(segments: readonly Segment[], spec: RopeSpec, rows: number):
   }
   for (let row = 0; row < rows; row++) {
     for (let i = 0; i < dim / 2; i++) {
-      const angle = positions[row]! * inverseFrequencies[i]!;
+      const angle = Math.fround(positions[row]! * inverseFrequencies[i]!);
       table[row * dim + 2 * i] = Math.cos(angle) * scale;
       table[row * dim + 2 * i + 1] = Math.sin(angle) * scale;
     }
