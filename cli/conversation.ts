@@ -7,6 +7,8 @@
  * @module
  */
 
+import { writeAtomically } from "../runtime/load/atomic_file.ts";
+
 /** One turn, or the system message. */
 export type Turn = {
   readonly role: "system" | "user" | "assistant";
@@ -51,14 +53,12 @@ export class Conversation {
     this.#turns = [];
   }
 
-  /** Writes the file whole or not at all: under another name first. */
+  /** Writes the file whole or not at all. */
   async save(path: string): Promise<void> {
-    const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.part`;
+    const json = JSON.stringify({ messages: this.messages }, null, 2) + "\n";
     try {
-      await Deno.writeTextFile(temporary, JSON.stringify({ messages: this.messages }, null, 2) + "\n");
-      await Deno.rename(temporary, path);
+      await writeAtomically(path, (output) => output.write(new TextEncoder().encode(json)));
     } catch (error) {
-      await Deno.remove(temporary).catch(() => {});
       throw new Error(`Cannot save "${path}": ${reason(error)}`, { cause: error });
     }
   }

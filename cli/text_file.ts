@@ -4,6 +4,8 @@
  * @module
  */
 
+import { writeAtomically } from "../runtime/load/atomic_file.ts";
+
 /** The text of a file, or of stdin for `-`. */
 export async function readText(path: string): Promise<string> {
   if (path === "-") return await new Response(Deno.stdin.readable).text();
@@ -15,12 +17,11 @@ export async function readText(path: string): Promise<string> {
   }
 }
 
-/** Writes a file, over an older one. */
+/** Writes a file, in place of an older one. */
 export async function writeText(path: string, text: string): Promise<void> {
   try {
-    await Deno.writeTextFile(path, text);
+    await writeAtomically(path, (output) => output.write(new TextEncoder().encode(text)));
   } catch (error) {
-    const why = error instanceof Deno.errors.NotFound ? "there is no such folder" : (error as Error).message;
-    throw new Error(`Cannot write "${path}": ${why}`, { cause: error });
+    throw new Error(`Cannot write "${path}": ${(error as Error).message}`, { cause: error });
   }
 }

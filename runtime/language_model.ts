@@ -133,8 +133,8 @@ export interface LanguageModelParts {
   readonly stopIds: ReadonlySet<number>;
   readonly chatStopIds: ReadonlySet<number>;
   readonly defaults: GenerationDefaults;
-  /** Tells this checkpoint from others. */
-  fingerprint(): Promise<string>;
+  /** Tells what this model was made of from all else. */
+  readonly fingerprint: string;
   /** A smaller decoder that guesses ahead. */
   readonly draft?: Decoder | undefined;
 }
@@ -521,9 +521,9 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     this.#kept.keep(sequence);
   }
 
-  async #sessionModel(): Promise<SessionModel> {
+  get #sessionModel(): SessionModel {
     const { name, weights, cache } = this.info;
-    return { name, weights, cache, fingerprint: await this.#parts.fingerprint() };
+    return { name, weights, cache, fingerprint: this.#parts.fingerprint };
   }
 
   /** Runs `action` on files of sessions when it is its turn. */
@@ -535,7 +535,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     }
     const release = await this.#turns.take();
     try {
-      const result = this.#sessionModel().then((model) => action(this.#kept!, model));
+      const result = action(this.#kept, this.#sessionModel);
       this.#reading = result.catch(() => {});
       return await result;
     } finally {

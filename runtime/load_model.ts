@@ -11,7 +11,7 @@ import { chatStopIdsOf, generationDefaultsOf, stopIdsOf } from "./write/generati
 import { LanguageModel, type ModelInfo } from "./language_model.ts";
 import { readConfig } from "./load/config.ts";
 import type { Files } from "./load/files.ts";
-import { fingerprintOf } from "./load/fingerprint.ts";
+import { Fingerprint } from "./load/fingerprint.ts";
 import { openCheckpoint } from "./load/safetensors.ts";
 import { createWeights, type WeightChoice } from "./load/weights.ts";
 import type { Decoder, Encoder, Model, Seq2Seq } from "./models/model.ts";
@@ -60,12 +60,13 @@ export async function loadModel(
 ): Promise<LanguageModel> {
   const { cache = "auto", window, draft } = options;
   // The small files first: what is wrong with them is known before gigabytes are read.
-  const tokenizer = await openTokenizer(files);
+  const fingerprint = new Fingerprint();
+  const tokenizer = await openTokenizer(fingerprint.files(files));
   const chatTemplate = await openChatTemplate(files, tokenizer.specialTokens);
   const generation = await readJsonFile(files, "generation_config.json");
   const configJson = await readJsonFile(files, "config.json") ?? {};
   if (draft) await checkSameTokens(files, draft);
-  const { model, info } = await loadWeights(files, device, { ...options, accept: writer });
+  const { model, info } = await loadWeights(files, device, { ...options, accept: writer, fingerprint });
   const drafting = draft && await loadDraft(draft, device, { ...options, model });
   const stopIds = stopIdsOf(generation ?? {}, configJson, tokenizer);
   return new LanguageModel({
@@ -83,7 +84,7 @@ export async function loadModel(
     stopIds,
     chatStopIds: chatStopIdsOf(stopIds, chatTemplate?.source, tokenizer),
     defaults: generationDefaultsOf(generation, configJson, model.kind),
-    fingerprint: () => fingerprintOf(files),
+    fingerprint: await fingerprint.digest(),
     draft: drafting,
   });
 }
@@ -129,18 +130,20 @@ export type LoadedInfo = Omit<ModelInfo, "kind" | "cache" | "chat">;
 async function loadWeights<M extends Model>(
   files: Files,
   device: Device,
-  { accept, usualLength, contextLength, window, weights: dtype, deviceReason, signal, onProgress }:
-    & LoadModelOptions
-    & {
-      readonly accept: (model: Model, type: string) => M;
-      readonly usualLength?: number | undefined;
-    },
+  options: LoadModelOptions & {
+    readonly accept: (model: Model, type: string) => M;
+    readonly usualLength?: number | undefined;
+    /** Hears what the model is made of. */
+    readonly fingerprint?: Fingerprint;
+  },
 ): Promise<{ readonly model: M; readonly info: LoadedInfo }> {
-  const config = await readConfig(files);
+  const { accept, usualLength, contextLength, window, weights: dtype, deviceReason, fingerprint } = options;
+  const { signal, onProgress } = options;
+  const config = await readConfig(fingerprint?.files(files) ?? files);
   const definition = findModel(config);
   const modelType = config.text("model_type");
   using checkpoint = await openCheckpoint(files);
-  const weights = createWeights(checkpoint, device);
+  const weights = createWeights(fingerprint?.checkpoint(checkpoint) ?? checkpoint, device);
   const model = accept(definition(device, weights, config), modelType);
   if (window) checkWindow(window, model);
   const length = contextOf(model, contextLength, usualLength);
@@ -150,6 +153,7 @@ async function loadWeights<M extends Model>(
     ...(signal && { signal }),
     ...(onProgress && { onProgress }),
   });
+  await checkpoint.checkUnchanged();
   return {
     model,
     info: {

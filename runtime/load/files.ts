@@ -22,6 +22,8 @@ export interface RandomAccessFile {
   readonly size: number;
   /** Fills `into` from byte `offset` on. Throws when the file ends before. */
   read(offset: number, into: Uint8Array): Promise<void>;
+  /** Whether it is as it was when it was opened; absent where it cannot change. */
+  unchanged?(): Promise<boolean>;
   /** Gives the file back; nothing is read afterwards. */
   close(): void;
 }

@@ -5,6 +5,9 @@
  */
 import type { Files, RandomAccessFile } from "./files.ts";
 
+/** No config and no tokenizer is longer. */
+const MOST_TEXT_BYTES = 256 << 20;
+
 /**
  * Opens a folder in Hugging Face form. Throws an Error in words when there is no such folder, when the path is a file,
  * or when it holds no config.json.
@@ -56,6 +59,11 @@ export async function folderFiles(path: string): Promise<Files> {
     },
     async text(name) {
       try {
+        const { isFile, size } = await Deno.stat(inside(name));
+        if (!isFile) throw new Error("it is no file");
+        if (size > MOST_TEXT_BYTES) {
+          throw new Error(`it has ${size} bytes, at most ${MOST_TEXT_BYTES} are read: it is damaged`);
+        }
         return await Deno.readTextFile(inside(name));
       } catch (error) {
         if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
@@ -72,10 +80,12 @@ export async function folderFiles(path: string): Promise<Files> {
 export async function openFile(path: string): Promise<RandomAccessFile> {
   let file: Deno.FsFile | undefined;
   try {
+    // Looked at before it is opened: opening a pipe waits for a writer.
+    const { isFile, isDirectory } = await Deno.stat(path);
+    if (!isFile) throw new Error(isDirectory ? "it is a folder" : "it is a pipe or a device, no file");
     file = await Deno.open(path, { read: true });
-    const { size, isDirectory } = await file.stat();
-    if (isDirectory) throw new Error("it is a folder");
-    return new DiskFile(path, file, size);
+    const { size, mtime } = await file.stat();
+    return new DiskFile(path, file, { size, mtime });
   } catch (error) {
     file?.close();
     throw unreadable(path, error, "there is no such file");
@@ -97,13 +107,21 @@ class DiskFile implements RandomAccessFile {
   readonly size: number;
   readonly #path: string;
   readonly #file: Deno.FsFile;
+  /** When it was last written to, in ms. */
+  readonly #written: number | undefined;
   // Seek and read are two calls: reads take turns, or two of them would move each other's position.
   #turn: Promise<void> = Promise.resolve();
 
-  constructor(path: string, file: Deno.FsFile, size: number) {
+  constructor(path: string, file: Deno.FsFile, { size, mtime }: Pick<Deno.FileInfo, "size" | "mtime">) {
     this.#path = path;
     this.#file = file;
+    this.#written = mtime?.getTime();
     this.size = size;
+  }
+
+  async unchanged(): Promise<boolean> {
+    const { size, mtime } = await this.#file.stat();
+    return size === this.size && mtime?.getTime() === this.#written;
   }
 
   read(offset: number, into: Uint8Array): Promise<void> {

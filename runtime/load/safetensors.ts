@@ -28,6 +28,8 @@ export interface Checkpoint extends Disposable {
    * the next one is asked for. `bytes` narrows it to a range counted from the tensor's first byte.
    */
   read(name: string, bytes?: { readonly from: number; readonly to: number }): AsyncGenerator<Uint8Array>;
+  /** Throws an Error that names a file which was written to since it was opened: what was read of it may be of both. */
+  checkUnchanged(): Promise<void>;
   close(): void;
 }
 
@@ -167,6 +169,15 @@ class OpenCheckpoint implements Checkpoint {
       }
     } finally {
       this.#spare = buffer;
+    }
+  }
+
+  async checkUnchanged(): Promise<void> {
+    for (const [name, file] of this.#open) {
+      if (await file.unchanged?.() ?? true) continue;
+      throw new Error(
+        `Cannot load "${this.label}/${name}": it was changed while it was read: wait until it is written, load again`,
+      );
     }
   }
 

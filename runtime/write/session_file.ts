@@ -2,21 +2,29 @@
  * What a model has read, in a file: ids, keys and values, so that a document is read once.
  *
  * "lakhread" · u32 version · u32 bytes of the header · header (JSON) · ids u32 [tokens] · pages, layer by layer, as they
- * lie in the device's memory · u64 xxHash of all before. All little-endian. Files are written under another name first.
+ * lie in the device's memory · u64 xxHash of all before. All little-endian.
+ *
+ * The hash finds damage, not intent: a crafted file can hold wrong keys and values, as a model's can. What it says of
+ * itself is checked for sense against the model before memory is taken, so that it can harm no more than its own text.
  *
  * @module
  */
-import type { CacheDType, KvCache, WeightDType } from "../device/device.ts";
 import { loadHash } from "../deps.ts";
+import type { CacheDType, KvCache, WeightDType } from "../device/device.ts";
+import { writeAtomically } from "../load/atomic_file.ts";
 import type { RandomAccessFile } from "../load/files.ts";
 import { openFile } from "../load/folder.ts";
+import type { ModelFacts } from "../models/model.ts";
 import type { Sequence } from "./sequence.ts";
 
 const MAGIC = "lakhread";
-const VERSION = 1;
+const VERSION = 2;
 /** Bytes that are copied at once. */
 const PIECE_BYTES = 4 << 20;
 const CHECKSUM_BYTES = 8;
+const PIECE_IDS = PIECE_BYTES / 4;
+/** Bytes that an id takes outside of the device: 4 as it is read, 8 in the sequence. */
+const HOST_BYTES = 12;
 /** A header that is longer is none. */
 const MOST_HEADER_BYTES = 64 << 20;
 
@@ -24,7 +32,7 @@ const MOST_HEADER_BYTES = 64 << 20;
 export interface SessionModel {
   /** For messages. */
   readonly name: string;
-  /** Of config.json, the tensors' names and shapes, and samples of their numbers. */
+  /** Of all that the model was made of, as it was loaded. */
   readonly fingerprint: string;
   readonly weights: WeightDType;
   readonly cache: CacheDType;
@@ -61,39 +69,39 @@ export async function saveSession(
       `Cannot save "${path}": tokens of the text have left its window: read it without --window`,
     );
   }
-  const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.part`;
+  const layers = sequence.caches.map(({ layout, pageBytes, length, dropped, window }): LayerHeader => {
+    return { layout, pageBytes, length, dropped, ...(window !== undefined && { window }) };
+  });
+  const { text, messages } = content;
+  const header: Header = { model, tokens: sequence.length, text, messages, layers };
   try {
-    using file = await Deno.open(temporary, { write: true, createNew: true });
-    const hash = await loadHash();
-    const writeAll = async (bytes: Uint8Array) => {
-      for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
-    };
-    const write = async (bytes: Uint8Array) => {
-      hash.update(bytes);
-      await writeAll(bytes);
-    };
-    const layers = sequence.caches.map(({ layout, pageBytes, length, dropped, window }): LayerHeader => {
-      return { layout, pageBytes, length, dropped, ...(window !== undefined && { window }) };
-    });
-    const { text, messages } = content;
-    const header: Header = { model, tokens: sequence.length, text, messages, layers };
     const json = new TextEncoder().encode(JSON.stringify(header));
-    const start = new Uint8Array(MAGIC.length + 8);
-    start.set(new TextEncoder().encode(MAGIC));
-    new DataView(start.buffer).setUint32(8, VERSION, true);
-    new DataView(start.buffer).setUint32(12, json.length, true);
-    await write(start);
-    await write(json);
-    await write(new Uint8Array(Uint32Array.from(sequence.ids).buffer));
-    for (const cache of sequence.caches) {
-      for (const { from, to } of piecesOf(cache)) {
-        await write(await sequence.device.readPages(cache, from, to));
-      }
+    if (json.length > MOST_HEADER_BYTES) {
+      throw new Error(
+        `its text takes ${json.length} bytes, at most ${MOST_HEADER_BYTES} are kept: save it without`,
+      );
     }
-    await writeAll(hash.digest("binary"));
-    await Deno.rename(temporary, path);
+    await writeAtomically(path, async (output) => {
+      const hash = await loadHash();
+      const write = async (bytes: Uint8Array) => {
+        hash.update(bytes);
+        await output.write(bytes);
+      };
+      const start = new Uint8Array(MAGIC.length + 8);
+      start.set(new TextEncoder().encode(MAGIC));
+      new DataView(start.buffer).setUint32(8, VERSION, true);
+      new DataView(start.buffer).setUint32(12, json.length, true);
+      await write(start);
+      await write(json);
+      await write(new Uint8Array(Uint32Array.from(sequence.ids).buffer));
+      for (const cache of sequence.caches) {
+        for (const { from, to } of piecesOf(cache)) {
+          await write(await sequence.device.readPages(cache, from, to));
+        }
+      }
+      await output.write(hash.digest("binary"));
+    });
   } catch (error) {
-    await Deno.remove(temporary).catch(() => {});
     throw new Error(`Cannot save "${path}": ${error instanceof Error ? error.message : error}`, {
       cause: error,
     });
@@ -157,9 +165,9 @@ async function readSession(
   const other = difference(header, model);
   if (other) throw refuse(other);
   const caches = sequence.decoder.createCaches(model.cache);
-  const wanted = layersDiffer(header, caches);
-  const size = at + 4 * header.tokens + CHECKSUM_BYTES +
-    header.layers.reduce((sum, layer) => sum + pagesOf(layer) * layer.pageBytes, 0);
+  const wanted = layersDiffer(header, caches) ?? nonsense(header, sequence.decoder.facts);
+  const pageBytes = header.layers.reduce((sum, layer) => sum + pagesOf(layer) * layer.pageBytes, 0);
+  const size = at + 4 * header.tokens + CHECKSUM_BYTES + pageBytes;
   if (wanted || file.size !== size) {
     caches.forEach((cache) => cache.free());
     throw refuse(
@@ -169,8 +177,30 @@ async function readSession(
           : `it is damaged: it has ${file.size} bytes and should have ${size}`),
     );
   }
-  const ids = new Uint32Array((await read(4 * header.tokens)).slice().buffer);
   try {
+    const { limits, memoryInUse } = sequence.device;
+    const free = limits.memoryBytes - memoryInUse, needed = pageBytes + HOST_BYTES * header.tokens;
+    if (needed > free) {
+      throw new RangeError(
+        `Cannot resume "${path}": its ${header.tokens} tokens take ${
+          Math.ceil(needed / 1e6)
+        } MB, the device has ` +
+          `${
+            Math.ceil(free / 1e6)
+          } MB left: open the model with smaller weights, or on a machine with more memory`,
+      );
+    }
+    const ids = new Uint32Array(header.tokens);
+    for (let from = 0; from < ids.length; from += PIECE_IDS) {
+      const to = Math.min(from + PIECE_IDS, ids.length);
+      const bytes = await read(4 * (to - from));
+      ids.set(new Uint32Array(bytes.buffer, bytes.byteOffset, to - from), from);
+    }
+    const { vocabulary } = sequence.decoder.facts;
+    const foreignId = ids.find((id) => id >= vocabulary);
+    if (foreignId !== undefined) {
+      throw refuse(`it is damaged: it holds the id ${foreignId}, the vocabulary has ${vocabulary}`);
+    }
     for (const [i, cache] of caches.entries()) {
       const layer = header.layers[i]!;
       const pages = async function* () {
@@ -184,11 +214,11 @@ async function readSession(
     if (found !== [...expected].map((byte) => byte.toString(16).padStart(2, "0")).join("")) {
       throw refuse("it is damaged: its checksum does not match: read the text again");
     }
+    sequence.adopt(ids, caches);
   } catch (error) {
     caches.forEach((cache) => cache.free());
     throw error;
   }
-  sequence.adopt(ids, caches);
   const { tokens, text, messages } = header;
   return { tokens, text, messages };
 }
@@ -212,14 +242,32 @@ function parseHeader(text: string): Header | undefined {
     return undefined;
   }
   const isCount = (x: unknown) => Number.isSafeInteger(x) && (x as number) >= 0;
-  const { model, tokens, layers } = header ?? {};
-  const fits = typeof model === "object" && model !== null && isCount(tokens) && Array.isArray(layers) &&
+  const { model, tokens, layers, text: content, messages } = header ?? {};
+  const fits = typeof model === "object" && model !== null && typeof model.name === "string" &&
+    (content === undefined || typeof content === "string") &&
+    (messages === undefined || Array.isArray(messages)) &&
+    isCount(tokens) && tokens > 0 && Array.isArray(layers) &&
     layers.every((layer) =>
       typeof layer?.layout === "string" && isCount(layer.pageBytes) && layer.pageBytes > 0 &&
       isCount(layer.length) && isCount(layer.dropped) && layer.dropped % 64 === 0 &&
-      layer.dropped <= layer.length
+      (layer.window === undefined || isCount(layer.window))
     );
   return fits ? header : undefined;
+}
+
+/** In words, what a sequence of this model cannot hold; undefined when nothing. */
+function nonsense({ tokens, layers }: Header, facts: ModelFacts): string | undefined {
+  for (const [i, { length, dropped, window = 0 }] of layers.entries()) {
+    if (length !== tokens) return `it is damaged: layer ${i} has ${length} tokens of ${tokens}`;
+    // What a window has left behind is no longer needed only beyond it.
+    if (dropped > 0 && dropped + window > length) {
+      return `it is damaged: layer ${i} lacks ${dropped} of ${length} tokens, its window is ${window}`;
+    }
+  }
+  if (facts.contextIsHard && facts.contextLength !== undefined && tokens > facts.contextLength) {
+    return `it is damaged: it has ${tokens} tokens, the model reads ${facts.contextLength}`;
+  }
+  return undefined;
 }
 
 /** In words, what of the model is not as it was; undefined when nothing. */
@@ -238,17 +286,16 @@ function difference({ model: saved }: Header, model: SessionModel): string | und
   return undefined;
 }
 
-function layersDiffer({ layers, tokens }: Header, caches: readonly KvCache[]): string | undefined {
+function layersDiffer({ layers }: Header, caches: readonly KvCache[]): string | undefined {
   if (layers.length !== caches.length) {
     return `it has ${layers.length} layers, the model ${caches.length}: read the text again`;
   }
   for (const [i, cache] of caches.entries()) {
-    const { layout, pageBytes, length } = layers[i]!;
+    const { layout, pageBytes } = layers[i]!;
     if (layout !== cache.layout || pageBytes !== cache.pageBytes) {
       return `its pages are laid out as "${layout}", here they are "${cache.layout}": ` +
         `resume it on the device that it was saved on, or read the text again`;
     }
-    if (length > tokens) return `it is damaged: layer ${i} has ${length} tokens of ${tokens}`;
   }
   return undefined;
 }
