@@ -5,13 +5,13 @@
  */
 import { type LoadedShape, loadShape, measureModel, type Plan } from "../runtime/judge/bench/end_to_end.ts";
 import type { ShapeName } from "../runtime/judge/bench/shapes.ts";
-import type { WebGpuDevice } from "../runtime/device/webgpu/device.ts";
 import {
   type GpuRoofs,
   measureGpuRoofs,
   type OperationTime,
   profileGpu,
-} from "../runtime/device/webgpu/profile.ts";
+  type WebGpuDevice,
+} from "../runtime/device/open_device.ts";
 import { chooseCacheDType, Sequence } from "../runtime/write/sequence.ts";
 
 /** What is measured. */

@@ -136,8 +136,8 @@ export function parseOptions<T extends OptionTable>(
 }
 
 /**
- * Joins with `=` what parseArgs would take apart or together wrongly: `--presence-penalty -0.5`, whose value looks like
- * an option, and options whose value may be left out.
+ * Joins with `=` what parseArgs would take apart or together wrongly: `--presence-penalty -0.5`, whose value
+ * looks like an option, and options whose value may be left out.
  */
 function joinValues(
   args: readonly string[],

@@ -1,5 +1,6 @@
 /**
- * `lakh compare`: what kinds of attention cost as texts grow, measured here beside the formulas and the papers.
+ * `lakh compare`: what kinds of attention cost as texts grow, measured here beside the formulas and the
+ * papers.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 /**
  * A conversation: a system message and turns, kept as JSON in a file.
  *
- * The file is `{ "messages": [{ "role": "system" | "user" | "assistant", "content": "…" }, …] }`, as chat servers
- * take it.
+ * The file is `{ "messages": [{ "role": "system" | "user" | "assistant", "content": "…" }, …] }`, as chat
+ * servers take it.
  *
  * @module
  */
@@ -63,7 +63,10 @@ export class Conversation {
     }
   }
 
-  /** Reads a saved conversation in place of this one. Throws an Error, and changes nothing, when it is not one. */
+  /**
+   * Reads a saved conversation in place of this one. Throws an Error, and changes nothing, when it is not
+   * one.
+   */
   async load(path: string): Promise<void> {
     let text: string, value: unknown;
     try {

@@ -1,5 +1,6 @@
 /**
- * `lakh eval`: how well a model predicts texts, and whether it still does beyond the length that it was trained on.
+ * `lakh eval`: how well a model predicts texts, and whether it still does beyond the length that it was
+ * trained on.
  *
  * @module
  */

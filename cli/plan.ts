@@ -5,8 +5,7 @@
  */
 import type { Device } from "../runtime/device/device.ts";
 import { LAYOUTS } from "../runtime/judge/layouts.ts";
-import { openDevice } from "../runtime/device/open_device.ts";
-import { openWebGpuDevice } from "../runtime/device/webgpu/device.ts";
+import { openDevice, openWebGpuDevice } from "../runtime/device/open_device.ts";
 import { parseConfig, readConfig } from "../runtime/load/config.ts";
 import { measureRates } from "../runtime/judge/rates.ts";
 import type { Config } from "../runtime/models/model.ts";

@@ -1,5 +1,6 @@
 /**
- * One bar on stderr for what takes longer than a second: download, load, prefill. Nothing where stderr is no terminal.
+ * One bar on stderr for what takes longer than a second: download, load, prefill. Nothing where stderr is no
+ * terminal.
  *
  * @module
  */

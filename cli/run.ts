@@ -110,8 +110,8 @@ export default command({
     if (values.system !== undefined && !chats) {
       throw new UsageError("Cannot use --system: without a chat template there is no system message");
     }
-    // A base model goes on where the text ends: a blank line there would change what follows. An encoder-decoder is told
-    // first what to do with a text ("summarize: ").
+    // A base model goes on where the text ends: a blank line there would change what follows. An
+    // encoder-decoder is told first what to do with a text ("summarize: ").
     const rewrites = model.info.kind === "seq2seq";
     const prompt = (rewrites ? [asked, book] : [book, asked]).filter((part) => part !== undefined)
       .join(chats ? "\n\n" : rewrites ? " " : "");

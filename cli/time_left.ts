@@ -1,9 +1,9 @@
 /**
  * How long the rest of an action will take, from what is done so far.
  *
- * Reading a prompt takes time αn + βn² for n tokens (each token looks at all before it), so a line through the last
- * seconds would promise too little. α and β are fitted by least squares to the course so far; a download or a load
- * gives β near 0.
+ * Reading a prompt takes time αn + βn² for n tokens (each token looks at all before it), so a line through
+ * the last seconds would promise too little. α and β are fitted by least squares to the course so far; a
+ * download or a load gives β near 0.
  *
  * @module
  */

@@ -15,7 +15,7 @@ import { Fingerprint } from "./load/fingerprint.ts";
 import { openCheckpoint } from "./load/safetensors.ts";
 import { createWeights, type WeightChoice } from "./load/weights.ts";
 import type { Decoder, Encoder, Model, Seq2Seq } from "./models/model.ts";
-import { findModel } from "./models/registry.ts";
+import { findModel, modelTypeOf } from "./models/registry.ts";
 import type { OnProgress } from "./progress.ts";
 import { readSentenceConfig } from "./sentence_config.ts";
 import { type CacheChoice, chooseCacheDType } from "./write/sequence.ts";
@@ -141,7 +141,7 @@ async function loadWeights<M extends Model>(
   const { signal, onProgress } = options;
   const config = await readConfig(fingerprint?.files(files) ?? files);
   const definition = findModel(config);
-  const modelType = config.text("model_type");
+  const modelType = modelTypeOf(config);
   using checkpoint = await openCheckpoint(files);
   const weights = createWeights(fingerprint?.checkpoint(checkpoint) ?? checkpoint, device);
   const model = accept(definition(device, weights, config), modelType);

@@ -1,6 +1,6 @@
 /**
- * Beam search and what may not come, against transformers: tests/goldens/beam_search.json is what generate() of
- * transformers 4.57.6 gives in f32 for these fixtures and options.
+ * Beam search and what may not come, against transformers: tests/goldens/beam_search.json is what generate()
+ * of transformers 4.57.6 gives in f32 for these fixtures and options.
  */
 import assert from "node:assert/strict";
 import type { GenerateOptions, LanguageModel } from "../runtime/language_model.ts";

@@ -1,6 +1,6 @@
 /**
- * The storyteller in a browser: headless Chromium runs the bundled modules from a page that is served locally, and tells
- * what Deno tells.
+ * The storyteller in a browser: headless Chromium runs the bundled modules from a page that is served
+ * locally, and tells what Deno tells.
  *
  * Without a Chromium (LAKH_CHROMIUM, or Debian's /usr/bin/chromium) this is skipped and says so; with
  * LAKH_REQUIRE_BROWSER=1 that is a failure.

@@ -83,7 +83,8 @@ function embeddedPaths(text: string): string[] {
 Deno.test("the executable embeds every module of cli.ts and the model", async () => {
   const folder = await Deno.makeTempDir();
   try {
-    // With deno itself for the runtime nothing is downloaded; what results is a list, not a program that starts.
+    // With deno itself for the runtime nothing is downloaded; what results is a list, not a program that
+    // starts.
     const compiled = await deno(["task", "compile", "--output", `${folder}/lakh`], {
       DENORT_BIN: Deno.execPath(),
     });

@@ -144,7 +144,10 @@ Deno.test("save() leaves the old file when the new one cannot be written", async
   }
 });
 
-/** A prompt at the end of what is shown; the editor sends the cursor there by an escape sequence of four characters. */
+/**
+ * A prompt at the end of what is shown; the editor sends the cursor there by an escape sequence of four
+ * characters.
+ */
 const PROMPT = /> .{4}$/;
 
 /** Starts a chat on a terminal and waits for its prompt. */

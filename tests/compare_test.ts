@@ -24,7 +24,8 @@ Deno.test("COSTS are the formulas of the CoLT5 paper: 7¼nd² + n²d/84 against 
 });
 
 Deno.test("COSTS and cacheBytes() give GPT-3's numbers: 0.35 TFLOP a token of its layers, 96 × smaller caches with one head", () => {
-  // https://arxiv.org/abs/2005.14165: 96 layers of width 12288, contexts of 2048; 2 flops a parameter of 175 B.
+  // https://arxiv.org/abs/2005.14165: 96 layers of width 12288, contexts of 2048; 2 flops a parameter of 175
+  // B.
   const layers = 96, width = 12288, n = 2048;
   near(layers * flops("causal", n, width) / n, 2 * 175e9, 0.03);
   const shared = cacheBytes(n, { kvHeads: 1, headDim: 128, bytes: 2 });

@@ -12,7 +12,10 @@ const ENCODERS = ["bert", "bigbird", "bigbird-full", "longformer"].filter((name)
   fixtureNames.includes(name)
 );
 
-/** A tiny RobertaForMaskedLM with a padding token in its reference's middle, and what transformers 4.57.6 gives. */
+/**
+ * A tiny RobertaForMaskedLM with a padding token in its reference's middle, and what transformers 4.57.6
+ * gives.
+ */
 const ROBERTA = new URL("goldens/roberta", import.meta.url).pathname;
 
 async function check(name: string, device: Device, path = fixturePath(name)): Promise<void> {

@@ -22,8 +22,8 @@ const loadDecoder = async (name: string, device: Device) =>
   (await loadFixture(name, "decoder", device)).model;
 
 /**
- * StreamingLLM to the letter: keys are cached before rotation, nothing leaves the caches, and attention picks the keys
- * that are held and turns them by their place among these.
+ * StreamingLLM to the letter: keys are cached before rotation, nothing leaves the caches, and attention picks
+ * the keys that are held and turns them by their place among these.
  */
 class LiteralDevice extends ReferenceDevice {
   /** Positions [from, to) that are not held. */
@@ -175,7 +175,8 @@ Deno.test("sliding windows give memory back while a long text is read", {
   }
   const { kvHeads, headDim, layers } = model.info.facts;
   const page = 2 * 4 * 64 * kvHeads * headDim * layers;
-  // The second text and the first, of each a window, a pass and the slack; whole, the second would have 125 pages.
+  // The second text and the first, of each a window, a pass and the slack; whole, the second would have 125
+  // pages.
   assert(used[1]! - used[0]! < 24 * page, `${(used[1]! - used[0]!) / page} pages`);
 });
 

@@ -1,6 +1,6 @@
 /**
- * A decoder that counts: after id n comes n + 1, and after the last one 0. It shows what was asked of it, so that
- * tests see which tokens are read again, and it can fail.
+ * A decoder that counts: after id n comes n + 1, and after the last one 0. It shows what was asked of it, so
+ * that tests see which tokens are read again, and it can fail.
  *
  * @module
  */

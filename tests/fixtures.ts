@@ -1,5 +1,6 @@
 /**
- * Where the golden checkpoints are: ../shared/fixtures has all, tests/fixtures the few that come with a clone.
+ * Where the golden checkpoints are: ../shared/fixtures has all, tests/fixtures the few that come with a
+ * clone.
  *
  * @module
  */

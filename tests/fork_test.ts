@@ -1,4 +1,6 @@
-/** Caches that are forked: they hold the same at first, share pages, and do not see each other's later tokens. */
+/**
+ * Caches that are forked: they hold the same at first, share pages, and do not see each other's later tokens.
+ */
 import assert from "node:assert/strict";
 import type { AttentionSpec } from "../runtime/device/attention_spec.ts";
 import type { CacheDType, Device, KvCache } from "../runtime/device/device.ts";
@@ -117,7 +119,8 @@ onEach("fork() shares full pages, and a fork can be read while nothing is append
   const held = device.memoryInUse;
   const forks = Array.from({ length: 8 }, () => first.fork());
   first.free();
-  // Eight page tables of ten entries, where eight copies would be eight times the cache; the reference does copy.
+  // Eight page tables of ten entries, where eight copies would be eight times the cache; the reference does
+  // copy.
   if (device.name !== "reference") assert.ok(device.memoryInUse < 1.5 * held, "pages are shared");
   const found = await device.step(() => look(device, forks));
   forks.forEach((_, i) => assertClose(found.slice(i * 64, (i + 1) * 64), expected, `fork ${i}`));

@@ -1,6 +1,6 @@
 /**
- * A hub on this machine for the tests of downloads: lists a repository, serves small files itself and large ones by a
- * redirect to a second origin, as the real one does. `intercept` makes it misbehave.
+ * A hub on this machine for the tests of downloads: lists a repository, serves small files itself and large
+ * ones by a redirect to a second origin, as the real one does. `intercept` makes it misbehave.
  *
  * @module
  */

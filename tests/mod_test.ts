@@ -22,8 +22,9 @@ Deno.test("openModel() without a source is the storyteller, without files and ne
 });
 
 /**
- * PyTorch 2 with transformers 4.57.6, MptForCausalLM in float32, attn_implementation "eager": the first 16384 tokens of
- * ../shared/texts/alice.txt in windows of 1024, each after id 0 (as ../shared/train/reference.py does).
+ * PyTorch 2 with transformers 4.57.6, MptForCausalLM in float32, attn_implementation "eager": the first 16384
+ * tokens of ../shared/texts/alice.txt in windows of 1024, each after id 0 (as ../shared/train/reference.py
+ * does).
  */
 const aliceNatsPerToken = 3.302071586251259;
 /** The issue asks for 0.5 % of the perplexity, which is exp of the loss. */
@@ -152,7 +153,10 @@ Deno.test("version is that of deno.json", async () => {
   assert.equal(version, config.version);
 });
 
-/** A folder outside of any configuration, with a module cache of its own that knows this machine's npm packages. */
+/**
+ * A folder outside of any configuration, with a module cache of its own that knows this machine's npm
+ * packages.
+ */
 async function emptyFolder() {
   const path = await Deno.makeTempDir({ prefix: "lakh-" });
   const cache = `${path}/cache`;

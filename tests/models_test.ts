@@ -1,8 +1,9 @@
 /**
- * Every decoder fixture gives what transformers gives: logits of one pass, and the continuation decoded from the cache.
+ * Every decoder fixture gives what transformers gives: logits of one pass, and the continuation decoded from
+ * the cache.
  *
- * The fixtures' reference.safetensors are the judge; ReferenceDevice shows that a definition is right where a device may
- * still be wrong.
+ * The fixtures' reference.safetensors are the judge; ReferenceDevice shows that a definition is right where a
+ * device may still be wrong.
  */
 import assert from "node:assert/strict";
 import type { Device, KvCache, Segment } from "../runtime/device/device.ts";

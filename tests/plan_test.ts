@@ -59,7 +59,8 @@ Deno.test("planModel() counts 2 flops a parameter and token, and n²d in attenti
   // Scores and values, 2 flops each, half of the pairs: causal.
   near(prefill.attentionFlops, layers * 2 * layerCost(n, d).attention, 0.01);
   assert.equal(flopsOf(prefill), prefill.linearFlops + prefill.attentionFlops);
-  // One token reads all weights but the rows of the embedding that it does not need, which is the output layer here.
+  // One token reads all weights but the rows of the embedding that it does not need, which is the output
+  // layer here.
   near(decode.weightBytes, parameters * 34 / 32, 0.001);
   near(decode.cacheBytes, n * 2 * layers * 192 * 2, 0.001);
 });

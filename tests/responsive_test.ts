@@ -4,7 +4,10 @@ import { openModel } from "../mod.ts";
 
 /** A timer of 50 ms fires in time when it comes no later than this after the one before. */
 const LATEST_MS = 100;
-/** Half of the ticks may be late on a machine that does other things too; were the main thread computing, all would be. */
+/**
+ * Half of the ticks may be late on a machine that does other things too; were the main thread computing, all
+ * would be.
+ */
 const LATE_SHARE = 0.5;
 
 Deno.test("a timer keeps firing during a long prefill", async () => {

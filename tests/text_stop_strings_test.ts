@@ -29,7 +29,8 @@ Deno.test("StopStrings shows the text before the first stop string, however it i
     const text = pieces.join("");
     const stop = new StopStrings(stops);
     const shown = pieces.map((piece) => stop.push(piece)).join("") + stop.flush();
-    // The first one to be complete ends the text; of those that end in the same piece, the one that begins first.
+    // The first one to be complete ends the text; of those that end in the same piece, the one that begins
+    // first.
     const found = stops.some((s) => text.includes(s));
     assert.equal(stop.stopped, found);
     assert(text.startsWith(shown));

@@ -1,6 +1,7 @@
 /**
- * What is particular to the GPU: shaders compile, WebGPU's guaranteed limits suffice, tensors and caches over the
- * binding limit are split, nothing leaks, and running out of memory or losing the GPU are errors in words.
+ * What is particular to the GPU: shaders compile, WebGPU's guaranteed limits suffice, tensors and caches over
+ * the binding limit are split, nothing leaks, and running out of memory or losing the GPU are errors in
+ * words.
  */
 import assert from "node:assert/strict";
 import { benchGpu } from "../cli/bench_gpu.ts";

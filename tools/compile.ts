@@ -11,7 +11,8 @@ const args = Deno.args.some((arg) => arg === "-o" || arg.startsWith("--output"))
   : ["--output", "dist/lakh", ...Deno.args];
 
 const child = new Deno.Command(Deno.execPath(), {
-  // The embedded model is imported in a way that is not fetched ahead (runtime/embedded.ts), so it is named here.
+  // The embedded model is imported in a way that is not fetched ahead (runtime/embedded.ts), so it is named
+  // here.
   args: ["compile", "--allow-all", "--include", "models/storyteller/files.ts", ...args, "cli.ts"],
   stdout: "inherit",
   stderr: "piped",

@@ -1,8 +1,8 @@
 /**
  * Writes docs/decisions/README.md, the index of the decisions beside it.
  *
- * Run with `deno task decisions`. A decision is a file `NNNN-slug.md`: a heading (`# 0100: Title`), the date on a line
- * of its own, then what was decided, why, and what else could have been done.
+ * Run with `deno task decisions`. A decision is a file `NNNN-slug.md`: a heading (`# 0100: Title`), the date
+ * on a line of its own, then what was decided, why, and what else could have been done.
  *
  * @module
  */

@@ -13,7 +13,10 @@ const TYPES: Readonly<Record<string, string>> = {
   wasm: "application/wasm",
 };
 
-/** Calls `body` there with `argument`, both of which must survive being sent as text, and returns what it returns. */
+/**
+ * Calls `body` there with `argument`, both of which must survive being sent as text, and returns what it
+ * returns.
+ */
 export async function runInPage<A, R>(
   body: (argument: A) => Promise<R>,
   { argument, signal }: { argument: A; signal: AbortSignal },

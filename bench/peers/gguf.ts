@@ -1,9 +1,10 @@
 /**
  * The same checkpoint as a GGUF file of f32 numbers, from which llama.cpp's own tool makes q8_0 and q4_0.
  *
- * GGUF 3, little-endian: "GGUF" · u32 version · u64 tensors · u64 keys · keys · tensor infos · data, each tensor at a
- * multiple of 32 bytes. A key: text name · u32 type · value. An info: text name · u32 dimensions · u64 each, inner first ·
- * u32 dtype · u64 offset in the data. Text: u64 length · UTF-8. An array: u32 type · u64 length · values.
+ * GGUF 3, little-endian: "GGUF" · u32 version · u64 tensors · u64 keys · keys · tensor infos · data, each
+ * tensor at a multiple of 32 bytes. A key: text name · u32 type · value. An info: text name · u32 dimensions
+ * · u64 each, inner first · u32 dtype · u64 offset in the data. Text: u64 length · UTF-8. An array: u32 type
+ * · u64 length · values.
  *
  * @module
  */
@@ -31,7 +32,10 @@ const NAMES: Readonly<Record<string, string>> = {
   "mlp.down_proj.weight": "ffn_down.weight",
 };
 
-/** Writes the file. Rows of q and k keep their order: llama.cpp pairs other features in RoPE, at the same cost. */
+/**
+ * Writes the file. Rows of q and k keep their order: llama.cpp pairs other features in RoPE, at the same
+ * cost.
+ */
 export async function writeGguf(path: string): Promise<void> {
   using checkpoint = await openCheckpoint(randomCheckpoint(CONFIG));
   const tensors = [...checkpoint.tensors].map(([name, { shape }]) => {

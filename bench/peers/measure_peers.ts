@@ -1,5 +1,6 @@
 /**
- * Measures every setting of every peer, one after the other, and spends no time on what can not be the fastest.
+ * Measures every setting of every peer, one after the other, and spends no time on what can not be the
+ * fastest.
  *
  * @module
  */
@@ -105,7 +106,10 @@ function latestColumns(points: readonly Point[], until: Point): string[] {
   return columns;
 }
 
-/** Whether a setting that stands for the same comparisons, or for more of them, is much faster in every column. */
+/**
+ * Whether a setting that stands for the same comparisons, or for more of them, is much faster in every
+ * column.
+ */
 function isBeaten(row: Row, columns: readonly string[], open: readonly Row[]): boolean {
   return open.some((other) =>
     other !== row && standsFor(other, row.setting.bits) &&

@@ -1,8 +1,9 @@
 /**
- * onnxruntime on the CPU: as WebAssembly in Chromium, and natively as a Node add-on. transformers.js runs on the same two.
+ * onnxruntime on the CPU: as WebAssembly in Chromium, and natively as a Node add-on. transformers.js runs on
+ * the same two.
  *
- * The model comes from onnxruntime-genai's builder: grouped-query attention with its cache is one operation, and q8 and q4
- * weights are multiplied in blocks of 32 by integers (accuracy level 4).
+ * The model comes from onnxruntime-genai's builder: grouped-query attention with its cache is one operation,
+ * and q8 and q4 weights are multiplied in blocks of 32 by integers (accuracy level 4).
  *
  * @module
  */
@@ -10,7 +11,9 @@ import { runInPage } from "./browser.ts";
 import { CONFIG } from "./checkpoint.ts";
 import { outputOf, type Peer, type Rates, type Setting, WORK } from "./peer.ts";
 
-/** Tokens read at once: scores are kept for all of them, and more than these would not fit into WebAssembly. */
+/**
+ * Tokens read at once: scores are kept for all of them, and more than these would not fit into WebAssembly.
+ */
 const CHUNK = 512;
 const MODULES = "js/node_modules";
 
@@ -20,7 +23,10 @@ interface Argument {
   readonly module: string;
   /** Folder of the model; for the web its address. */
   readonly model: string;
-  /** Whether the cache is one buffer that grows in place, which WebAssembly can not have: all is copied in and out. */
+  /**
+   * Whether the cache is one buffer that grows in place, which WebAssembly can not have: all is copied in and
+   * out.
+   */
   readonly inPlace: boolean;
   readonly threads: number;
   readonly tokens: number;

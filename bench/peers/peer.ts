@@ -1,5 +1,6 @@
 /**
- * What the driver asks of every peer, and what they share: the work folder, and child processes that answer with text.
+ * What the driver asks of every peer, and what they share: the work folder, and child processes that answer
+ * with text.
  *
  * @module
  */

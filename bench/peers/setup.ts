@@ -1,6 +1,6 @@
 /**
- * Builds, installs and converts everything that `run.ts` measures, into the work folder. What is there stays: run it again
- * after an interruption.
+ * Builds, installs and converts everything that `run.ts` measures, into the work folder. What is there stays:
+ * run it again after an interruption.
  *
  *     deno run -A bench/peers/setup.ts [--python FOLDER]
  *
@@ -83,7 +83,10 @@ await make("onnx/q8", async (path) => {
 await Deno.writeTextFile(`${WORK}/ready`, "");
 console.log("Set up. Measure: deno run -A bench/peers/run.ts");
 
-/** Makes a file or folder of the work folder where it is missing; `body` writes to another path, so that none is half. */
+/**
+ * Makes a file or folder of the work folder where it is missing; `body` writes to another path, so that none
+ * is half.
+ */
 async function make(name: string, body: (path: string) => Promise<void>): Promise<void> {
   const path = `${WORK}/${name}`;
   if (await Deno.stat(path).catch(() => undefined)) return;

@@ -25,14 +25,16 @@ export function rateOf({ cells }: Row, column: string): number {
   return cell && "rate" in cell ? cell.rate : 0;
 }
 
-/** Whether a setting is compared as one of so many bits: lakh's if it has them, a peer's also if it has more. */
+/**
+ * Whether a setting is compared as one of so many bits: lakh's if it has them, a peer's also if it has more.
+ */
 export function standsFor({ peer, setting }: Row, bits: number): boolean {
   return peer.name === "lakh" ? setting.bits === bits : setting.bits >= bits;
 }
 
 /**
- * lakh ÷ peer, both at what is fastest for them in that column: lakh with these weights, a peer with weights of at least as
- * many bits. "WASM" is the fastest of all WebAssembly peers.
+ * lakh ÷ peer, both at what is fastest for them in that column: lakh with these weights, a peer with weights
+ * of at least as many bits. "WASM" is the fastest of all WebAssembly peers.
  */
 export function ratios(rows: readonly Row[], columns: readonly string[]): Ratios {
   const others = rows.filter(({ peer }) => peer.name !== "lakh");

@@ -1,8 +1,8 @@
 /**
  * Writes a checkpoint into this folder in the form in which it is embedded: deno run -A embed.ts FOLDER
  *
- * Text imports work without flags, over URLs and in bundles, and byte imports do not yet: the weights become base64,
- * in lines, so that tools that show text survive it.
+ * Text imports work without flags, over URLs and in bundles, and byte imports do not yet: the weights become
+ * base64, in lines, so that tools that show text survive it.
  *
  * @module
  */

@@ -7,6 +7,10 @@ import type { Device } from "./device.ts";
 import { openWasmDevice } from "./wasm/device.ts";
 import { openWebGpuDevice } from "./webgpu/device.ts";
 
+export { openWasmDevice, WasmDevice } from "./wasm/device.ts";
+export { openWebGpuDevice, type WebGpuDevice } from "./webgpu/device.ts";
+export { type GpuRoofs, measureGpuRoofs, type OperationTime, profileGpu } from "./webgpu/profile.ts";
+
 /** Which device; "auto" takes a real GPU where there is one, else WASM. */
 export type DeviceChoice = "auto" | "wasm" | "webgpu";
 

@@ -460,7 +460,9 @@ export class DryDevice implements Device {
 }
 
 function own(x: Tensor): DryTensor {
-  if (!(x instanceof DryTensor)) throw new TypeError("Cannot use a tensor of another device on a dry one");
+  if (!(x instanceof DryTensor)) {
+    throw new TypeError("Cannot use a tensor on the dry device: it is of another device");
+  }
   return x;
 }
 

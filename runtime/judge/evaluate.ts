@@ -1,11 +1,11 @@
 /**
- * How well a model predicts a text: the mean of −ln p(token | tokens before it), and how that depends on how many tokens
- * stand before.
+ * How well a model predicts a text: the mean of −ln p(token | tokens before it), and how that depends on how
+ * many tokens stand before.
  *
- * The text is cut into windows, and each is read from an empty cache after the id that begins a text, so that the
- * number says what a context of that length is worth. Windows that begin less than their length apart slide: each token
- * counts once in the mean, with the most context that it has, but in every window in the losses by position. These are
- * then means over nearly the same tokens, so that positions can be compared.
+ * The text is cut into windows, and each is read from an empty cache after the id that begins a text, so that
+ * the number says what a context of that length is worth. Windows that begin less than their length apart
+ * slide: each token counts once in the mean, with the most context that it has, but in every window in the
+ * losses by position. These are then means over nearly the same tokens, so that positions can be compared.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * What a checkpoint is and what it needs, from config.json and the headers of its weights: nothing is loaded, so the
- * model may be larger than this machine.
+ * What a checkpoint is and what it needs, from config.json and the headers of its weights: nothing is loaded,
+ * so the model may be larger than this machine.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { openCheckpoint, type TensorInfo } from "../load/safetensors.ts";
 import { weightBytes } from "../load/weight_loader.ts";
 import { createWeights } from "../load/weights.ts";
 import type { Model, ModelFacts } from "../models/model.ts";
-import { findModel } from "../models/registry.ts";
+import { findModel, modelTypeOf } from "../models/registry.ts";
 import { cacheBytesPerToken } from "../write/sequence.ts";
 
 /** Parts of a model that parameters are counted by. */
@@ -38,7 +38,8 @@ export interface Inspection {
 }
 
 /**
- * Reads headers only. Throws as loading does for what does not load: unknown types, unsupported keys, missing tensors.
+ * Reads headers only. Throws as loading does for what does not load: unknown types, unsupported keys, missing
+ * tensors.
  *
  * @example
  * ```ts
@@ -72,7 +73,7 @@ export async function inspectCheckpoint(files: Files): Promise<Inspection> {
   const { facts, kind } = model;
   return {
     name: files.label,
-    modelType: config.text("model_type"),
+    modelType: modelTypeOf(config),
     kind,
     facts,
     parameters,
@@ -108,7 +109,10 @@ function count(name: string, { shape, dtype }: TensorInfo): number {
   return shape.reduce((product, n) => product * n, dtype === "U8" && name.endsWith("_blocks") ? 2 : 1);
 }
 
-/** Vectors stay f32, as do matrices whose rows do not divide into blocks; embedding and output are q8 at least. */
+/**
+ * Vectors stay f32, as do matrices whose rows do not divide into blocks; embedding and output are q8 at
+ * least.
+ */
 function formatOf(name: string, { shape, dtype }: TensorInfo, wanted: WeightDType): WeightDType {
   if (shape.length < 2) return "f32";
   const columns = dtype === "U8" ? 32 : shape.at(-1)!;

@@ -1,11 +1,11 @@
 /**
  * What a context takes before anything is loaded: memory, work, and with measured rates time.
  *
- * The model's own definition runs on a dry device: config.json is all that is read, and every family is counted as it
- * computes, with its windows, experts and shared heads.
+ * The model's own definition runs on a dry device: config.json is all that is read, and every family is
+ * counted as it computes, with its windows, experts and shared heads.
  *
- * Costs by formula, for n tokens of width d and per layer (https://arxiv.org/abs/1706.03762, table 1): n²d for attention,
- * nd² for projections.
+ * Costs by formula, for n tokens of width d and per layer (https://arxiv.org/abs/1706.03762, table 1): n²d
+ * for attention, nd² for projections.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { LAYOUTS } from "./layouts.ts";
 import { DeclaredWeights } from "../load/declared_weights.ts";
 import type { WeightChoice } from "../load/weights.ts";
 import type { Config, Decoder, ModelFacts } from "../models/model.ts";
-import { findModel } from "../models/registry.ts";
+import { findModel, modelTypeOf } from "../models/registry.ts";
 import { type CacheChoice, chooseCacheDType, prefillChunk } from "../write/sequence.ts";
 
 /** What is planned. */
@@ -58,7 +58,10 @@ export interface Plan {
   readonly linears: { readonly prefill: readonly LinearUse[]; readonly decode: readonly LinearUse[] };
 }
 
-/** How fast a device does each kind of {@linkcode Work}, per second; and what each operation and step costs besides. */
+/**
+ * How fast a device does each kind of {@linkcode Work}, per second; and what each operation and step costs
+ * besides.
+ */
 export interface Rates {
   readonly linearFlops: number;
   readonly weightBytes: number;
@@ -70,8 +73,8 @@ export interface Rates {
 }
 
 /**
- * Resident memory without weights, cache and activations: Deno, V8's heap, kernels, tokenizer. Measured on Linux with
- * Deno 2.9.6: 88 MB in a bench, which has no tokenizer, 128 MB in `lakh run` with the storyteller.
+ * Resident memory without weights, cache and activations: Deno, V8's heap, kernels, tokenizer. Measured on
+ * Linux with Deno 2.9.6: 88 MB in a bench, which has no tokenizer, 128 MB in `lakh run` with the storyteller.
  */
 export const PROGRAM_BYTES = 105e6;
 
@@ -79,8 +82,8 @@ export const PROGRAM_BYTES = 105e6;
 const SAMPLES = 33;
 
 /**
- * Plans a decoder from its config. Throws a TypeError for other models, and a RangeError for a context beyond learned
- * positions.
+ * Plans a decoder from its config. Throws a TypeError for other models, and a RangeError for a context beyond
+ * learned positions.
  *
  * @example
  * ```ts
@@ -164,10 +167,8 @@ class DryModel {
     const model = findModel(config)(this.device, declared, config);
     if (model.kind !== "decoder") {
       throw new TypeError(
-        `Cannot plan a model of type "${
-          config.text("model_type")
-        }": it is no decoder, which alone keeps a context: ` +
-          `see lakh inspect`,
+        `Cannot plan a model of type "${modelTypeOf(config)}": it is not a decoder, and only decoders keep ` +
+          "a context: see lakh inspect",
       );
     }
     this.decoder = model;
@@ -252,8 +253,8 @@ export interface Fit {
 }
 
 /**
- * The settings nearest to a plan that fit into `bytes`: smaller formats for the whole context (the cache's first, which
- * cost least), and the longest context in the formats that were asked for. Either may be absent.
+ * The settings nearest to a plan that fit into `bytes`: smaller formats for the whole context (the cache's
+ * first, which cost least), and the longest context in the formats that were asked for. Either may be absent.
  */
 export async function nearestFits(
   config: Config,
@@ -292,7 +293,10 @@ export function layerCost(
   return { attention: n * n * d, projections: n * d * d };
 }
 
-/** How many times as much a sequence of `long` tokens costs to train on as one of `short`, by {@linkcode layerCost}. */
+/**
+ * How many times as much a sequence of `long` tokens costs to train on as one of `short`, by
+ * {@linkcode layerCost}.
+ */
 export function costRatio(long: number, short: number, d: number): number {
   const cost = (n: number) => layerCost(n, d).attention + layerCost(n, d).projections;
   return cost(long) / cost(short);

@@ -1,6 +1,6 @@
 /**
- * How fast a device does the kinds of work that a plan counts, by running them for a moment: matrix products of the
- * model's own shapes and formats, attention with its heads, and the small operations between.
+ * How fast a device does the kinds of work that a plan counts, by running them for a moment: matrix products
+ * of the model's own shapes and formats, attention with its heads, and the small operations between.
  *
  * Kernels are measured, not roofs: what they reach of a roof differs from machine to machine.
  *
@@ -66,7 +66,8 @@ async function measureLinears(
     };
     const bytes = matrices.reduce((sum, m) => sum + m.bytes, 0);
     const one = await secondsOf(device, pass(matrices, 1));
-    // Outputs of many rows of a vocabulary are never computed; layers' matrices are the first of each other shape.
+    // Outputs of many rows of a vocabulary are never computed; layers' matrices are the first of each other
+    // shape.
     const layer = linears.prefill.filter(({ rows }) => rows > 8);
     const many = matrices.filter(({ inputs }, i) =>
       layer.some((use) => use.inputs === inputs) && matrices.findIndex((m) => m.inputs === inputs) === i

@@ -1,9 +1,10 @@
 /**
  * Compares a loaded model with the outputs that its checkpoint brings along in reference.safetensors.
  *
- * Tensors there: `input_ids` i64 [1, tokens]; for decoders `logits` f32 [1, tokens, vocabulary] and `greedy` i64
- * [1, n], the likeliest continuation of the first `prompt_len` ids (in reference.json); for encoders `hidden` f32
- * [1, tokens, hidden]; for encoder-decoders `decoder_input_ids`, with `logits` and `greedy` of the decoder.
+ * Tensors there: `input_ids` i64 [1, tokens]; for decoders `logits` f32 [1, tokens, vocabulary] and `greedy`
+ * i64 [1, n], the likeliest continuation of the first `prompt_len` ids (in reference.json); for encoders
+ * `hidden` f32 [1, tokens, hidden]; for encoder-decoders `decoder_input_ids`, with `logits` and `greedy` of
+ * the decoder.
  *
  * @module
  */
@@ -19,9 +20,10 @@ import { prefillChunk, Sequence } from "../write/sequence.ts";
 const FILE = "reference.safetensors";
 
 /**
- * Largest |error| that passes, in parts of the largest |reference|. f32: sums in another order, over a few layers. The
- * others are for trained models: rounding weights to 11, 8, 7 and 3 bits moves the logits that far (measured on the
- * storyteller: q8 0.025, q4 0.2); random weights with sharp attention, as in tiny fixtures, may move further.
+ * Largest |error| that passes, in parts of the largest |reference|. f32: sums in another order, over a few
+ * layers. The others are for trained models: rounding weights to 11, 8, 7 and 3 bits moves the logits that
+ * far (measured on the storyteller: q8 0.025, q4 0.2); random weights with sharp attention, as in tiny
+ * fixtures, may move further.
  */
 export const TOLERANCES: Readonly<Record<WeightDType, number>> = {
   f32: 2e-4,
@@ -61,8 +63,8 @@ export interface Verification extends Agreement {
   /** Whether the outputs are what they should be; see {@linkcode verifyCheckpoint}. */
   readonly ok: boolean;
   /**
-   * Where a smaller format is too far off: the error in f32, with rounded weights in f32, and what computing in the
-   * format adds to that.
+   * Where a smaller format is too far off: the error in f32, with rounded weights in f32, and what computing
+   * in the format adds to that.
    */
   readonly parts?: { readonly f32: number; readonly rounded: number; readonly added: number };
 }
@@ -106,13 +108,14 @@ export async function readReference(files: Files): Promise<Reference> {
 }
 
 /**
- * Loads the checkpoint onto a device that is open, compares, and gives its memory back. Throws as loading does, and an
- * Error when there is nothing to compare with.
+ * Loads the checkpoint onto a device that is open, compares, and gives its memory back. Throws as loading
+ * does, and an Error when there is nothing to compare with.
  *
- * It is ok when the largest error is within {@linkcode TOLERANCES}; with f32 weights when the continuation is equal as
- * well. Some checkpoints cannot stand their weights being rounded, tiny random ones above all. So where a smaller format
- * is further off, the weights are run in f32 too, as they are and rounded, and it is ok when the first agrees with the
- * reference and the outputs are within the tolerance of the second: lakh computes what the rounded checkpoint means.
+ * It is ok when the largest error is within {@linkcode TOLERANCES}; with f32 weights when the continuation is
+ * equal as well. Some checkpoints cannot stand their weights being rounded, tiny random ones above all. So
+ * where a smaller format is further off, the weights are run in f32 too, as they are and rounded, and it is
+ * ok when the first agrees with the reference and the outputs are within the tolerance of the second: lakh
+ * computes what the rounded checkpoint means.
  *
  * @example
  * ```ts
@@ -158,8 +161,8 @@ export async function verifyCheckpoint(
 }
 
 /**
- * Runs the model on the reference's ids and compares. The continuation is decoded step by step from the cache.
- * Throws an Error when the model gives outputs of another shape, or what is not a number.
+ * Runs the model on the reference's ids and compares. The continuation is decoded step by step from the
+ * cache. Throws an Error when the model gives outputs of another shape, or what is not a number.
  */
 export async function verifyModel(model: Model, reference: Reference, where: Where): Promise<Agreement> {
   return agreementOf(await outputsOf(model, reference, where), reference);
@@ -283,7 +286,10 @@ async function runSeq2Seq(model: Seq2Seq, reference: Reference, { device, cache 
   }
 }
 
-/** `count` ids, each the likeliest after the ones before it. `next` gives the logits after reading id number i. */
+/**
+ * `count` ids, each the likeliest after the ones before it. `next` gives the logits after reading id number
+ * i.
+ */
 async function continueGreedily(
   count: number,
   next: (i: number, id: number) => Promise<Float32Array>,

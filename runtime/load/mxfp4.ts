@@ -1,8 +1,10 @@
 /**
- * MXFP4 as GPT-OSS publishes its experts: blocks of 32 numbers of 4 bits, two a byte (the lower half first), and one
- * power of two, E8M0 with bias 127, for each block. Widened to bf16, which holds every such number exactly.
+ * MXFP4 as GPT-OSS publishes its experts: blocks of 32 numbers of 4 bits, two a byte (the lower half first),
+ * and one power of two, E8M0 with bias 127, for each block. Widened to bf16, which holds every such number
+ * exactly.
  *
- * OCP Microscaling Formats: https://www.opencompute.org/documents/ocp-microscaling-formats-mx-v1-0-spec-final-pdf
+ * OCP Microscaling Formats:
+ * https://www.opencompute.org/documents/ocp-microscaling-formats-mx-v1-0-spec-final-pdf
  *
  * @module
  */

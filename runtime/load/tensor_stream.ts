@@ -45,8 +45,8 @@ const STRIP_BYTES = 64 << 20;
 const TILE_COLUMNS = 16;
 
 /**
- * Streams a selection. Throws an Error when a number is NaN or infinite. `stripBytes` bounds the buffer in which rows
- * are rearranged.
+ * Streams a selection. Throws an Error when a number is NaN or infinite. `stripBytes` bounds the buffer in
+ * which rows are rearranged.
  */
 export function streamTensor(
   checkpoint: Checkpoint,
@@ -171,8 +171,8 @@ interface Area {
 }
 
 /**
- * A number is NaN or infinite when all bits of its exponent are set. Adding one at the exponent's lowest bit then
- * carries into the (cleared) sign bit: two 16-bit numbers a word are tested without unpacking them.
+ * A number is NaN or infinite when all bits of its exponent are set. Adding one at the exponent's lowest bit
+ * then carries into the (cleared) sign bit: two 16-bit numbers a word are tested without unpacking them.
  */
 const EXPONENT: Readonly<
   Record<SourceDType, { readonly bits: number; readonly one: number; readonly carry: number }>

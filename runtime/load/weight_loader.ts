@@ -26,7 +26,10 @@ const ROWS_READ = 4096;
 /** How one load is done. */
 export interface LoadOptions {
   readonly weights?: WeightChoice;
-  /** Rounds matrices to their format but holds them in f32: what the format itself changes, without its arithmetic. */
+  /**
+   * Rounds matrices to their format but holds them in f32: what the format itself changes, without its
+   * arithmetic.
+   */
   readonly rounded?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: OnProgress;
@@ -52,8 +55,8 @@ export function chooseWeightDType(
 }
 
 /**
- * The format of a declared weight: vectors, exact ones, and matrices whose rows are no whole blocks stay f32; q4 is q8
- * for those that ask for finer.
+ * The format of a declared weight: vectors, exact ones, and matrices whose rows are no whole blocks stay f32;
+ * q4 is q8 for those that ask for finer.
  */
 export function formatOf(
   { shape, exact, finer }: {

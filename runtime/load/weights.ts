@@ -2,12 +2,13 @@
  * Weights of a checkpoint on a device: names become layers.
  *
  * A model declares what it needs; each declaration is checked against the headers at once and becomes a slot.
- * `load` then streams all slots in the order of the file, each converted by the device as it arrives. Matrices take
- * the chosen format, vectors stay f32. q8 and q4 hold blocks of 32 numbers along a row: a matrix whose rows are not a
- * multiple of 32 stays f32, and the report names it.
+ * `load` then streams all slots in the order of the file, each converted by the device as it arrives.
+ * Matrices take the chosen format, vectors stay f32. q8 and q4 hold blocks of 32 numbers along a row: a
+ * matrix whose rows are not a multiple of 32 stays f32, and the report names it.
  *
- * Checkpoints saved from a bare model lack its outer name ("h.0.…" for "transformer.h.0.…"), or have one where the
- * model has none ("bert.encoder.…"): the first name that is found only so decides it for the whole checkpoint.
+ * Checkpoints saved from a bare model lack its outer name ("h.0.…" for "transformer.h.0.…"), or have one
+ * where the model has none ("bert.encoder.…"): the first name that is found only so decides it for the whole
+ * checkpoint.
  *
  * @module
  */

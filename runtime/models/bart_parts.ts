@@ -1,6 +1,6 @@
 /**
- * What BART and its relatives share: layers of `self_attn`, `encoder_attn`, `fc1` and `fc2` with LayerNorm before or
- * after each, and logits with a bias.
+ * What BART and its relatives share: layers of `self_attn`, `encoder_attn`, `fc1` and `fc2` with LayerNorm
+ * before or after each, and logits with a bias.
  *
  * @module
  */
@@ -72,7 +72,9 @@ export function bartDecoderLayer(device: Device, w: Weights, sizes: BartSizes): 
   return { remember, apply: (x, pass) => feed(cross(self(x, pass), pass)) };
 }
 
-/** The embedding again or `lm_head`, plus `final_logits_bias` [1, vocabulary] where the checkpoint has one. */
+/**
+ * The embedding again or `lm_head`, plus `final_logits_bias` [1, vocabulary] where the checkpoint has one.
+ */
 export function bartOutput(
   device: Device,
   weights: Weights,

@@ -1,5 +1,6 @@
 /**
- * BERT: every token sees every token, learned positions, post-norm. RoBERTa is the same but for where positions begin.
+ * BERT: every token sees every token, learned positions, post-norm. RoBERTa is the same but for where
+ * positions begin.
  *
  * - Papers: https://arxiv.org/abs/1810.04805, https://arxiv.org/abs/1907.11692
  * - Reference: transformers, models/bert/modeling_bert.py, models/roberta/modeling_roberta.py

@@ -1,6 +1,6 @@
 /**
- * What BERT and its relatives share: embeddings that are summed and normalized, and post-norm layers. They differ in
- * their attention.
+ * What BERT and its relatives share: embeddings that are summed and normalized, and post-norm layers. They
+ * differ in their attention.
  *
  * @module
  */
@@ -62,7 +62,10 @@ export function bertEmbeddings(
   };
 }
 
-/** `query`, `key` and `value` [hiddenSize, hiddenSize] of a layer's `attention.self`; `suffix` ends their names. */
+/**
+ * `query`, `key` and `value` [hiddenSize, hiddenSize] of a layer's `attention.self`; `suffix` ends their
+ * names.
+ */
 export function bertProjections(
   w: Weights,
   hiddenSize: number,
@@ -76,7 +79,10 @@ export function bertProjections(
   };
 }
 
-/** x = LayerNorm(x + attention(x)); x = LayerNorm(x + feedForward(x)). `attend` ends before the output projection. */
+/**
+ * x = LayerNorm(x + attention(x)); x = LayerNorm(x + feedForward(x)). `attend` ends before the output
+ * projection.
+ */
 export function bertLayer<C>(
   device: Device,
   w: Weights,

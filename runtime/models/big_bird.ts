@@ -1,6 +1,6 @@
 /**
- * BigBird: BERT with block-sparse attention (https://arxiv.org/abs/2007.14062), whose cost grows with the length, not
- * its square.
+ * BigBird: BERT with block-sparse attention (https://arxiv.org/abs/2007.14062), whose cost grows with the
+ * length, not its square.
  *
  * - Reference: transformers, models/big_bird/modeling_big_bird.py
  *

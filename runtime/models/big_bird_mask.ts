@@ -1,6 +1,6 @@
 /**
- * BigBird's mask (https://arxiv.org/abs/2007.14062): blocks of tokens see their neighbours, the first and the last
- * block, and some random ones; the first and the last see all.
+ * BigBird's mask (https://arxiv.org/abs/2007.14062): blocks of tokens see their neighbours, the first and the
+ * last block, and some random ones; the first and the last see all.
  *
  * @module
  */
@@ -13,9 +13,9 @@ export type MaskOfLength = (tokens: number) => AttentionMask;
 const FULL: AttentionMask = { causal: false };
 
 /**
- * Reads `attention_type`, `block_size` and `num_random_blocks`. Random blocks are drawn in training only: afterwards
- * transformers takes block 0 for each of them, once more for every listing, and so do we. Sequences too short for the
- * pattern are dense.
+ * Reads `attention_type`, `block_size` and `num_random_blocks`. Random blocks are drawn in training only:
+ * afterwards transformers takes block 0 for each of them, once more for every listing, and so do we.
+ * Sequences too short for the pattern are dense.
  */
 export function bigBirdMask(config: Config, heads: number): MaskOfLength {
   config.only("attention_type", "block_sparse", "original_full");

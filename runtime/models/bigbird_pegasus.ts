@@ -1,6 +1,6 @@
 /**
- * BigBird-Pegasus: an encoder-decoder for summaries of long texts; its encoder has BigBird's block-sparse attention
- * (https://arxiv.org/abs/2007.14062), pre-norm, learned positions.
+ * BigBird-Pegasus: an encoder-decoder for summaries of long texts; its encoder has BigBird's block-sparse
+ * attention (https://arxiv.org/abs/2007.14062), pre-norm, learned positions.
  *
  * - Reference: transformers, models/bigbird_pegasus/modeling_bigbird_pegasus.py
  *

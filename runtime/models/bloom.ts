@@ -1,5 +1,6 @@
 /**
- * BLOOM: pre-norm decoder with ALiBi, a norm after the embedding, and one projection that interleaves q, k and v by head.
+ * BLOOM: pre-norm decoder with ALiBi, a norm after the embedding, and one projection that interleaves q, k
+ * and v by head.
  *
  * - Paper: https://arxiv.org/abs/2211.05100, ALiBi: https://arxiv.org/abs/2108.12409
  * - Reference: transformers, models/bloom/modeling_bloom.py

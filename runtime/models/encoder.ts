@@ -1,5 +1,6 @@
 /**
- * What encoders share: the pass over the layers, and attention whose mask depends on the length of a sequence.
+ * What encoders share: the pass over the layers, and attention whose mask depends on the length of a
+ * sequence.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Falcon in its three layouts: one head of keys and attention beside feed-forward (7B); groups of heads and two norms
- * (40B, 180B, "new decoder architecture"); ALiBi and one after the other (RW).
+ * Falcon in its three layouts: one head of keys and attention beside feed-forward (7B); groups of heads and
+ * two norms (40B, 180B, "new decoder architecture"); ALiBi and one after the other (RW).
  *
  * - Paper: https://arxiv.org/abs/2311.16867
  * - Reference: transformers, models/falcon/modeling_falcon.py
@@ -97,9 +97,9 @@ export function falcon(device: Device, weights: Weights, config: Config): Decode
 }
 
 /**
- * Falcon scales scores after it adds the bias, so slopes are scaled by 1/√headDim as well. Since 4.45 transformers adds
- * the bias twice in its plain ("eager") attention, and what it saves itself is verified against that; the checkpoints
- * that Falcon's authors trained and published are older and want it once.
+ * Falcon scales scores after it adds the bias, so slopes are scaled by 1/√headDim as well. Since 4.45
+ * transformers adds the bias twice in its plain ("eager") attention, and what it saves itself is verified
+ * against that; the checkpoints that Falcon's authors trained and published are older and want it once.
  */
 function slopeScale(config: Config, headDim: number): number {
   const [major = 0, minor = 0] = config.text("transformers_version", "0").split(".").map(Number);

@@ -1,5 +1,6 @@
 /**
- * Gemma 2: every other layer sees a window; scores and logits are capped softly; norms before and after each part.
+ * Gemma 2: every other layer sees a window; scores and logits are capped softly; norms before and after each
+ * part.
  *
  * - Paper: https://arxiv.org/abs/2408.00118
  * - Reference: transformers, models/gemma2/modeling_gemma2.py

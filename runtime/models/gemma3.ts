@@ -1,6 +1,6 @@
 /**
- * Gemma 3, the text part: five layers with a window and a small RoPE base to one that sees everything with a large
- * base; RMSNorm over each head's queries and keys.
+ * Gemma 3, the text part: five layers with a window and a small RoPE base to one that sees everything with a
+ * large base; RMSNorm over each head's queries and keys.
  *
  * - Paper: https://arxiv.org/abs/2503.19786
  * - Reference: transformers, models/gemma3/modeling_gemma3.py

@@ -1,7 +1,8 @@
 /**
  * GPT-2: pre-norm decoder with learned positions and one fused projection; its matrices are stored [in, out].
  *
- * - Paper: https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+ * - Paper:
+ *   https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
  * - Reference: transformers, models/gpt2/modeling_gpt2.py
  *
  * @module

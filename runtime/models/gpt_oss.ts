@@ -1,5 +1,6 @@
 /**
- * GPT-OSS: mixture of experts with clamped gates, every other layer with a window, a learned sink logit for each head.
+ * GPT-OSS: mixture of experts with clamped gates, every other layer with a window, a learned sink logit for
+ * each head.
  *
  * - Paper: https://arxiv.org/abs/2508.10925
  * - Reference: transformers, models/gpt_oss/modeling_gpt_oss.py

@@ -6,8 +6,8 @@
 import type { Config } from "./model.ts";
 
 /**
- * The window of each layer, undefined where it sees everything: by the config's `layer_types`, or where an older
- * config has none by `isSliding`.
+ * The window of each layer, undefined where it sees everything: by the config's `layer_types`, or where an
+ * older config has none by `isSliding`.
  */
 export function windowsFromConfig(
   config: Config,

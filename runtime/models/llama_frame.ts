@@ -1,6 +1,6 @@
 /**
- * What Llama and its many descendants have around their layers: `model.embed_tokens`, `model.layers`, the last norm,
- * `lm_head` or the embedding again, RoPE, and a trained length that positions may pass.
+ * What Llama and its many descendants have around their layers: `model.embed_tokens`, `model.layers`, the
+ * last norm, `lm_head` or the embedding again, RoPE, and a trained length that positions may pass.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Longformer: a sliding window, and chosen tokens that see all and are seen by all, with projections of their own
- * (https://arxiv.org/abs/2004.05150).
+ * Longformer: a sliding window, and chosen tokens that see all and are seen by all, with projections of their
+ * own (https://arxiv.org/abs/2004.05150).
  *
  * - Reference: transformers, models/longformer/modeling_longformer.py
  *
@@ -111,7 +111,9 @@ function windowsOf(config: Config, layers: number): number[] {
   return both.map((tokens) => tokens / 2);
 }
 
-/** First tokens are cheaper as kept keys: the tiles between them and the window need no look at single tokens. */
+/**
+ * First tokens are cheaper as kept keys: the tiles between them and the window need no look at single tokens.
+ */
 function maskOf(side: number, global: readonly number[]): AttentionMask {
   const window = { left: side, right: side };
   if (global.every((position, i) => position === i)) {

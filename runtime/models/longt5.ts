@@ -1,6 +1,6 @@
 /**
- * LongT5: T5 v1.1 whose encoder looks at a window, and, in the transient-global variant, at a summary of every block of
- * the text: the sum of the block's tokens, normalized, made anew in each layer.
+ * LongT5: T5 v1.1 whose encoder looks at a window, and, in the transient-global variant, at a summary of
+ * every block of the text: the sum of the block's tokens, normalized, made anew in each layer.
  *
  * - Paper: https://arxiv.org/abs/2112.07916
  * - Reference: transformers, models/longt5/modeling_longt5.py
@@ -111,7 +111,10 @@ function localAttention(device: Device, { q, k, v, o }: Projections): Attend {
   };
 }
 
-/** Keys are the summaries of a sequence and then its tokens, one behind the other in a cache that lasts one layer. */
+/**
+ * Keys are the summaries of a sequence and then its tokens, one behind the other in a cache that lasts one
+ * layer.
+ */
 function summarizedAttention(
   device: Device,
   { q, k, v, o, summaryNorm, sizes: { heads, headDim } }: Projections & {

@@ -1,6 +1,6 @@
 /**
- * Marian: the original Transformer (https://arxiv.org/abs/1706.03762) as OPUS-MT translates with it: sinusoidal
- * positions, post-norm.
+ * Marian: the original Transformer (https://arxiv.org/abs/1706.03762) as OPUS-MT translates with it:
+ * sinusoidal positions, post-norm.
  *
  * - Reference: transformers, models/marian/modeling_marian.py
  *

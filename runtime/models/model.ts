@@ -1,8 +1,9 @@
 /**
  * What a model definition gets (config, weights, device) and what it gives (something that runs).
  *
- * A definition is one function: its outer part declares weights, the inner part runs. Declarations are synchronous;
- * the loader streams every declared tensor afterwards, in file order, and then complains about those left over.
+ * A definition is one function: its outer part declares weights, the inner part runs. Declarations are
+ * synchronous; the loader streams every declared tensor afterwards, in file order, and then complains about
+ * those left over.
  *
  * @module
  */
@@ -31,16 +32,19 @@ export interface WeightOptions {
   /** The file holds [in, out] (GPT-2's Conv1D). */
   readonly transpose?: boolean;
   /**
-   * Only these rows of the tensor in the file, and of its bias: one of several parts of a fused projection. Counted
-   * as [out, in], that is after `transpose`. With `every`, rows [from, to) of each group of so many rows: of a
-   * projection that interleaves q, k and v head by head, q is { from: 0, to: headDim, every: 3 * headDim }.
+   * Only these rows of the tensor in the file, and of its bias: one of several parts of a fused projection.
+   * Counted as [out, in], that is after `transpose`. With `every`, rows [from, to) of each group of so many
+   * rows: of a projection that interleaves q, k and v head by head, q is { from: 0, to: headDim, every: 3 *
+   * headDim }.
    */
   readonly rows?: { readonly from: number; readonly to: number; readonly every?: number };
   /** Added to every element (Gemma stores RMSNorm weights minus one). */
   readonly plus?: number;
   /** Stays f32 whatever format was chosen for matrices (T5's bias tables, routers). */
   readonly exact?: boolean;
-  /** q8 where others are q4: embeddings and output layers, a small part of a model and much of its quality. */
+  /**
+   * q8 where others are q4: embeddings and output layers, a small part of a model and much of its quality.
+   */
   readonly finer?: boolean;
 }
 
@@ -65,11 +69,11 @@ export interface Weights {
     shape: { readonly in: number; readonly out: number; readonly bias?: boolean } & WeightOptions,
   ): Apply;
   /**
-   * A stack of matrices for `device.expertLinear`. `source` lists one name an expert (`name.weight` [out, in] each),
-   * or is the full name of one tensor [experts, out, in]; `transpose` and `rows` are of each matrix. `bias` is the
-   * full name of a tensor [experts, out]. Where `source` is one name and the checkpoint has `source_blocks` and
-   * `source_scales` instead, these are MXFP4 as GPT-OSS publishes it, [experts, out, in / 32, 16] and
-   * [experts, out, in / 32], never transposed.
+   * A stack of matrices for `device.expertLinear`. `source` lists one name an expert (`name.weight` [out, in]
+   * each), or is the full name of one tensor [experts, out, in]; `transpose` and `rows` are of each matrix.
+   * `bias` is the full name of a tensor [experts, out]. Where `source` is one name and the checkpoint has
+   * `source_blocks` and `source_scales` instead, these are MXFP4 as GPT-OSS publishes it, [experts, out, in /
+   * 32, 16] and [experts, out, in / 32], never transposed.
    */
   experts(
     source: string | readonly string[],
@@ -101,8 +105,8 @@ export interface Batch {
   /** u32; rows of the packed tokens. */
   readonly logitRows: Tensor;
   /**
-   * Tokens of the whole prompt when this pass is only a chunk of it; RoPE frequencies that depend on the length of
-   * the sequence look at it, so that a prompt gives the same in one pass and in chunks.
+   * Tokens of the whole prompt when this pass is only a chunk of it; RoPE frequencies that depend on the
+   * length of the sequence look at it, so that a prompt gives the same in one pass and in chunks.
    */
   readonly promptLength?: number;
   /** Rotations count positions from so many more on: tokens that have left an endless window. Default 0. */
@@ -125,18 +129,24 @@ export interface ModelFacts {
   readonly vocabulary: number;
   /** Trained context length in tokens; undefined when positions have no bound. */
   readonly contextLength: number | undefined;
-  /** True when positions beyond `contextLength` cannot be computed (learned tables) rather than being merely untrained. */
+  /**
+   * True when positions beyond `contextLength` cannot be computed (learned tables) rather than being merely
+   * untrained.
+   */
   readonly contextIsHard: boolean;
-  /** True when tokens carry the position that they were read at (learned tables, sinusoids) wherever they move later. */
+  /**
+   * True when tokens carry the position that they were read at (learned tables, sinusoids) wherever they move
+   * later.
+   */
   readonly absolutePositions?: boolean;
   /**
-   * A sequence that grows past this many tokens has to be read again from its start, because all its frequencies change
-   * (LongRoPE's short and long factors). Undefined in most models.
+   * A sequence that grows past this many tokens has to be read again from its start, because all its
+   * frequencies change (LongRoPE's short and long factors). Undefined in most models.
    */
   readonly rereadBeyond?: number | undefined;
   /**
-   * In a sequence of more than this many tokens the frequencies change with each one (dynamic NTK): several in one pass
-   * are not what they are one by one. Undefined in most models.
+   * In a sequence of more than this many tokens the frequencies change with each one (dynamic NTK): several
+   * in one pass are not what they are one by one. Undefined in most models.
    */
   readonly changesBeyond?: number | undefined;
   /** In words, for people: "grouped-query, RoPE (llama3)", "ALiBi", … */
@@ -157,7 +167,9 @@ export interface Decoder {
 export interface EncoderInput {
   readonly ids: Uint32Array;
   readonly segments: readonly Segment[];
-  /** Rows that see and are seen by all of their sequence, in models that have such (Longformer). Default none. */
+  /**
+   * Rows that see and are seen by all of their sequence, in models that have such (Longformer). Default none.
+   */
   readonly globalRows?: readonly number[];
 }
 

@@ -1,7 +1,9 @@
 /**
- * MPT: pre-norm decoder with ALiBi, one fused projection for queries, keys and values, and a tied output layer.
+ * MPT: pre-norm decoder with ALiBi, one fused projection for queries, keys and values, and a tied output
+ * layer.
  *
- * - ALiBi: https://arxiv.org/abs/2108.12409, which is why it reads past `max_seq_len` (StoryWriter: 65k and more)
+ * - ALiBi: https://arxiv.org/abs/2108.12409, which is why it reads past `max_seq_len` (StoryWriter: 65k and
+ *   more)
  * - Reference: transformers, models/mpt/modeling_mpt.py; biases and shared keys as in llm-foundry
  *
  * @module
@@ -40,8 +42,8 @@ export function mpt(device: Device, weights: Weights, config: Config): Decoder {
   const type = attn.text("attn_type", "multihead_attention");
   const shared = type === "multiquery_attention" ? 1 : attn.int("kv_n_heads", heads);
   const kvHeads = type === "multihead_attention" ? heads : shared;
-  // MosaicML's code (MPTForCausalLM, as published) honours alibi_bias_max; transformers' own (MptForCausalLM) takes 8,
-  // and so was trained what it saves
+  // MosaicML's code (MPTForCausalLM, as published) honours alibi_bias_max; transformers' own (MptForCausalLM)
+  // takes 8, and so was trained what it saves
   const portedByTransformers = config.texts("architectures", []).includes("MptForCausalLM");
   const biasMax = portedByTransformers ? 8 : attn.float("alibi_bias_max", 8);
   const spec: AttentionSpec = {

@@ -1,6 +1,6 @@
 /**
- * OLMo 2: Llama with the norms after attention and feed-forward, and RMSNorm over queries and keys. OLMo 3 is the same
- * with a window in three of four layers.
+ * OLMo 2: Llama with the norms after attention and feed-forward, and RMSNorm over queries and keys. OLMo 3 is
+ * the same with a window in three of four layers.
  *
  * - Paper: https://arxiv.org/abs/2501.00656; OLMo 3: https://allenai.org/olmo
  * - Reference: transformers, models/olmo2/modeling_olmo2.py and models/olmo3/modeling_olmo3.py

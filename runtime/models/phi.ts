@@ -1,5 +1,6 @@
 /**
- * Phi: attention and feed-forward side by side on one LayerNorm, RoPE on a part of each head, biases everywhere.
+ * Phi: attention and feed-forward side by side on one LayerNorm, RoPE on a part of each head, biases
+ * everywhere.
  *
  * - Paper: https://arxiv.org/abs/2309.05463
  * - Reference: transformers, models/phi/modeling_phi.py

@@ -92,6 +92,11 @@ const MODELS = {
 /** Every `model_type` that loads, sorted. */
 export const modelTypes: readonly string[] = Object.keys(MODELS).sort();
 
+/** What a config calls its family, for messages and reports. */
+export function modelTypeOf(config: Config): string {
+  return config.text("model_type");
+}
+
 /**
  * The definition for a config.
  *
@@ -103,7 +108,7 @@ export const modelTypes: readonly string[] = Object.keys(MODELS).sort();
  * ```
  */
 export function findModel(config: Config): ModelDefinition {
-  const type = config.text("model_type");
+  const type = modelTypeOf(config);
   config.object("quantization_config").only("quant_method", "mxfp4");
   if (Object.hasOwn(MODELS, type)) return MODELS[type as keyof typeof MODELS];
   const near = nearest(type, modelTypes);

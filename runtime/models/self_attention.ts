@@ -10,7 +10,10 @@ import type { Apply, Config, Weights } from "./model.ts";
 import type { Rope } from "./rope.ts";
 import type { Sizes } from "./sizes.ts";
 
-/** h [rows, hiddenSize] → queries [rows, heads · headDim], keys and values [rows, kvHeads · headDim], and back. */
+/**
+ * h [rows, hiddenSize] → queries [rows, heads · headDim], keys and values [rows, kvHeads · headDim], and
+ * back.
+ */
 export interface Projections {
   readonly q: Apply;
   readonly k: Apply;
@@ -27,7 +30,10 @@ export interface SelfAttentionParts extends Projections {
   readonly sinkLogits?: () => Tensor;
 }
 
-/** h [rows, hiddenSize] → [rows, hiddenSize]: attention over the cache, to which h's keys and values are added. */
+/**
+ * h [rows, hiddenSize] → [rows, hiddenSize]: attention over the cache, to which h's keys and values are
+ * added.
+ */
 export function selfAttention(device: Device, parts: SelfAttentionParts): DecoderLayer {
   const { q, k, v, o, rope, sinkLogits } = parts;
   let spec = parts.spec;
@@ -81,8 +87,8 @@ export function separateProjections(
 }
 
 /**
- * Queries, keys and values of one fused matrix. Its rows are either all q, all k, all v ("stacked"), or for each kv head
- * the q of its group, then its k, then its v ("grouped").
+ * Queries, keys and values of one fused matrix. Its rows are either all q, all k, all v ("stacked"), or for
+ * each kv head the q of its group, then its k, then its v ("grouped").
  */
 export function fusedProjections(
   w: Weights,

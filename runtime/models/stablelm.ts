@@ -1,5 +1,6 @@
 /**
- * StableLM: Llama with LayerNorm and RoPE on a part of each head; in some sizes both parts read the same norm.
+ * StableLM: Llama with LayerNorm and RoPE on a part of each head; in some sizes both parts read the same
+ * norm.
  *
  * - Paper: https://arxiv.org/abs/2402.17834
  * - Reference: transformers, models/stablelm/modeling_stablelm.py

@@ -1,6 +1,6 @@
 /**
- * What T5 (https://arxiv.org/abs/1910.10683) and its descendants share: sizes, unscaled scores with a bias by distance,
- * feed-forward layers, and the decoder.
+ * What T5 (https://arxiv.org/abs/1910.10683) and its descendants share: sizes, unscaled scores with a bias by
+ * distance, feed-forward layers, and the decoder.
  *
  * @module
  */
@@ -67,7 +67,10 @@ export function t5Projections(
   };
 }
 
-/** A table [buckets, heads] under its full name, as a bias. The same object each time, once weights are loaded. */
+/**
+ * A table [buckets, heads] under its full name, as a bias. The same object each time, once weights are
+ * loaded.
+ */
 export function bucketBias(
   weights: Weights,
   name: string,
@@ -112,8 +115,8 @@ export function t5Embedding(weights: Weights, { vocabulary, hiddenSize }: T5Size
 }
 
 /**
- * T5's decoder, complete but for `encode`. `memoryHeads` are the key and value heads of its cross-attention; `encoder`
- * tells people what the other side is.
+ * T5's decoder, complete but for `encode`. `memoryHeads` are the key and value heads of its cross-attention;
+ * `encoder` tells people what the other side is.
  */
 export function t5Decoder(
   device: Device,

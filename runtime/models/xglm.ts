@@ -1,6 +1,7 @@
 /**
- * XGLM: pre-norm decoder with the original Transformer's sinusoidal positions (https://arxiv.org/abs/1706.03762). They
- * can be computed for any position; beyond the trained ones the model has never seen them and breaks.
+ * XGLM: pre-norm decoder with the original Transformer's sinusoidal positions
+ * (https://arxiv.org/abs/1706.03762). They can be computed for any position; beyond the trained ones the
+ * model has never seen them and breaks.
  *
  * - Paper: https://arxiv.org/abs/2112.10668
  * - Reference: transformers, models/xglm/modeling_xglm.py

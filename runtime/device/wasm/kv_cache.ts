@@ -220,6 +220,8 @@ export class WasmKvCache implements KvCache {
 
 /** The cache as this device's own; throws when it is another's. */
 export function ownCache(cache: KvCache): WasmKvCache {
-  if (!(cache instanceof WasmKvCache)) throw new TypeError("Cannot use a cache of another device on wasm");
+  if (!(cache instanceof WasmKvCache)) {
+    throw new TypeError("Cannot use a cache on wasm: it is of another device");
+  }
   return cache;
 }

@@ -66,7 +66,7 @@ export class WasmTensor implements Tensor {
 
 /** The tensor as this device's own; throws when it is another's or was recycled. */
 export function own(x: Tensor): WasmTensor {
-  if (!(x instanceof WasmTensor)) throw new TypeError("Cannot use a tensor of another device on wasm");
+  if (!(x instanceof WasmTensor)) throw new TypeError("Cannot use a tensor on wasm: it is of another device");
   if (!(x.base ?? x).alive) {
     throw new Error(`Cannot use a tensor of shape [${x.shape}]: its step or scope is over, or it was freed`);
   }

@@ -100,7 +100,9 @@ export class Threads {
       await new Promise((resolve) => setTimeout(resolve, 50));
       this.close();
       throw new Error(
-        `A compute thread failed, and its device is closed: ${this.#failure ?? "unknown reason"}`,
+        `Cannot go on computing: a thread failed, and its device is closed: ${
+          this.#failure ?? "unknown reason"
+        }`,
       );
     }
   }

@@ -504,6 +504,8 @@ export class WebGpuDevice implements Device {
 }
 
 function ownCache(cache: KvCache): GpuKvCache {
-  if (!(cache instanceof GpuKvCache)) throw new TypeError("Cannot use a cache of another device on webgpu");
+  if (!(cache instanceof GpuKvCache)) {
+    throw new TypeError("Cannot use a cache on webgpu: it is of another device");
+  }
   return cache;
 }

@@ -1,9 +1,11 @@
 /**
- * Multiply-adds of one encoder layer by the formulas of the article and of the papers behind it, for n tokens of width d.
+ * Multiply-adds of one encoder layer by the formulas of the article and of the papers behind it, for n tokens
+ * of width d.
  *
- * T5, LongT5 and CoLT5 are those of https://arxiv.org/abs/2303.09752, section 3; the others are counted the same way:
- * 4nd² for the projections, 8nd² for the feed-forward layer, and 2nd for every key that a query sees. Windows are linear
- * in n and small beside nd², so the papers leave them out where a layer has other keys as well.
+ * T5, LongT5 and CoLT5 are those of https://arxiv.org/abs/2303.09752, section 3; the others are counted the
+ * same way: 4nd² for the projections, 8nd² for the feed-forward layer, and 2nd for every key that a query
+ * sees. Windows are linear in n and small beside nd², so the papers leave them out where a layer has other
+ * keys as well.
  *
  * @module
  */
@@ -18,7 +20,10 @@ export interface Cost {
   layer(n: number, d: number): number;
 }
 
-/** Keys of a query in a window of 128 on each side, and in BigBird's blocks: 3 local, 2 global, 3 random ones of 64. */
+/**
+ * Keys of a query in a window of 128 on each side, and in BigBird's blocks: 3 local, 2 global, 3 random ones
+ * of 64.
+ */
 const WINDOW = 257, BLOCKS = 8 * 64;
 
 /** By kind. */
@@ -54,8 +59,8 @@ export const PUBLISHED = {
   /** https://arxiv.org/abs/2303.09752, table 3: encoding 16K tokens on one TPUv4, Base. */
   encode16K: { longt5: 0.084, colt5: 0.030, ratio: 2.8 },
   /**
-   * https://arxiv.org/abs/1911.02150, table 3: microseconds an output token of a translation model, sequences of 128 on
-   * a TPUv2, encoder and decoder.
+   * https://arxiv.org/abs/1911.02150, table 3: microseconds an output token of a translation model, sequences
+   * of 128 on a TPUv2, encoder and decoder.
    */
   decode: [
     { name: "multi-head", encoder: 1.7, decoder: 46, beam4: 203 },

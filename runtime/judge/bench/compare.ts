@@ -1,15 +1,15 @@
 /**
- * The article's table, measured: what kinds of attention cost in time and memory as texts grow, and what shared keys and
- * values save in decoding.
+ * The article's table, measured: what kinds of attention cost in time and memory as texts grow, and what
+ * shared keys and values save in decoding.
  *
- * All layers of a model are alike. Where all of them would take more than a few minutes, fewer are run and the time is
- * multiplied; `layersRun` tells.
+ * All layers of a model are alike. Where all of them would take more than a few minutes, fewer are run and
+ * the time is multiplied; `layersRun` tells.
  *
  * @module
  */
 import type { CacheDType, Device, Tensor, TensorSource } from "../../device/device.ts";
 import type { DryDevice } from "../dry_device.ts";
-import { WasmDevice } from "../../device/wasm/device.ts";
+import { WasmDevice } from "../../device/open_device.ts";
 import type { WeightChoice } from "../../load/weights.ts";
 import type { Decoder, Model } from "../../models/model.ts";
 import { prefillChunk, Sequence } from "../../write/sequence.ts";
@@ -80,7 +80,10 @@ export interface ComparePlan {
 const MOST_FLOPS = 24e12;
 /** Decode steps that a median is taken of. */
 const STEPS = 24;
-/** Attention of a step is recorded so many times for one measurement, so that waking threads up does not count. */
+/**
+ * Attention of a step is recorded so many times for one measurement, so that waking threads up does not
+ * count.
+ */
 const REPEATS = 4;
 const DEVICE_KINDS = { wasm: "wasm", webgpu: "webgpu", reference: "wasm" } as const;
 
@@ -224,8 +227,9 @@ function recordPass(device: DryDevice, model: Model, tokens: number): void {
 }
 
 /**
- * The dense encoder with attention as in a textbook: all scores of a head are written to memory, read again for softmax,
- * written as probabilities, and read for the product with the values. Matrix products are the device's own.
+ * The dense encoder with attention as in a textbook: all scores of a head are written to memory, read again
+ * for softmax, written as probabilities, and read for the product with the values. Matrix products are the
+ * device's own.
  */
 async function measureNaive(device: Device, tokens: number, plan: ComparePlan): Promise<EncodeResult> {
   const dense = CASES.find(({ name }) => name === "dense")!;

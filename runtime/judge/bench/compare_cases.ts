@@ -1,5 +1,6 @@
 /**
- * The models that are compared: one width and depth (768, 12 layers, as every Base), one kind of attention each.
+ * The models that are compared: one width and depth (768, 12 layers, as every Base), one kind of attention
+ * each.
  *
  * @module
  */
@@ -135,7 +136,9 @@ export const CASES: readonly CompareCase[] = [
   },
 ];
 
-/** Dense attention with its n × n scores in memory: another way to compute the first case, for short texts. */
+/**
+ * Dense attention with its n × n scores in memory: another way to compute the first case, for short texts.
+ */
 export const NAIVE = { name: "naive", label: "dense, naive (BERT)", cost: "dense", longest: 4096 } as const;
 
 /** Decoders that differ in their key and value heads only. */

@@ -42,7 +42,10 @@ export type Measured = {
   readonly tokensPerSecond: number;
 };
 
-/** Prefill of n tokens from nothing; decode steps with `depth` tokens in the cache. Medians of runs and of steps. */
+/**
+ * Prefill of n tokens from nothing; decode steps with `depth` tokens in the cache. Medians of runs and of
+ * steps.
+ */
 export async function* measureModel(
   device: Device,
   { decoder, weights, plan }: LoadedShape & { readonly plan: Plan },

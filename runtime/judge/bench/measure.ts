@@ -21,7 +21,9 @@ export async function secondsOf(body: () => Promise<unknown>, runs: number): Pro
   return median(seconds);
 }
 
-/** The largest resident memory of this process so far, in MB; where the system does not tell, the present one. */
+/**
+ * The largest resident memory of this process so far, in MB; where the system does not tell, the present one.
+ */
 export function peakResidentMegabytes(): number {
   try {
     const status = Deno.readTextFileSync("/proc/self/status");

@@ -1,6 +1,6 @@
 /**
- * Any family in any shape with random weights, through the loader that real checkpoints take: names and shapes of the
- * tensors are what the model's own definition declares.
+ * Any family in any shape with random weights, through the loader that real checkpoints take: names and
+ * shapes of the tensors are what the model's own definition declares.
  *
  * @module
  */
@@ -47,12 +47,12 @@ export async function countStep(
 }
 
 function configOf(json: Json) {
-  return parseConfig(String(json.model_type), JSON.stringify(json));
+  return parseConfig("random weights", JSON.stringify(json));
 }
 
 /**
- * A checkpoint that takes no memory: config.json and a model.safetensors whose bf16 numbers are made as they are read
- * (uniform, standard deviation 0.02, always the same).
+ * A checkpoint that takes no memory: config.json and a model.safetensors whose bf16 numbers are made as they
+ * are read (uniform, standard deviation 0.02, always the same).
  */
 export function randomCheckpoint(config: Json): Files {
   const dry = new DryDevice(LAYOUTS.wasm), declared = new DeclaredWeights(dry);
@@ -86,7 +86,7 @@ export function randomCheckpoint(config: Json): Files {
     close() {},
   };
   return {
-    label: String(config.model_type),
+    label: "random weights",
     list: () => Promise.resolve(["config.json", "model.safetensors"]),
     text: (file) => Promise.resolve(file === "config.json" ? JSON.stringify(config) : undefined),
     open: () => Promise.resolve(file),

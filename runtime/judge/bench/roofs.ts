@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { WasmDevice } from "../../device/wasm/device.ts";
+import type { WasmDevice } from "../../device/open_device.ts";
 import { secondsOf } from "./measure.ts";
 
 export interface Roofs {
