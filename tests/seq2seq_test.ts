@@ -1,4 +1,6 @@
-/** Encoder-decoders against what transformers computes for the same checkpoints, in f64 and on every device. */
+/**
+ * Encoder-decoders against what transformers computes for the same checkpoints, in f64 and on every device.
+ */
 import assert from "node:assert/strict";
 import type { Device, Segment, Tensor } from "../runtime/device/device.ts";
 import { openFolder } from "../runtime/load/folder.ts";
