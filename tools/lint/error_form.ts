@@ -2,8 +2,8 @@
  * Errors say the action, a colon, what is wrong: `Cannot open "./dir": there is no such folder: check the
  * path`.
  *
- * A text that begins with a small letter is a reason, which the caller puts behind a "Cannot …:" of its own.
- * What a variable begins with is not seen.
+ * A text that begins with a small letter, or with Deno, is a reason, which the caller puts behind a "Cannot
+ * …:" of its own. What a variable begins with is not seen.
  */
 import { projectPath } from "./project_path.ts";
 
@@ -41,7 +41,7 @@ export const errorForm: Deno.lint.Rule = {
           return;
         }
         const texts = textsOf(message);
-        if (!texts || /^[a-z]/.test(texts[0]!)) return;
+        if (!texts || /^([a-z]|Deno )/.test(texts[0]!)) return;
         if (!texts[0]!.startsWith("Cannot ")) {
           context.report({
             node: message,
