@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device } from "../runtime/device/device.ts";
-import { LAYOUTS } from "../runtime/judge/layouts.ts";
+import { mostMemory } from "../runtime/judge/counting_device.ts";
 import { openDevice, openWebGpuDevice } from "../runtime/device/open_device.ts";
 import { parseConfig, readConfig } from "../runtime/load/config.ts";
 import { measureRates } from "../runtime/judge/rates.ts";
@@ -76,7 +76,7 @@ export default command({
     const given = values.memory === undefined ? undefined : readBytes(values.memory);
     const device = values.device === "wasm" || values.device === "webgpu"
       ? values.device
-      : (given ?? 0) > LAYOUTS.wasm.memoryBytes
+      : (given ?? 0) > mostMemory("wasm")
       ? "webgpu"
       : "wasm";
     const name = source ?? "storyteller";
@@ -91,7 +91,7 @@ export default command({
     });
     const memory = given === undefined && device === "webgpu" ? undefined : Math.min(
       given ?? Deno.systemMemoryInfo().available,
-      LAYOUTS[device].memoryBytes,
+      mostMemory(device),
     );
     const fits = memory === undefined ? undefined : plan.memory.total <= memory;
     const nearest = memory === undefined || fits ? {} : await nearestFits(config, plan, memory);

@@ -40,14 +40,14 @@ Deno.test("what the models compute is what the formulas say", async () => {
   const n = 8192;
   for (const [name, most] of Object.entries(share)) {
     const { config, cost } = CASES.find((c) => c.name === name)!;
-    const { work } = await countStep(
+    const { cost: counted } = await countStep(
       { config: config({ layers: 2, positions: n }), weights: "q8", device: "wasm" },
       (model) => {
         if (model.kind === "decoder") throw new TypeError("no encoder");
         model.encode({ ids: new Uint32Array(n), segments: [{ from: 0, to: n, start: 0 }] });
       },
     );
-    near(work.linearFlops + work.attentionFlops, 2 * flops(cost, n, WIDTH), most);
+    near(counted.linearFlops + counted.attentionFlops, 2 * flops(cost, n, WIDTH), most);
   }
 });
 

@@ -1,8 +1,8 @@
 /**
  * What a context takes before anything is loaded: memory, work, and with measured rates time.
  *
- * The model's own definition runs on a dry device: config.json is all that is read, and every family is
- * counted as it computes, with its windows, experts and shared heads.
+ * The model's own definition runs on a device that counts: config.json is all that is read, and every family
+ * is counted as it computes, with its windows, experts and shared heads.
  *
  * Costs by formula, for n tokens of width d and per layer (https://arxiv.org/abs/1706.03762, table 1): n²d
  * for attention, nd² for projections.
@@ -10,8 +10,8 @@
  * @module
  */
 import type { CacheDType, WeightDType } from "../device/device.ts";
-import { type DryCache, DryDevice, type Layout, type LinearUse, type Work } from "./dry_device.ts";
-import { LAYOUTS } from "./layouts.ts";
+import { PAGE_TOKENS, type PagedCache } from "../device/page.ts";
+import { addCost, CountingDevice, type LinearUse, NO_COST, type StepCost } from "./counting_device.ts";
 import { DeclaredWeights } from "../load/declared_weights.ts";
 import type { WeightChoice } from "../load/weights.ts";
 import type { Config, Decoder, ModelFacts } from "../models/model.ts";
@@ -50,17 +50,17 @@ export interface Plan {
   readonly cacheBytesPerToken: number;
   readonly memory: MemoryPlan;
   /** Reading the whole context, in so many steps. */
-  readonly prefill: Work;
+  readonly prefill: StepCost;
   readonly prefillSteps: number;
   /** The token after it. */
-  readonly decode: Work;
+  readonly decode: StepCost;
   /** Matrix products of a step of many rows, and of one row. */
   readonly linears: { readonly prefill: readonly LinearUse[]; readonly decode: readonly LinearUse[] };
 }
 
 /**
- * How fast a device does each kind of {@linkcode Work}, per second; and what each operation and step costs
- * besides.
+ * How fast a device does each kind of {@linkcode StepCost}, per second; and what each operation and step
+ * costs besides.
  */
 export interface Rates {
   readonly linearFlops: number;
@@ -94,7 +94,7 @@ const SAMPLES = 33;
  * ```
  */
 export async function planModel(config: Config, options: PlanOptions): Promise<Plan> {
-  const model = new DryModel(config, options);
+  const model = new CountedModel(config, options);
   const { decoder, facts } = model;
   const { context = defaultContext(facts) } = options;
   const cache = chooseCacheDType(options.cache, model.weights);
@@ -104,9 +104,9 @@ export async function planModel(config: Config, options: PlanOptions): Promise<P
         `give at most that`,
     );
   }
-  const caches = decoder.createCaches(cache) as DryCache[];
+  const caches = decoder.createCaches(cache) as PagedCache[];
   const full = Math.floor(context / prefillChunk), rest = context % prefillChunk;
-  let prefill = NONE, step = 0, linears: readonly LinearUse[] = [];
+  let prefill = NO_COST, step = 0, linears: readonly LinearUse[] = [];
   const read = async (start: number, tokens: number) => {
     await model.pass(caches, { start, tokens, context });
     step = Math.max(step, model.device.last.peakBytes);
@@ -114,18 +114,18 @@ export async function planModel(config: Config, options: PlanOptions): Promise<P
   };
   const samples = sampleIndices(full, SAMPLES);
   for (const { index, weight } of samples) {
-    const { work, linears: uses } = await read(index * prefillChunk, prefillChunk);
-    prefill = sum(prefill, work, weight);
-    linears = [...uses.values()];
+    const { cost, linears: uses } = await read(index * prefillChunk, prefillChunk);
+    prefill = addCost(prefill, cost, weight);
+    linears = uses;
   }
   if (rest > 0) {
-    const { work, linears: uses } = await read(full * prefillChunk, rest);
-    prefill = sum(prefill, work, 1);
-    if (full === 0) linears = [...uses.values()];
+    const { cost, linears: uses } = await read(full * prefillChunk, rest);
+    prefill = addCost(prefill, cost);
+    if (full === 0) linears = uses;
   }
   // The last token of a context is the deepest.
-  const { work: decode, linears: decodeLinears } = await read(context - 1, 1);
-  const held = caches.reduce((bytes, cache) => bytes + cache.bytesAfter(context), 0);
+  const { cost: decode, linears: decodeLinears } = await read(context - 1, 1);
+  const held = caches.reduce((bytes, cache) => bytes + cache.bytes, 0);
   const memory = {
     weights: model.device.memoryInUse,
     cache: held,
@@ -139,12 +139,12 @@ export async function planModel(config: Config, options: PlanOptions): Promise<P
     context,
     weights: model.weights,
     cache,
-    cacheBytesPerToken: caches.reduce((bytes, cache) => bytes + cache.pageBytes, 0) / 64,
+    cacheBytesPerToken: caches.reduce((bytes, cache) => bytes + cache.pageBytes, 0) / PAGE_TOKENS,
     memory: { ...memory, total: memory.weights + held + step + PROGRAM_BYTES },
     prefill,
     prefillSteps: Math.ceil(context / prefillChunk),
     decode,
-    linears: { prefill: linears, decode: [...decodeLinears.values()] },
+    linears: { prefill: linears, decode: decodeLinears },
   };
 }
 
@@ -154,15 +154,14 @@ function defaultContext({ contextLength, contextIsHard }: ModelFacts): number {
   return contextIsHard ? Math.min(contextLength ?? Infinity, HUNDRED_THOUSAND) : HUNDRED_THOUSAND;
 }
 
-class DryModel {
-  readonly device: DryDevice;
+class CountedModel {
+  readonly device: CountingDevice;
   readonly decoder: Decoder;
   readonly weights: WeightDType;
   readonly parameters: number;
 
   constructor(config: Config, { weights, device }: PlanOptions) {
-    const layout: Layout = LAYOUTS[device];
-    this.device = new DryDevice(layout);
+    this.device = new CountingDevice(device);
     const declared = new DeclaredWeights(this.device);
     const model = findModel(config)(this.device, declared, config);
     if (model.kind !== "decoder") {
@@ -181,11 +180,14 @@ class DryModel {
 
   /** As Sequence reads: logits of the last token only. */
   async pass(
-    caches: readonly DryCache[],
+    caches: readonly PagedCache[],
     { start, tokens, context }: { readonly start: number; readonly tokens: number; readonly context: number },
   ): Promise<void> {
     const { device, decoder } = this;
-    for (const cache of caches) cache.length = start;
+    for (const cache of caches) {
+      if (cache.length > start) cache.truncate(start);
+      else cache.extend(start - cache.length);
+    }
     const rows = start + tokens === context ? Uint32Array.of(tokens - 1) : new Uint32Array(0);
     await device.step(() => {
       decoder.forward({
@@ -198,21 +200,6 @@ class DryModel {
       return Promise.resolve();
     });
   }
-}
-
-const NONE: Work = {
-  linearFlops: 0,
-  weightBytes: 0,
-  attentionFlops: 0,
-  cacheBytes: 0,
-  elementBytes: 0,
-  operations: 0,
-};
-
-function sum(a: Work, b: Work, times: number): Work {
-  const total = { ...a } as { -readonly [K in keyof Work]: Work[K] };
-  for (const key of Object.keys(NONE) as (keyof Work)[]) total[key] += b[key] * times;
-  return total;
 }
 
 /** At most `most` of [0, count), evenly, with the weights that a trapezoid rule over all gives them. */
@@ -228,15 +215,15 @@ export function sampleIndices(count: number, most: number): { index: number; wei
 }
 
 /** Flops of matrix products and attention of many rows. */
-export function flopsOf({ linearFlops, attentionFlops }: Work): number {
+export function flopsOf({ linearFlops, attentionFlops }: StepCost): number {
   return linearFlops + attentionFlops;
 }
 
 /** Seconds of work in so many steps. */
-export function secondsOf(work: Work, steps: number, rates: Rates): number {
-  return work.linearFlops / rates.linearFlops + work.weightBytes / rates.weightBytes +
-    work.attentionFlops / rates.attentionFlops + work.cacheBytes / rates.cacheBytes +
-    work.elementBytes / rates.elementBytes + work.operations * rates.operationSeconds +
+export function secondsOf(cost: StepCost, steps: number, rates: Rates): number {
+  return cost.linearFlops / rates.linearFlops + cost.weightBytes / rates.weightBytes +
+    cost.attentionFlops / rates.attentionFlops + cost.cacheBytes / rates.cacheBytes +
+    cost.elementBytes / rates.elementBytes + cost.operations * rates.operationSeconds +
     steps * rates.stepSeconds;
 }
 

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import type { DryDevice } from "../judge/dry_device.ts";
 import type { Tensor, WeightDType } from "../device/device.ts";
 import type { Apply, ApplyExperts, Embedding, WeightOptions, Weights } from "../models/model.ts";
 import { chooseWeightDType, formatOf, type WeightChoice } from "./weight_loader.ts";
@@ -17,10 +16,15 @@ interface Slot {
   tensor: Tensor | undefined;
 }
 
+/** A device that weights take their place on without a source. */
+export interface DeclaringDevice {
+  declare(dtype: WeightDType, shape: readonly number[]): Tensor;
+}
+
 /** What declarations of one model share. */
 class Declarations {
   readonly slots = new Map<string, Slot>();
-  constructor(readonly device: DryDevice) {}
+  constructor(readonly device: DeclaringDevice) {}
 
   /** Declares once for all who ask for the same. */
   slot(names: readonly string[], shape: readonly number[], options: WeightOptions): () => Tensor {
@@ -43,12 +47,12 @@ class Declarations {
   }
 }
 
-/** {@linkcode Weights} for a dry device. Optional tensors count as absent. */
+/** {@linkcode Weights} for a device that counts. Optional tensors count as absent. */
 export class DeclaredWeights implements Weights {
   readonly #all: Declarations;
   readonly #prefix: string;
 
-  constructor(device: DryDevice, all: Declarations = new Declarations(device), prefix = "") {
+  constructor(device: DeclaringDevice, all: Declarations = new Declarations(device), prefix = "") {
     this.#all = all;
     this.#prefix = prefix;
   }

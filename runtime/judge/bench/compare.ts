@@ -8,7 +8,7 @@
  * @module
  */
 import type { CacheDType, Device, Tensor, TensorSource } from "../../device/device.ts";
-import type { DryDevice } from "../dry_device.ts";
+import type { CountingDevice } from "../counting_device.ts";
 import { WasmDevice } from "../../device/open_device.ts";
 import type { WeightChoice } from "../../load/weights.ts";
 import type { Decoder, Model } from "../../models/model.ts";
@@ -160,7 +160,7 @@ async function measureEncode(
   const times = LAYERS / layers;
   const counted = await countStep(
     { config, weights, device: DEVICE_KINDS[device.name] },
-    (model, dry) => recordPass(dry, model, tokens),
+    (model, counting) => recordPass(counting, model, tokens),
   );
   const weightBytes = device.memoryInUse;
   await runPass(device, model, Math.min(tokens, prefillChunk)); // wakes threads up
@@ -173,7 +173,7 @@ async function measureEncode(
   const byOperation = profile && device instanceof WasmDevice
     ? await device.profile(once)
     : (await once(), undefined);
-  const { linearFlops, attentionFlops } = counted.work;
+  const { linearFlops, attentionFlops } = counted.cost;
   return {
     case: c.name,
     label: c.label,
@@ -208,7 +208,7 @@ async function runPass(device: Device, model: Model, tokens: number): Promise<nu
 }
 
 /** The same on a device that counts. */
-function recordPass(device: DryDevice, model: Model, tokens: number): void {
+function recordPass(device: CountingDevice, model: Model, tokens: number): void {
   const ids = idsOf(tokens, model.facts.vocabulary);
   if (model.kind !== "decoder") {
     model.encode({ ids, segments: [{ from: 0, to: tokens, start: 0 }] });

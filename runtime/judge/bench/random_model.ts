@@ -5,8 +5,7 @@
  * @module
  */
 import type { Device, WeightDType } from "../../device/device.ts";
-import { DryDevice, type StepCount } from "../dry_device.ts";
-import { LAYOUTS } from "../layouts.ts";
+import { CountingDevice, type StepCount } from "../counting_device.ts";
 import { parseConfig } from "../../load/config.ts";
 import { DeclaredWeights } from "../../load/declared_weights.ts";
 import type { Files, RandomAccessFile } from "../../load/files.ts";
@@ -37,13 +36,14 @@ export async function countStep(
     readonly weights: WeightChoice;
     readonly device: "wasm" | "webgpu";
   },
-  body: (model: Model, device: DryDevice) => void,
+  body: (model: Model, device: CountingDevice) => void,
 ): Promise<StepCount> {
-  const dry = new DryDevice(LAYOUTS[device]), declared = new DeclaredWeights(dry), config = configOf(json);
-  const model = findModel(config)(dry, declared, config);
+  const counting = new CountingDevice(device), declared = new DeclaredWeights(counting);
+  const config = configOf(json);
+  const model = findModel(config)(counting, declared, config);
   declared.load(weights);
-  await dry.step(() => Promise.resolve(body(model, dry)));
-  return dry.last;
+  await counting.step(() => Promise.resolve(body(model, counting)));
+  return counting.last;
 }
 
 function configOf(json: Json) {
@@ -55,8 +55,8 @@ function configOf(json: Json) {
  * are read (uniform, standard deviation 0.02, always the same).
  */
 export function randomCheckpoint(config: Json): Files {
-  const dry = new DryDevice(LAYOUTS.wasm), declared = new DeclaredWeights(dry);
-  findModel(configOf(config))(dry, declared, configOf(config));
+  const counting = new CountingDevice("wasm"), declared = new DeclaredWeights(counting);
+  findModel(configOf(config))(counting, declared, configOf(config));
   let end = 0;
   const header: Record<string, unknown> = {};
   for (const [tensor, shape] of declared.files) {
