@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Tensor, WeightDType } from "../device/device.ts";
+import type { Device, Tensor, WeightDType } from "../device/device.ts";
 import type { Apply, ApplyExperts, Embedding, WeightOptions, Weights } from "../models/model.ts";
 import { chooseWeightDType, formatOf, type WeightChoice } from "./weight_loader.ts";
 
@@ -17,7 +17,7 @@ interface Slot {
 }
 
 /** A device that weights take their place on without a source. */
-export interface DeclaringDevice {
+export interface DeclaringDevice extends Device {
   declare(dtype: WeightDType, shape: readonly number[]): Tensor;
 }
 
