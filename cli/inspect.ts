@@ -4,6 +4,7 @@
  * @module
  */
 import type { CacheDType, WeightDType } from "../runtime/device/device.ts";
+import { CACHE_DTYPES, WEIGHT_CHOICES } from "../runtime/device/formats/mod.ts";
 import { inspectCheckpoint, type Inspection } from "../runtime/judge/inspect.ts";
 import { browseFiles } from "../runtime/open_model.ts";
 import { columns, command, EXIT, UsageError } from "./command.ts";
@@ -12,8 +13,6 @@ import { MODEL_OPTIONS } from "./model_options.ts";
 import { writeOut } from "./terminal.ts";
 
 const LENGTHS = [4096, 32_768, 100_000] as const;
-const CACHES: readonly CacheDType[] = ["f32", "f16", "q8"];
-const WEIGHTS: readonly WeightDType[] = ["f32", "f16", "q8", "q4"];
 
 export default command({
   name: "inspect",
@@ -84,8 +83,8 @@ function asJson(inspection: Inspection): Record<string, unknown> {
     weight_bytes: weightBytes,
     kv_bytes_per_token: cacheBytesPerToken ?? null,
     memory_bytes: LENGTHS.flatMap((tokens) =>
-      WEIGHTS.flatMap((weights) =>
-        CACHES.map((cache) => ({
+      WEIGHT_CHOICES.flatMap((weights) =>
+        CACHE_DTYPES.map((cache) => ({
           tokens,
           weights,
           cache,
@@ -119,19 +118,19 @@ function table(inspection: Inspection): string {
       .map((
         [part, numbers],
       ): [string, string] => [`  ${part}`, `${formatParameters(numbers)}, ${share(numbers)}`]),
-    ["weights", WEIGHTS.map((dtype) => `${dtype} ${formatBytes(weightBytes[dtype])}`).join(" · ")],
+    ["weights", WEIGHT_CHOICES.map((dtype) => `${dtype} ${formatBytes(weightBytes[dtype])}`).join(" · ")],
   ];
   if (!perToken) return columns(rows) + "\n";
   rows.push([
     "keys and values",
-    CACHES.map((d) => `${d} ${formatBytes(perToken[d])}`).join(" · ") + " a token",
+    CACHE_DTYPES.map((d) => `${d} ${formatBytes(perToken[d])}`).join(" · ") + " a token",
   ]);
 
   const heads = ["weights + cache", ...LENGTHS.map((n) => `${formatCount(n)} tokens`)];
   const lines = [
     heads,
-    ...WEIGHTS.filter((dtype) => dtype !== "f16").flatMap((weights) =>
-      CACHES.map((cache) => [
+    ...WEIGHT_CHOICES.filter((dtype) => dtype !== "f16").flatMap((weights) =>
+      CACHE_DTYPES.map((cache) => [
         `${weights} + ${cache}`,
         ...LENGTHS.map((tokens) => formatBytes(memory(inspection, { weights, cache, tokens }))),
       ])

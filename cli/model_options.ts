@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { CACHE_DTYPES, WEIGHT_CHOICES } from "../runtime/device/formats/mod.ts";
 import type { Done, GenerateOptions } from "../runtime/language_model.ts";
 import type { LoadedInfo } from "../runtime/load_model.ts";
 import type { OpenOptions } from "../runtime/open_model.ts";
@@ -25,7 +26,7 @@ export const MODEL_OPTIONS = {
   },
   weights: {
     type: "choice",
-    choices: ["auto", "f32", "f16", "q8", "q4"],
+    choices: ["auto", ...WEIGHT_CHOICES],
     help: "format of the weights in memory; auto (default) is f32 for small models and q8 for others",
   },
   context: {
@@ -37,7 +38,7 @@ export const MODEL_OPTIONS = {
   },
   cache: {
     type: "choice",
-    choices: ["auto", "f32", "f16", "q8"],
+    choices: ["auto", ...CACHE_DTYPES],
     help: "format of keys and values in memory; auto (default) is q8 beside q8 and q4 weights, else f32",
   },
   threads: { type: "integer", short: "t", value: "N", min: 1, max: 1024, help: "default: one per processor" },

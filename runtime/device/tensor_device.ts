@@ -12,6 +12,7 @@ import type { Backend, Kernel, Recording } from "./backend.ts";
 import type { Device } from "./device.ts";
 import { type OperationArgs, type OperationName, operations } from "./operations/mod.ts";
 import type { Result } from "./operations/operation.ts";
+import { CACHE_DTYPES } from "./formats/mod.ts";
 import { checkSource, checkUpload } from "./upload_source.ts";
 import { routeTable } from "./host_tables.ts";
 import { PAGE_TOKENS, PagedCache } from "./page.ts";
@@ -33,8 +34,6 @@ import {
   type TensorSource,
   type WeightDType,
 } from "./tensor.ts";
-
-const CACHE_DTYPES: readonly CacheDType[] = ["f32", "f16", "q8"];
 
 /** Told of each operation that is recorded: for plans and profiles. */
 export type OperationListener = <K extends OperationName>(

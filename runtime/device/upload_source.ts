@@ -4,11 +4,9 @@
  * @module
  */
 import type { WeightSource } from "./backend.ts";
+import { FORMATS, WEIGHT_DTYPES } from "./formats/mod.ts";
 import { countOf, type Shape, type TensorSource, type WeightDType } from "./tensor.ts";
 
-/** Weights in a quantized block, along a row. */
-export const QUANT_BLOCK = 32;
-const WEIGHT_DTYPES: readonly WeightDType[] = ["f32", "f16", "bf16", "q8", "q4"];
 const SOURCE_BYTES = { f32: 4, f16: 2, bf16: 2 } as const;
 
 /** Throws a RangeError where a weight cannot be held in this shape and format. */
@@ -20,9 +18,9 @@ export function checkUpload(dtype: WeightDType, shape: Shape): void {
   if (shape.length < 1 || shape.length > 3 || !shape.every((n) => Number.isInteger(n) && n >= 0)) {
     throw new RangeError(`Cannot upload ${name}: a shape is one to three whole numbers`);
   }
-  const quantized = dtype === "q8" || dtype === "q4";
-  if (quantized && shape.length > 1 && shape.at(-1)! % QUANT_BLOCK !== 0) {
-    throw new RangeError(`Cannot upload ${name}: ${shape.at(-1)} is not a multiple of ${QUANT_BLOCK}`);
+  const { block } = FORMATS[dtype];
+  if (shape.length > 1 && shape.at(-1)! % block !== 0) {
+    throw new RangeError(`Cannot upload ${name}: ${shape.at(-1)} is not a multiple of ${block}`);
   }
 }
 

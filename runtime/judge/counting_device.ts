@@ -228,7 +228,7 @@ class CountingBackend implements Backend {
 /** Kernels that record nothing: they take the memory that the real ones take besides their results. */
 function countingKernels(layout: DeviceLayout): Kernels {
   const pack = (x: DeviceTensor, weight: DeviceTensor, recording: Recording) => {
-    const bytes = layout.packed(weight.dtype, x.rows, x.features);
+    const bytes = layout.packed(weight.dtype as WeightDType, x.rows, x.features);
     if (bytes > 0) {
       recording.form(x, `packed for ${weight.dtype}`, () => recording.make("f32", [bytes / 4], bytes));
     }

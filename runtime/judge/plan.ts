@@ -10,6 +10,7 @@
  * @module
  */
 import type { CacheDType, WeightDType } from "../device/device.ts";
+import { CACHE_DTYPES, WEIGHT_CHOICES } from "../device/formats/mod.ts";
 import { PAGE_TOKENS, type PagedCache } from "../device/page.ts";
 import { addCost, CountingDevice, type LinearUse, NO_COST, type StepCost } from "./counting_device.ts";
 import { DeclaredWeights } from "../load/declared_weights.ts";
@@ -227,9 +228,10 @@ export function secondsOf(cost: StepCost, steps: number, rates: Rates): number {
     steps * rates.stepSeconds;
 }
 
-/** Formats from large to small. */
-const WEIGHTS: readonly WeightDType[] = ["f32", "f16", "q8", "q4"];
-const CACHES: readonly CacheDType[] = ["f32", "f16", "q8"];
+/** The formats from this one on to the smaller ones. */
+function fromFormat<T>(formats: readonly T[], first: unknown): readonly T[] {
+  return formats.slice(formats.indexOf(first as T));
+}
 
 /** A setting that fits. */
 export interface Fit {
@@ -250,9 +252,9 @@ export async function nearestFits(
 ): Promise<{ readonly formats?: Fit; readonly context?: Fit }> {
   const total = async (change: Partial<PlanOptions>) =>
     (await planModel(config, { ...options, ...change })).memory.total;
-  const smaller = WEIGHTS.slice(WEIGHTS.indexOf(weights)).flatMap((weights) =>
-    CACHES.slice(CACHES.indexOf(cache)).map((cache) => ({ weights, cache }))
-  ) as { weights: Exclude<WeightDType, "bf16">; cache: CacheDType }[];
+  const smaller = fromFormat(WEIGHT_CHOICES, weights).flatMap((weights) =>
+    fromFormat(CACHE_DTYPES, cache).map((cache) => ({ weights, cache }))
+  );
   let formats: Fit | undefined;
   for (const change of smaller) {
     const taken = await total(change);

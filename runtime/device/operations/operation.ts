@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CacheGeometry, DeviceTensor, DType, Rows, Segment, Shape, WeightDType } from "../tensor.ts";
+import type { CacheGeometry, DeviceTensor, Rows, Segment, Shape, WeightDType } from "../tensor.ts";
 
 /** A result to be made. */
 export interface Result {
@@ -21,7 +21,7 @@ export interface DeviceLayout {
   /** A page of 64 tokens of one layer. */
   page(geometry: CacheGeometry): number;
   /** Activations as a matrix product wants them; 0 where it takes them as they are. */
-  packed(dtype: DType, rows: number, inputs: number): number;
+  packed(dtype: WeightDType, rows: number, inputs: number): number;
 }
 
 /** What one call costs: a multiply-add is two flops. Costs that are absent are 0. */

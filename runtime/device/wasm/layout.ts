@@ -3,15 +3,17 @@
  *
  * @module
  */
-import type { DeviceLayout } from "../operations/operation.ts";
+import { PANEL } from "../formats/format.ts";
+import { FORMATS } from "../formats/mod.ts";
+import { type DeviceLayout, FEW_ROWS } from "../operations/operation.ts";
 import { PAGE_TOKENS } from "../page.ts";
-import { BLOCK, FEW_ROWS, GROUP_BLOCK_BYTES, matrixBytes, ROW_BLOCK_BYTES } from "./tensor.ts";
 
 export const WASM_LAYOUT: DeviceLayout = {
   weight(dtype, shape) {
     const [columns, rows = 1] = [shape.at(-1)!, shape.at(-2)];
     if (shape.length === 1) return columns * 4;
-    return matrixBytes(dtype, rows, columns) * (shape.length === 3 ? shape[0]! : 1);
+    const matrix = Math.ceil(rows / PANEL) * FORMATS[dtype].wasm.panelBytes(columns);
+    return matrix * (shape.length === 3 ? shape[0]! : 1);
   },
   page({ kvHeads, headDim, valueDim, dtype }) {
     const numbers = headDim + valueDim;
@@ -21,9 +23,8 @@ export const WASM_LAYOUT: DeviceLayout = {
     return kvHeads * PAGE_TOKENS * bytes + kvHeads * 4;
   },
   packed(dtype, rows, inputs) {
-    const quantized = dtype === "q8" || dtype === "q4";
-    if (rows <= FEW_ROWS) return quantized ? rows * inputs / BLOCK * ROW_BLOCK_BYTES : 0;
-    const groups = Math.ceil(rows / 4);
-    return quantized ? groups * inputs / BLOCK * GROUP_BLOCK_BYTES[dtype] : groups * inputs * 16;
+    const { block, wasm } = FORMATS[dtype];
+    if (rows > FEW_ROWS) return Math.ceil(rows / 4) * inputs * wasm.tiles.groupBytesPerInput;
+    return wasm.rows ? rows * inputs / block * wasm.rows.blockBytes : 0;
   },
 };

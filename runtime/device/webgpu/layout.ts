@@ -3,14 +3,15 @@
  *
  * @module
  */
+import { FORMATS } from "../formats/mod.ts";
 import type { DeviceLayout } from "../operations/operation.ts";
 import { PAGE_TOKENS } from "../page.ts";
-import { rowBytes } from "./pack.ts";
 
 export const WEBGPU_LAYOUT: DeviceLayout = {
   weight(dtype, shape) {
-    const { numbers, scales } = rowBytes(dtype, shape.at(-1)!);
-    return shape.slice(0, -1).reduce((a, b) => a * b, 1) * (numbers + scales);
+    const columns = shape.at(-1)!, { webgpu } = FORMATS[dtype];
+    const row = webgpu.numberBytes(columns) + webgpu.scaleBytes(columns);
+    return shape.slice(0, -1).reduce((a, b) => a * b, row);
   },
   page({ kvHeads, headDim, valueDim, dtype }) {
     const numbers = headDim + valueDim;
