@@ -297,7 +297,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
         signal.throwIfAborted();
         const chunk = ids.subarray(from, from + prefillChunk);
         const rows = Uint32Array.from(chunk, (_, i) => i);
-        logits.set(await sequence.pass(chunk, rows, ids.length), from * vocabulary);
+        logits.set(await sequence.pass(chunk, rows, { promptLength: ids.length }), from * vocabulary);
       }
     });
     return { logits, shape: [ids.length, vocabulary] };
@@ -506,10 +506,10 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     const { facts, cache, window } = this.info;
     const contextLength = window?.length ?? this.info.contextLength ?? Infinity;
     // The last token is read again in any case: its logits are not kept.
-    const sequence = this.#kept!.take(ids.subarray(0, -1));
+    const sequence = this.#kept!.take(ids.subarray(0, -1), ids.length);
     this.#sequences.add(sequence);
     const tokens = Math.min(ids.length + maxTokens, contextLength) - sequence.length;
-    const bytes = tokens * cacheBytesPerToken(facts, cache) + device.limits.memoryBytes / 16; // and activations
+    const bytes = tokens * cacheBytesPerToken(device, facts, cache) + device.limits.memoryBytes / 16; // and activations
     this.#kept!.makeRoom(() => device.limits.memoryBytes - device.memoryInUse >= bytes);
     return sequence;
   }

@@ -191,13 +191,13 @@ Deno.test("tokensLeaving() takes whole pages, and an eighth of the window at lea
 Deno.test("checkWindow() says why a model cannot have a window", () => {
   const window = { keepFirst: 4, length: 1024 }, kind = "decoder";
   checkWindow(window, { kind, facts: { ...facts, contextLength: undefined } });
-  checkWindow(window, { kind, facts: { ...facts, contextLength: 64, attention: "ALiBi" } });
+  checkWindow(window, { kind, facts: { ...facts, contextLength: 64, positions: "alibi" } });
   assert.throws(
-    () => checkWindow(window, { kind, facts: { ...facts, absolutePositions: true } }),
+    () => checkWindow(window, { kind, facts: { ...facts, positions: "learned" } }),
     /carry the position/,
   );
   assert.throws(
-    () => checkWindow(window, { kind, facts: { ...facts, contextLength: 512 } }),
+    () => checkWindow(window, { kind, facts: { ...facts, positions: "rope", contextLength: 512 } }),
     /trained on up to 512/,
   );
   assert.throws(() => checkWindow(window, { kind, facts: { ...facts, rereadBeyond: 512 } }), /beyond 512/);

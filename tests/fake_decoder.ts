@@ -16,6 +16,7 @@ export const facts: ModelFacts = {
   vocabulary: 100,
   contextLength: 64,
   contextIsHard: false,
+  positions: "none",
   attention: "none",
 };
 
@@ -87,6 +88,8 @@ export function fakeDevice(limits: { memoryBytes?: number } = {}): Device & { di
     memoryInUse: 0,
     disposed: 0,
     constant: fakeTensor,
+    pageBytes: (kvHeads: number, headDim: number) => 64 * 2 * 4 * kvHeads * headDim,
+    withRows: <T>(_few: number, body: () => T) => body(),
     step: <T>(body: () => Promise<T>) => body(),
     read: (tensor: Tensor) => Promise.resolve(dataOf(tensor)),
     flush: () => Promise.resolve(),

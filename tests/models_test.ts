@@ -21,12 +21,7 @@ import { ReferenceDevice } from "./reference/device.ts";
 import { testDevices } from "./test_devices.ts";
 
 /** A pass whose length matters to nothing. */
-const ONE_TOKEN = {
-  ids: Uint32Array.of(0),
-  segments: [{ from: 0, to: 1, start: 0 }],
-  caches: [],
-  logitRows: { dtype: "u32", shape: [0] },
-} as const;
+const ONE_TOKEN = [{ from: 0, to: 1, start: 0 }] as const;
 
 /** Folders by name: the fixtures, and small checkpoints of families and layouts that have none there. */
 const folders = new Map(fixtureNames.map((name) => [name, fixturePath(name)]));
@@ -157,7 +152,7 @@ Deno.test("ropeFromConfig() reads older and newer keys alike", () => {
     { ...common, rope_parameters: { rope_type: "llama3", rope_theta: 5e5, ...scaling } },
     { ...common, rope_parameters: { full_attention: { rope_type: "llama3", rope_theta: 5e5, ...scaling } } },
   ].map((values) =>
-    ropeFromConfig(configOf(values), { ...sizes, layerType: "full_attention" }).at(ONE_TOKEN)
+    ropeFromConfig(configOf(values), { ...sizes, layerType: "full_attention" }).at(ONE_TOKEN)[0]!
   );
   for (const other of others) assert.deepEqual(other, first);
   assert.equal(first!.queries.heads, 4);
@@ -166,7 +161,7 @@ Deno.test("ropeFromConfig() reads older and newer keys alike", () => {
 
 Deno.test("ropeFromConfig() turns a part of each head", () => {
   const config = configOf({ rope_theta: 10_000, partial_rotary_factor: 0.5 });
-  const { queries } = ropeFromConfig(config, { heads: 1, kvHeads: 1, headDim: 8 }).at(ONE_TOKEN);
+  const { queries } = ropeFromConfig(config, { heads: 1, kvHeads: 1, headDim: 8 }).at(ONE_TOKEN)[0]!;
   assert.equal(queries.dim, 4);
   assert.deepEqual([...queries.inverseFrequencies], [1, Math.fround(0.01)]);
 });
@@ -195,7 +190,12 @@ function lastLogits(
   const segments: Segment[] = [];
   for (const { length } of parts) {
     const from = segments.at(-1)?.to ?? 0;
-    segments.push({ from, to: from + length, start });
+    segments.push({
+      from,
+      to: from + length,
+      start,
+      ...(promptLength === undefined ? {} : { promptLength }),
+    });
   }
   const own = parts.map(() => caches ?? model.createCaches("f32"));
   return device.step(() =>
@@ -204,7 +204,6 @@ function lastLogits(
       segments,
       caches: own[0]!.map((_, layer) => own.map((ofSequence) => ofSequence[layer]!)),
       logitRows: device.constant([parts.length], Uint32Array.from(segments, ({ to }) => to - 1)),
-      ...(promptLength === undefined ? {} : { promptLength }),
     }))
   );
 }

@@ -145,8 +145,7 @@ Deno.test({
       return read(x);
     };
     const sequence = new Sequence(device, model, "f32");
-    sequence.likeliest = 5;
-    const some = await sequence.read(ids);
+    const some = await sequence.read(ids, { likeliest: 5 });
     assert.deepEqual(shapes, ["1,10"]);
     const order = Array.from(all.keys()).sort((i, j) => all[j]! - all[i]! || i - j);
     const expected = new Float32Array(all.length).fill(-Infinity);

@@ -18,6 +18,8 @@ export interface Recording {
   constant(shape: Shape, data: Float32Array | Uint32Array | Float64Array): DeviceTensor;
   /** `make()` once a step for this owner and key; tensors made in it live until the step ends. */
   once<T>(owner: object, key: string, make: () => T): T;
+  /** How many of the first rows are computed as few: see `Device.withRows`; undefined where their number decides. */
+  readonly few: number | undefined;
   /** Activations in a form that a kernel wants, made once for all that use it in their scope. */
   form(x: DeviceTensor, name: string, make: () => DeviceTensor): DeviceTensor;
 }

@@ -88,6 +88,12 @@ export interface Device extends AsyncDisposable {
   step<T>(body: () => Promise<T>): Promise<T>;
   /** Inside a step: tensors made in `body` are recycled when it returns, but for the one that it returns. */
   scope(body: () => Tensor): Tensor;
+  /**
+   * Inside a step: `linear` and `attention` in `body` compute the first `few` rows with the arithmetic of few rows
+   * (decode) and all others with that of many (a prompt), whatever their number. Thus the numbers of a row do not depend
+   * on the rows beside it. Outside of `withRows` the number of rows decides.
+   */
+  withRows<T>(few: number, body: () => T): T;
 
   // Operations.
 
@@ -99,6 +105,7 @@ export interface Device extends AsyncDisposable {
   rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor;
   /** (x − mean) / sqrt(var + eps) · weight + bias, over groups of weight.length features */
   layerNorm(x: Tensor, weight: Tensor, bias: Tensor | undefined, eps: number): Tensor;
+  /** Rotates the rows of the segments by their positions; all other rows stay as they are. */
   rope(x: Tensor, segments: readonly Segment[], spec: RopeSpec): Tensor;
   /** Appends rows of keys and values [rows, kvHeads · headDim] to the cache of their segment. */
   append(caches: readonly KvCache[], keys: Tensor, values: Tensor, segments: readonly Segment[]): void;

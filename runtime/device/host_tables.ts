@@ -9,7 +9,7 @@ import type { RopeSpec, Segment } from "./tensor.ts";
 
 /**
  * Cosines and sines of `rows` rows, times the scale: f32 [rows, dim], cosines [dim / 2] first, then sines. Rows outside of
- * segments have position 0.
+ * segments have 1 and 0: they stay as they are.
  *
  * An angle is position · frequency rounded to f32, as transformers computes it; its cosine is exact. In texts of 100,000
  * tokens that differs from f64 angles by up to 4e-3, and checkpoints were trained with the former (docs/decisions).
@@ -24,12 +24,10 @@ export function angleTable(rows: number, segments: readonly Segment[], spec: Rop
       table[row * dim + half + i] = Math.sin(angle) * scale;
     }
   };
-  let row = 0;
+  for (let row = 0; row < rows; row++) table.fill(1, row * dim, row * dim + half);
   for (const { from, to, start } of segments) {
-    for (; row < from; row++) fill(row, 0);
-    for (; row < to; row++) fill(row, start + row - from);
+    for (let row = from; row < to; row++) fill(row, start + row - from);
   }
-  for (; row < rows; row++) fill(row, 0);
   return table;
 }
 

@@ -25,6 +25,13 @@ export interface Segment {
   readonly from: number;
   readonly to: number;
   readonly start: number;
+  /**
+   * Tokens of the whole prompt when these rows are only a chunk of it: RoPE frequencies that depend on the length of
+   * the text look at it, so that a prompt gives the same in one pass and in chunks. Default: where these rows end.
+   */
+  readonly promptLength?: number;
+  /** RoPE counts positions from so many more on: tokens that have left an endless window. Default 0. */
+  readonly rotationOffset?: number;
 }
 
 /** Keys and values of one layer of one sequence, in pages of one key tile of 64 tokens. */

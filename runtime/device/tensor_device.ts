@@ -52,12 +52,17 @@ export class TensorDevice<B extends Backend = Backend> implements Device {
   readonly #recording: Recording;
   readonly #caches = new Set<PagedCache>();
   #step: "none" | "open" | "ending" = "none";
+  #few: number | undefined;
   onOperation: OperationListener | undefined;
   readonly topK?: (x: Tensor, k: number) => Tensor;
 
   constructor(backend: B) {
     this.backend = backend;
+    const fewRows = () => this.#few;
     this.#recording = {
+      get few() {
+        return fewRows();
+      },
       make: (dtype, shape, bytes) => this.#make({ dtype, shape }, bytes),
       constant: (shape, data) => this.#constant(shape, data),
       once: (owner, key, make) => this.#onceAStep(owner, key, make),
@@ -236,6 +241,17 @@ export class TensorDevice<B extends Backend = Backend> implements Device {
       this.#scopes.pop();
       this.#recycle(inner.filter((x) => x !== kept));
       if (kept && inner.includes(kept)) outer.push(kept);
+    }
+  }
+
+  withRows<T>(few: number, body: () => T): T {
+    this.#mustRecord("choose the arithmetic of rows");
+    const before = this.#few;
+    this.#few = few;
+    try {
+      return body();
+    } finally {
+      this.#few = before;
     }
   }
 

@@ -74,7 +74,7 @@ export async function evaluateIds(
       signal?.throwIfAborted();
       const part = text.subarray(at, Math.min(at + chunk, text.length - 1));
       const rows = Uint32Array.from(part, (_, i) => i);
-      const logits = await sequence.pass(part, rows, text.length - 1);
+      const logits = await sequence.pass(part, rows, { promptLength: text.length - 1 });
       const vocabulary = logits.length / rows.length;
       for (const row of rows) {
         const before = at + row + 1 - added; // tokens of the window before the predicted one

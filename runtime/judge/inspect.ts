@@ -12,6 +12,7 @@ import { weightBytes } from "../load/weight_loader.ts";
 import { createWeights } from "../load/weights.ts";
 import type { Model, ModelFacts } from "../models/model.ts";
 import { findModel, modelTypeOf } from "../models/registry.ts";
+import { LAYOUTS } from "../device/layouts.ts";
 import { cacheBytesPerToken } from "../write/sequence.ts";
 
 /** Parts of a model that parameters are counted by. */
@@ -88,12 +89,16 @@ export async function inspectCheckpoint(files: Files): Promise<Inspection> {
       q4: inMemory("q4"),
     },
     cacheBytesPerToken: kind === "encoder" ? undefined : {
-      f32: cacheBytesPerToken(facts, "f32"),
-      f16: cacheBytesPerToken(facts, "f16"),
-      q8: cacheBytesPerToken(facts, "q8"),
+      f32: cacheBytesPerToken(WASM_PAGES, facts, "f32"),
+      f16: cacheBytesPerToken(WASM_PAGES, facts, "f16"),
+      q8: cacheBytesPerToken(WASM_PAGES, facts, "q8"),
     },
   };
 }
+
+const WASM_PAGES: Pick<Device, "pageBytes"> = {
+  pageBytes: (kvHeads, headDim, dtype) => LAYOUTS.wasm.page({ kvHeads, headDim, valueDim: headDim, dtype }),
+};
 
 const NO_DEVICE = new Proxy({}, {
   get(_, name) {

@@ -193,10 +193,9 @@ class CountedModel {
     await device.step(() => {
       decoder.forward({
         ids: new Uint32Array(tokens),
-        segments: [{ from: 0, to: tokens, start }],
+        segments: [{ from: 0, to: tokens, start, promptLength: context }],
         caches: caches.map((cache) => [cache]),
         logitRows: device.constant([rows.length], rows),
-        promptLength: context,
       });
       return Promise.resolve();
     });

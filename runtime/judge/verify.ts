@@ -221,11 +221,14 @@ async function runDecoder(model: Decoder, reference: Reference, { device, cache 
     sequence.truncate(0);
     if (!greedy) return { output, greedy: undefined };
     const prompt = ids.subarray(0, promptLength);
+    // transformers' dynamic frequencies stay those of the longest text that was read: here the whole one,
+    // just before.
+    const grown = model.facts.changesBeyond !== undefined && { promptLength: ids.length };
     return {
       output,
       greedy: await continueGreedily(
         greedy.length,
-        (i, id) => sequence.read(i === 0 ? prompt : Uint32Array.of(id)),
+        (i, id) => sequence.read(i === 0 ? prompt : Uint32Array.of(id), { ...grown }),
       ),
     };
   } finally {

@@ -61,7 +61,12 @@ function bertWith(
 
   return {
     kind: "encoder",
-    facts: factsOf(sizes, { contextLength, contextIsHard: true, attention: "both ways, learned positions" }),
+    facts: factsOf(sizes, {
+      positions: "learned",
+      contextLength,
+      contextIsHard: true,
+      attention: "both ways, learned positions",
+    }),
     encode: encoder(device, { prepare: (input) => input, embed, layers }),
   };
 }

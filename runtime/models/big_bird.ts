@@ -50,6 +50,7 @@ export function bigBird(device: Device, weights: Weights, config: Config): Encod
   return {
     kind: "encoder",
     facts: factsOf(sizes, {
+      positions: "learned",
       contextLength: sizes.positions,
       contextIsHard: true,
       attention: `${describeBigBird(config)}, learned positions`,

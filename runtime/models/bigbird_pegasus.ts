@@ -92,6 +92,7 @@ export function bigBirdPegasus(device: Device, weights: Weights, config: Config)
   return {
     kind: "seq2seq",
     facts: factsOf(writer, {
+      positions: "learned",
       contextLength,
       contextIsHard: true,
       attention: `learned positions, ${reader.layers} encoder layers (${describeBigBird(config)})`,

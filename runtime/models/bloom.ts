@@ -70,7 +70,11 @@ export function bloom(device: Device, weights: Weights, config: Config): Decoder
   const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
 
   return decoder(device, {
-    facts: factsOf(sizes, { contextLength: config.int("seq_length", 2048), attention: "ALiBi" }),
+    facts: factsOf(sizes, {
+      positions: "alibi",
+      contextLength: config.int("seq_length", 2048),
+      attention: "ALiBi",
+    }),
     embed: ({ ids }) => embedNorm(embed(ids)),
     layers,
     output: (x) => head(norm(x)),

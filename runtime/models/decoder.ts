@@ -21,21 +21,35 @@ export interface DecoderParts {
   readonly output: Apply;
 }
 
-/** Strings the parts together. Rows whose logits nobody wants leave before the output layer. */
+/** Runs the layers. Only the rows in `logitRows` reach the output layer. */
 export function decoder(device: Device, { facts, embed, layers, output }: DecoderParts): Decoder {
   return {
     kind: "decoder",
     facts,
     createCaches: (dtype) => layers.map(() => device.createKvCache(facts.kvHeads, facts.headDim, dtype)),
     forward(batch) {
-      // A layer's scope opens before that of the layer below, so that what that gives is recycled as well.
+      // Recursion on purpose: each layer's scope encloses the call that makes its input, which is freed with the layer.
       const after = (layer: number): Tensor =>
         layer < 0
           ? embed(batch)
           : device.scope(() => layers[layer]!(after(layer - 1), batch.caches[layer]!, batch));
-      return output(device.gather(after(layers.length - 1), batch.logitRows));
+      return runRows(device, batch, {
+        layers: () => device.gather(after(layers.length - 1), batch.logitRows),
+        output,
+      });
     },
   };
+}
+
+/** Runs the layers and the output layer, each with the arithmetic that the batch asks for. */
+export function runRows(
+  device: Device,
+  { rows }: Batch,
+  { layers, output }: { readonly layers: () => Tensor; readonly output: Apply },
+): Tensor {
+  if (!rows) return output(layers());
+  const chosen = device.withRows(rows.few, layers);
+  return device.withRows(rows.fewLogits, () => output(chosen));
 }
 
 /** The output layer `lm_head`, or the embedding again where the two are tied. */

@@ -85,6 +85,7 @@ export function falcon(device: Device, weights: Weights, config: Config): Decode
 
   return decoder(device, {
     facts: factsOf(sizes, {
+      positions: rope ? "rope" : "alibi",
       contextLength: config.int("max_position_embeddings", 2048),
       rereadBeyond: rope?.rereadBeyond,
       changesBeyond: rope?.changesBeyond,

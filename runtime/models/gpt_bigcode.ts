@@ -75,7 +75,12 @@ export function gptBigcode(device: Device, weights: Weights, config: Config): De
   const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
 
   return decoder(device, {
-    facts: factsOf(sizes, { contextLength, contextIsHard: true, attention: "learned positions" }),
+    facts: factsOf(sizes, {
+      positions: "learned",
+      contextLength,
+      contextIsHard: true,
+      attention: "learned positions",
+    }),
     embed: ({ ids, segments }) => device.add(embed(ids), place(segments)),
     layers,
     output: (x) => head(norm(x)),

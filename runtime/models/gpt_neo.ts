@@ -78,6 +78,7 @@ export function gptNeo(device: Device, weights: Weights, config: Config): Decode
 
   return decoder(device, {
     facts: factsOf(sizes, {
+      positions: "learned",
       contextLength,
       contextIsHard: true,
       attention: `learned positions, window ${window} in ${

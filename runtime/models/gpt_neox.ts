@@ -64,6 +64,7 @@ export function gptNeox(device: Device, weights: Weights, config: Config): Decod
 
   return decoder(device, {
     facts: factsOf(sizes, {
+      positions: "rope",
       contextLength: config.int("max_position_embeddings"),
       rereadBeyond: rope.rereadBeyond,
       changesBeyond: rope.changesBeyond,

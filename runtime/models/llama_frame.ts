@@ -41,6 +41,7 @@ export function llamaFrame(device: Device, weights: Weights, config: Config, par
 
   return decoder(device, {
     facts: factsOf(sizes, {
+      positions: "rope",
       contextLength: parts.contextLength ?? config.int("max_position_embeddings"),
       rereadBeyond: rope.rereadBeyond,
       changesBeyond: rope.changesBeyond,

@@ -92,6 +92,7 @@ export function longformer(device: Device, weights: Weights, config: Config): En
   return {
     kind: "encoder",
     facts: factsOf(sizes, {
+      positions: "learned",
       contextLength: sizes.positions - padding - 1,
       contextIsHard: true,
       attention: `window of ${2 * Math.max(...windows)} and global tokens, learned positions`,

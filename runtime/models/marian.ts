@@ -66,6 +66,7 @@ export function marian(device: Device, weights: Weights, config: Config): Seq2Se
   return {
     kind: "seq2seq",
     facts: factsOf(writer, {
+      positions: "sinusoids",
       contextLength: config.int("max_position_embeddings"),
       attention: `sinusoidal positions, ${reader.layers} encoder layers (dense)`,
     }),

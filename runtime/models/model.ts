@@ -105,13 +105,18 @@ export interface Batch {
   /** u32; rows of the packed tokens. */
   readonly logitRows: Tensor;
   /**
-   * Tokens of the whole prompt when this pass is only a chunk of it; RoPE frequencies that depend on the
-   * length of the sequence look at it, so that a prompt gives the same in one pass and in chunks.
+   * The first `few` rows are decoded, the others are chunks of prompts, and the first `fewLogits` of
+   * `logitRows` are computed as few rows: see `Device.withRows`. Without it the number of rows decides.
    */
-  readonly promptLength?: number;
-  /** Rotations count positions from so many more on: tokens that have left an endless window. Default 0. */
-  readonly turned?: number;
+  readonly rows?: { readonly few: number; readonly fewLogits: number };
 }
+
+/**
+ * How tokens know their place. With "learned" and "sinusoids" they carry the position that they were read at
+ * wherever they move later; with "rope", "alibi" and "relative" (T5's buckets) distances count, of which only
+ * those of RoPE mean nothing beyond the trained length; "none" is order by the causal mask alone.
+ */
+export type Positions = "alibi" | "rope" | "learned" | "sinusoids" | "relative" | "none";
 
 /** What a family tells about itself, for `inspect`, `plan` and limits. */
 export interface ModelFacts {
@@ -134,11 +139,8 @@ export interface ModelFacts {
    * untrained.
    */
   readonly contextIsHard: boolean;
-  /**
-   * True when tokens carry the position that they were read at (learned tables, sinusoids) wherever they move
-   * later.
-   */
-  readonly absolutePositions?: boolean;
+  /** How tokens know their place. */
+  readonly positions: Positions;
   /**
    * A sequence that grows past this many tokens has to be read again from its start, because all its
    * frequencies change (LongRoPE's short and long factors). Undefined in most models.

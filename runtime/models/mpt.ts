@@ -96,7 +96,11 @@ export function mpt(device: Device, weights: Weights, config: Config): Decoder {
   const logitScale = config.float("logit_scale", 1);
 
   return decoder(device, {
-    facts: factsOf(sizes, { contextLength: config.int("max_seq_len"), attention: "ALiBi" }),
+    facts: factsOf(sizes, {
+      positions: "alibi",
+      contextLength: config.int("max_seq_len"),
+      attention: "ALiBi",
+    }),
     embed: ({ ids }) => embed(ids),
     layers,
     output(x) {

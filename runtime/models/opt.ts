@@ -90,7 +90,12 @@ export function opt(device: Device, weights: Weights, config: Config): Decoder {
   const head = outputLayer(weights, embed, { tied, hiddenSize: embedSize, vocabulary });
 
   return decoder(device, {
-    facts: factsOf(sizes, { contextLength, contextIsHard: true, attention: "learned positions" }),
+    facts: factsOf(sizes, {
+      positions: "learned",
+      contextLength,
+      contextIsHard: true,
+      attention: "learned positions",
+    }),
     embed: ({ ids, segments }) => device.add(inward(embed(ids)), place(segments)),
     layers,
     output: (x) => head(outward(norm(x))),

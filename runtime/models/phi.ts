@@ -56,6 +56,7 @@ export function phi(device: Device, weights: Weights, config: Config): Decoder {
 
   return decoder(device, {
     facts: factsOf(sizes, {
+      positions: "rope",
       contextLength: config.int("max_position_embeddings"),
       rereadBeyond: rope.rereadBeyond,
       changesBeyond: rope.changesBeyond,

@@ -4,7 +4,18 @@
  * @module
  */
 import type { Device, Segment, Tensor } from "../device/device.ts";
-import type { EncoderInput, Weights } from "./model.ts";
+import type { EncoderInput, ModelFacts, Weights } from "./model.ts";
+
+/**
+ * Which RoPE frequencies a text of so many tokens has: equal for lengths that share them, 0 for those that the model was
+ * trained on.
+ */
+export function frequenciesOf(
+  { rereadBeyond = Infinity, changesBeyond = Infinity }: ModelFacts,
+  length: number,
+): number {
+  return length > changesBeyond ? length - changesBeyond : length > rereadBeyond ? 1 : 0;
+}
 
 /** The position of every packed row, plus `offset`. */
 export function positionIds(segments: readonly Segment[], offset = 0): Uint32Array {

@@ -7,8 +7,8 @@
  *
  * @module
  */
-import type { KvCache, RopeSpec } from "../device/device.ts";
-import type { Batch, Config } from "./model.ts";
+import type { Device, RopeSpec, Segment, Tensor } from "../device/device.ts";
+import type { Config } from "./model.ts";
 
 /** The rotations of one model. */
 export interface Rope {
@@ -18,8 +18,34 @@ export interface Rope {
   readonly rereadBeyond: number | undefined;
   /** See `ModelFacts.changesBeyond`. */
   readonly changesBeyond: number | undefined;
-  /** What queries and keys of one pass are turned by. The same objects as long as the frequencies stay. */
-  at(batch: Batch): { readonly queries: RopeSpec; readonly keys: RopeSpec };
+  /** What the segments of one pass are turned by: those with the same frequencies together. */
+  at(segments: readonly Segment[]): readonly Rotation[];
+}
+
+/** Segments whose texts have the same frequencies. */
+export interface Rotation {
+  /** With positions as RoPE counts them. */
+  readonly segments: readonly Segment[];
+  /** The same objects from pass to pass as long as the frequencies stay. */
+  readonly queries: RopeSpec;
+  readonly keys: RopeSpec;
+}
+
+/** Rotates queries [rows, heads · headDim] and keys [rows, kvHeads · headDim] of one pass. */
+export function rotate(
+  device: Device,
+  rope: Rope,
+  { queries, keys, segments }: {
+    readonly queries: Tensor;
+    readonly keys: Tensor;
+    readonly segments: readonly Segment[];
+  },
+): { readonly queries: Tensor; readonly keys: Tensor } {
+  for (const rotation of rope.at(segments)) {
+    queries = device.rope(queries, rotation.segments, rotation.queries);
+    keys = device.rope(keys, rotation.segments, rotation.keys);
+  }
+  return { queries, keys };
 }
 
 /** Which heads turn, and what the config does not say under its usual names. */
@@ -61,8 +87,7 @@ interface Scaling {
   regime(length: number): number;
   frequencies(length: number): Frequencies;
   readonly rereadBeyond?: number;
-  /** From this length on a sequence keeps the frequencies of its longest state, as in transformers. */
-  readonly growsFrom?: number;
+  readonly changesBeyond?: number;
 }
 
 const SCALINGS = {
@@ -78,14 +103,14 @@ const SCALINGS = {
 /**
  * Reads `rope_theta`, `partial_rotary_factor` and `rope_scaling` (or the newer `rope_parameters`).
  *
- * A pass whose batch holds several sequences uses the frequencies of the longest, as in transformers; sequences
- * whose model depends on the length should be run one by one to be independent of each other.
+ * Frequencies that depend on the length are those of each sequence by itself, whatever else is in the pass. Tokens of a
+ * prompt are turned by the frequencies of its whole length, each token written later by those of its own.
  *
  * @throws RangeError for an unknown scaling, which it names
  * @example
  * ```ts
  * const rope = ropeFromConfig(config, { heads: 32, kvHeads: 8, headDim: 128 });
- * const { queries, keys } = rope.at(batch);
+ * const turned = rotate(device, rope, { queries, keys, segments });
  * ```
  */
 export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
@@ -102,40 +127,45 @@ export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
   }
   const scaling = SCALINGS[type as keyof typeof SCALINGS]({ theta, dim, config, params });
 
-  const grown = new WeakMap<KvCache, number>(); // by the sequence's first cache
-  /** Tokens of the longest sequence in a batch once its prompt is read. */
-  function sequenceLength({ segments, caches, promptLength = 0 }: Batch): number {
-    return segments.reduce((most, { from, to, start }, i) => {
-      let length = Math.max(start + to - from, promptLength);
-      const cache = caches[0]?.[i];
-      if (scaling.growsFrom !== undefined && cache) {
-        if (length >= scaling.growsFrom) length = Math.max(length, grown.get(cache) ?? 0);
-        grown.set(cache, length);
-      }
-      return Math.max(most, length);
-    }, 0);
-  }
-
-  const made = (length: number) => {
+  const made = (length: number): Omit<Rotation, "segments"> => {
     const { inverse, scale } = scaling.frequencies(length);
     const common = { dim, pairing, inverseFrequencies: inverse, scale };
     return { queries: { heads, ...common }, keys: { heads: kvHeads, ...common } };
   };
-  let regime = scaling.regime(1);
-  let last = made(1);
+  /** Of the last pass, by regime. */
+  let specs = new Map<number, Omit<Rotation, "segments">>();
+  /** All layers of a pass ask for the same segments. */
+  const rotations = new WeakMap<readonly Segment[], readonly Rotation[]>();
   return {
     type,
     rereadBeyond: scaling.rereadBeyond,
-    changesBeyond: scaling.growsFrom,
-    at(batch) {
-      const length = sequenceLength(batch);
-      if (scaling.regime(length) !== regime) {
-        regime = scaling.regime(length);
-        last = made(length);
-      }
-      return last;
+    changesBeyond: scaling.changesBeyond,
+    at(segments) {
+      let found = rotations.get(segments);
+      if (found) return found;
+      const groups = Map.groupBy(segments, (segment) => scaling.regime(textLength(segment)));
+      const before = specs;
+      specs = new Map();
+      found = [...groups].map(([regime, members]) => {
+        const spec = before.get(regime) ?? made(textLength(members[0]!));
+        specs.set(regime, spec);
+        return { segments: members.map(asTurned), ...spec };
+      });
+      rotations.set(segments, found);
+      return found;
     },
   };
+}
+
+/** Tokens of the text that a segment belongs to, once its prompt is read. */
+function textLength({ from, to, start, promptLength = 0 }: Segment): number {
+  return Math.max(start + to - from, promptLength);
+}
+
+/** With the position that RoPE gives the first row. */
+function asTurned(segment: Segment): Segment {
+  const { rotationOffset = 0 } = segment;
+  return rotationOffset === 0 ? segment : { ...segment, start: segment.start + rotationOffset };
 }
 
 function parameters(config: Config, layerType: string | undefined): Config {
@@ -166,7 +196,7 @@ function dynamic({ theta, dim, config, params }: Base): Scaling {
   const regime = (length: number) => Math.max(length, trained);
   return {
     regime,
-    growsFrom: trained,
+    changesBeyond: trained,
     frequencies(length) {
       const stretch = factor * regime(length) / trained - (factor - 1);
       return { inverse: Float32Array.from(plain(theta * stretch ** (dim / (dim - 2)), dim)), scale: 1 };

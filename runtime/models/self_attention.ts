@@ -7,7 +7,7 @@ import type { AttentionMask, AttentionSpec } from "../device/attention_spec.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import type { DecoderLayer } from "./decoder.ts";
 import type { Apply, Config, Weights } from "./model.ts";
-import type { Rope } from "./rope.ts";
+import { type Rope, rotate } from "./rope.ts";
 import type { Sizes } from "./sizes.ts";
 
 /**
@@ -41,13 +41,7 @@ export function selfAttention(device: Device, parts: SelfAttentionParts): Decode
     const { segments } = batch;
     let queries = q(h); // [rows, heads · headDim]
     let keys = k(h); // [rows, kvHeads · headDim]
-    if (rope) {
-      const turn = rope.at(batch);
-      const { turned = 0 } = batch;
-      const at = turned === 0 ? segments : segments.map((s) => ({ ...s, start: s.start + turned }));
-      queries = device.rope(queries, at, turn.queries);
-      keys = device.rope(keys, at, turn.keys);
-    }
+    if (rope) ({ queries, keys } = rotate(device, rope, { queries, keys, segments }));
     const { window } = spec.mask;
     if (window) caches.forEach((cache) => cache.keepWindow(window.left));
     device.append(caches, keys, v(h), segments);

@@ -6,6 +6,7 @@
  */
 import type { AttentionSpec } from "../device/attention_spec.ts";
 import type { Device, KvCache, Segment, Tensor } from "../device/device.ts";
+import { runRows } from "./decoder.ts";
 import type { Apply, Batch, Seq2Seq } from "./model.ts";
 import type { Projections } from "./self_attention.ts";
 
@@ -70,7 +71,10 @@ export function crossDecoder(
             memory: memory[layer]!,
           })
         );
-      return output(device.gather(after(layers.length - 1), batch.logitRows));
+      return runRows(device, batch, {
+        layers: () => device.gather(after(layers.length - 1), batch.logitRows),
+        output,
+      });
     },
   };
 }

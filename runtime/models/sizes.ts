@@ -63,14 +63,14 @@ export function factsOf(
   {
     contextLength,
     contextIsHard = false,
-    absolutePositions = contextIsHard,
+    positions,
     rereadBeyond,
     changesBeyond,
     attention,
   }: {
     readonly contextLength: number | undefined;
     readonly contextIsHard?: boolean;
-    readonly absolutePositions?: boolean;
+    readonly positions: ModelFacts["positions"];
     readonly rereadBeyond?: number | undefined;
     readonly changesBeyond?: number | undefined;
     readonly attention: string;
@@ -86,7 +86,7 @@ export function factsOf(
     vocabulary,
     contextLength,
     contextIsHard,
-    absolutePositions,
+    positions,
     rereadBeyond,
     changesBeyond,
     attention: `${sharing}, ${attention}`,

@@ -170,6 +170,7 @@ export function t5Decoder(
   return {
     kind: "seq2seq",
     facts: factsOf(sizes, {
+      positions: "relative",
       contextLength: config.has("n_positions") ? config.int("n_positions") : undefined,
       attention: `relative buckets, ${sizes.encoderLayers} encoder layers (${encoder})`,
     }),

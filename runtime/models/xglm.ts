@@ -73,8 +73,8 @@ export function xglm(device: Device, weights: Weights, config: Config): Decoder 
 
   return decoder(device, {
     facts: factsOf(sizes, {
+      positions: "sinusoids",
       contextLength: config.int("max_position_embeddings"),
-      absolutePositions: true,
       attention: "sinusoidal positions",
     }),
     embed({ ids, segments }) {

@@ -56,7 +56,7 @@ export function checkWindow(
     throw refuse(`with the first ${keepFirst} kept it has ${least} at least`);
   }
   if (kind !== "decoder") throw refuse("this model reads a text as a whole: leave the window out");
-  if (facts.absolutePositions) {
+  if (facts.positions === "learned" || facts.positions === "sinusoids") {
     throw refuse(
       `this model's tokens carry the position that they were read at (${facts.attention}), so that they cannot move up: ` +
         `take a model with RoPE or ALiBi, or leave the window out`,
@@ -68,7 +68,7 @@ export function checkWindow(
     throw refuse(`this model's positions change their meaning beyond ${most} tokens: take at most that`);
   }
   // ALiBi goes on; what RoPE gives beyond its training is noise.
-  if (contextLength !== undefined && length > contextLength && !facts.attention.includes("ALiBi")) {
+  if (contextLength !== undefined && length > contextLength && facts.positions !== "alibi") {
     throw refuse(`this model was trained on up to ${contextLength} tokens: take at most that`);
   }
 }

@@ -67,7 +67,9 @@ export async function* generateIds(
   const { logits: first, reusedTokens, prefillSeconds } = await readPrompt(sequence, prompt, {
     signal,
     onTokens,
+    likeliest: sampler.likeliestNeeded,
   });
+  const likeliest = sampler.likeliestNeeded;
   let tokens = 0, draftedTokens = 0, acceptedTokens = 0, decodeSeconds = 0;
   const result = (reason: StopReason): GenerateResult => {
     const counts = { promptTokens: prompt.length, reusedTokens, tokens, draftedTokens, acceptedTokens };
@@ -108,8 +110,8 @@ export async function* generateIds(
     guesses = drafter && text && most > 0 ? await drafter.propose(text, most) : [];
     const ids = Uint32Array.of(chosen.at(-1)!, ...guesses);
     logits = guesses.length === 0
-      ? await sequence.read(ids)
-      : await sequence.pass(ids, Uint32Array.from(ids, (_, i) => i));
+      ? await sequence.read(ids, { likeliest })
+      : await sequence.pass(ids, Uint32Array.from(ids, (_, i) => i), { likeliest });
     passSeconds = (performance.now() - started) / 1000;
     decodeSeconds += passSeconds;
   }
@@ -131,7 +133,7 @@ export async function readPrompt(
 }> {
   const { signal } = options;
   // The last token is read again in any case: its logits are not kept.
-  const reusedTokens = sequence.keepPrefix(prompt.subarray(0, -1));
+  const reusedTokens = sequence.keepPrefix(prompt.subarray(0, -1), prompt.length);
   const started = performance.now();
   let logits: Float32Array | undefined;
   try {
@@ -199,7 +201,7 @@ export function fit(prompt: Uint32Array, room: Room): { prompt: Uint32Array; max
     );
   }
   if (room.endless) return { prompt, maxTokens: room.maxTokens ?? defaultMaxTokens };
-  const perToken = cacheBytesPerToken(facts, cache);
+  const perToken = cacheBytesPerToken(device, facts, cache);
   const free = device.limits.memoryBytes - device.memoryInUse;
   const inMemory = room.held + Math.max(0, Math.floor(free / perToken));
   const limit = Math.min(contextLength, inMemory);

@@ -28,10 +28,10 @@ export class KeptSequences {
   }
 
   /** A sequence that holds as much as is known of a text that begins with `ids`; `keep` it afterwards. */
-  take(ids: Uint32Array): Sequence {
+  take(ids: Uint32Array, promptLength = ids.length): Sequence {
     let best: Sequence | undefined, most = 0;
     for (const sequence of this.#kept) {
-      const common = sequence.commonPrefix(ids);
+      const common = sequence.commonPrefix(ids, promptLength);
       if (common >= most && common > 0) [best, most] = [sequence, common];
     }
     if (!best) return this.#create();

@@ -102,7 +102,7 @@ export class Sampler {
    * How many of the likeliest ids it needs to see, all others being −Infinity; undefined when the choice depends on more,
    * as with penalties, constraints or top-p over the whole vocabulary.
    */
-  get needed(): number | undefined {
+  get likeliestNeeded(): number | undefined {
     const { temperature, topK } = this.#options;
     if (this.#penalized || this.#constraints) return undefined;
     return temperature === 0 ? 1 : topK > 0 ? topK : undefined;

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import type { CacheDType, Device, KvCache, Tensor, WeightDType } from "../device/device.ts";
+import type { CacheDType, Device, KvCache, Segment, Tensor, WeightDType } from "../device/device.ts";
 import { type EndlessWindow, tokensAtOnce, tokensKept, tokensLeaving } from "./endless_window.ts";
-import { PAGE_TOKENS, pageBytes } from "../device/wasm/kv_cache.ts";
 import type { Decoder, ModelFacts } from "../models/model.ts";
+import { PAGE_TOKENS } from "../device/page.ts";
+import { frequenciesOf } from "../models/positions.ts";
 
 /** Tokens of one pass: enough to fill the kernels, few enough to cancel soon and to keep activations small. */
 export const prefillChunk = 512;
@@ -20,6 +21,25 @@ export interface ReadOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told after each chunk how many of `ids` are read. */
   readonly onTokens?: ((done: number, total: number) => void) | undefined;
+  /** Reads back only the k largest logits, all others being −Infinity, where the device finds them; default all. */
+  readonly likeliest?: number | undefined;
+  /** Tokens of the text that these belong to, if more follow; default those held and `ids`. */
+  readonly promptLength?: number | undefined;
+}
+
+/** How one pass reads. */
+export interface PassOptions {
+  /** When the ids are a chunk of a longer prompt: where that ends. */
+  readonly promptLength?: number;
+  /** See {@linkcode ReadOptions}. */
+  readonly likeliest?: number | undefined;
+}
+
+/** Tokens of a text up to `until` that were read with the same RoPE frequencies. */
+export interface Run {
+  readonly until: number;
+  /** See `frequenciesOf`. */
+  readonly frequencies: number;
 }
 
 /** Ids that a decoder has read, with their keys and values. Runs one thing at a time. */
@@ -32,11 +52,7 @@ export class Sequence {
   /** Ids that have left the window. */
   #evicted = 0;
   #running: Promise<unknown> = Promise.resolve();
-  /**
-   * How many of the likeliest ids whoever reads logits wants; undefined for all. A device that finds them itself (a GPU) then
-   * gives −Infinity for all others, and no vocabulary is copied for each token.
-   */
-  likeliest: number | undefined;
+  #runs: Run[] = [];
   /** Set before the first pass: what is held of an endless text. */
   window: EndlessWindow | undefined;
 
@@ -83,27 +99,41 @@ export class Sequence {
     return this.#caches ?? [];
   }
 
+  /** How the ids held were read. */
+  get runs(): readonly Run[] {
+    return this.#runs;
+  }
+
   /** An empty sequence gets what another had read. */
-  adopt(ids: Iterable<number>, caches: readonly KvCache[]): void {
+  adopt(ids: Iterable<number>, { caches, runs }: {
+    readonly caches: readonly KvCache[];
+    readonly runs: readonly Run[];
+  }): void {
     this.free();
     this.#ids = [...ids];
     this.#caches = [...caches];
+    this.#runs = [...runs];
   }
 
-  /** Keeps the ids that `ids` begins with as well and forgets the rest. Returns how many are kept. */
-  keepPrefix(ids: ArrayLike<number>): number {
-    const common = this.commonPrefix(ids);
+  /**
+   * Keeps the ids that a prompt of `promptLength` tokens begins with, as `ids` does, and forgets the rest. Returns how
+   * many are kept. Without `promptLength` the text goes on from them, whatever frequencies their keys were turned by.
+   */
+  keepPrefix(ids: ArrayLike<number>, promptLength?: number): number {
+    const common = this.commonPrefix(ids, promptLength);
     this.truncate(common);
     return common;
   }
 
-  /** How many of the ids that `ids` begins with it holds, and can go on from. */
-  commonPrefix(ids: ArrayLike<number>): number {
+  /** How many ids of a prompt it holds and can go on from: see {@linkcode keepPrefix}. */
+  commonPrefix(ids: ArrayLike<number>, promptLength?: number): number {
     let common = 0;
     while (common < ids.length && common < this.#ids.length && ids[common] === this.#ids[common]) common++;
-    // Keys beyond rereadBeyond fit no shorter text.
-    const { rereadBeyond = Infinity } = this.decoder.facts;
-    if (common <= rereadBeyond && this.length > rereadBeyond) return 0;
+    if (promptLength !== undefined && !this.window) {
+      const frequencies = frequenciesOf(this.decoder.facts, promptLength);
+      const other = this.#runs.findIndex((run) => run.frequencies !== frequencies);
+      if (other >= 0) common = Math.min(common, this.#runs[other - 1]?.until ?? 0);
+    }
     return common < this.#shortest ? 0 : common;
   }
 
@@ -120,6 +150,12 @@ export class Sequence {
     if (length >= this.#ids.length) return;
     this.#ids.length = length;
     if (length === 0) this.#evicted = 0;
+    const last = this.#runs.findIndex(({ until }) => until >= length);
+    this.#runs.splice(
+      length === 0 ? 0 : last,
+      Infinity,
+      ...length === 0 ? [] : [{ ...this.#runs[last]!, until: length }],
+    );
     for (const cache of this.#caches ?? []) cache.truncate(this.#held);
   }
 
@@ -129,9 +165,10 @@ export class Sequence {
    */
   async read(ids: Uint32Array, options: ReadOptions = {}): Promise<Float32Array> {
     let logits: Float32Array | undefined;
-    const { rereadBeyond = Infinity } = this.decoder.facts;
-    const total = this.length + ids.length;
-    if (!this.window && this.length > 0 && this.length <= rereadBeyond && total > rereadBeyond) {
+    const { facts } = this.decoder, total = Math.max(this.length + ids.length, options.promptLength ?? 0);
+    const crosses = facts.rereadBeyond !== undefined &&
+      frequenciesOf(facts, this.length) !== frequenciesOf(facts, total);
+    if (!this.window && this.length > 0 && crosses) {
       ids = Uint32Array.from([...this.#ids, ...ids]);
       this.truncate(0);
     }
@@ -140,26 +177,27 @@ export class Sequence {
       options.signal?.throwIfAborted();
       const chunk = ids.subarray(from, from + size);
       const last = from + chunk.length === ids.length;
-      // Logits that nobody wants are not computed: no row of all but the last chunk is.
+      // Only the last chunk's last row needs logits.
       const rows = last ? Uint32Array.of(chunk.length - 1) : new Uint32Array(0);
-      logits = await this.pass(chunk, rows, total);
+      logits = await this.pass(chunk, rows, { promptLength: total, likeliest: options.likeliest });
       options.onTokens?.(from + chunk.length, ids.length);
     }
     if (!logits) throw new RangeError("Cannot read 0 tokens: give at least one");
     return logits;
   }
 
-  /**
-   * One pass over ids after those held → logits [rows, vocabulary] of the given rows, none for an empty list. When the
-   * ids are a chunk of a longer prompt, `promptLength` is where that ends.
-   */
-  pass(ids: Uint32Array, rows: Uint32Array, promptLength?: number): Promise<Float32Array> {
-    const result = this.#pass(ids, rows, promptLength ?? this.length + ids.length);
+  /** One pass over ids after those held → logits [rows, vocabulary] of the given rows, none for an empty list. */
+  pass(ids: Uint32Array, rows: Uint32Array, options: PassOptions = {}): Promise<Float32Array> {
+    const result = this.#pass(ids, rows, options);
     this.#running = result.catch(() => {});
     return result;
   }
 
-  async #pass(ids: Uint32Array, rows: Uint32Array, promptLength: number): Promise<Float32Array> {
+  async #pass(
+    ids: Uint32Array,
+    rows: Uint32Array,
+    { promptLength = this.length + ids.length, likeliest }: PassOptions,
+  ): Promise<Float32Array> {
     checkIds(ids, this.decoder.facts);
     const { device, window } = this;
     if (window) await this.#slide(window, ids.length);
@@ -169,23 +207,38 @@ export class Sequence {
       const logits = await device.step(async () => {
         const result = this.decoder.forward({
           ids,
-          segments: [{ from: 0, to: ids.length, start }],
+          segments: [this.#segment({ from: 0, to: ids.length }, promptLength)],
           caches: caches.map((cache) => [cache]),
           logitRows: device.constant([rows.length], rows),
-          promptLength: window ? start + ids.length : promptLength,
-          turned: this.#evicted,
         });
-        if (rows.length > 0) return await this.#readLogits(result);
+        if (rows.length > 0) return await this.#readLogits(result, likeliest);
         await device.flush();
         return new Float32Array(0);
       });
-      for (const id of ids) this.#ids.push(id);
+      this.#grow(ids, promptLength);
       return logits;
     } catch (error) {
       // Half a pass may be in the cache.
       for (const cache of caches) cache.truncate(start);
       throw error;
     }
+  }
+
+  /** Rows of a pass as those after the tokens held. */
+  #segment({ from, to }: { readonly from: number; readonly to: number }, promptLength: number): Segment {
+    const start = this.#held, rows = { from, to, start };
+    return this.window
+      ? { ...rows, rotationOffset: this.#evicted }
+      : { ...rows, promptLength: Math.max(promptLength, start + to - from) };
+  }
+
+  /** Counts ids that a pass has read as part of a text of so many tokens. */
+  #grow(ids: Iterable<number>, promptLength: number): void {
+    for (const id of ids) this.#ids.push(id);
+    const until = this.length;
+    const frequencies = this.window ? 0 : frequenciesOf(this.decoder.facts, Math.max(promptLength, until));
+    if (this.#runs.at(-1)?.frequencies === frequencies) this.#runs.pop();
+    this.#runs.push({ until, frequencies });
   }
 
   /** Makes room in the window for `count` tokens more. */
@@ -195,22 +248,20 @@ export class Sequence {
     const { device, decoder } = this;
     const old = this.caches, fresh = decoder.createCaches(this.#dtype);
     try {
-      const turned = this.#evicted + leaving;
+      const rotationOffset = this.#evicted + leaving;
       if (kept > 0) {
         await device.step(async () => {
           decoder.forward({
             ids: Uint32Array.from(this.#ids.slice(0, kept)),
-            segments: [{ from: 0, to: kept, start: 0 }],
+            segments: [{ from: 0, to: kept, start: 0, rotationOffset }],
             caches: fresh.map((cache) => [cache]),
             logitRows: device.constant([0], new Uint32Array(0)),
-            promptLength: kept,
-            turned,
           });
           await device.flush();
         });
       }
       fresh.forEach((cache, layer) => cache.share(old[layer]!, kept + leaving));
-      this.#evicted = turned;
+      this.#evicted = rotationOffset;
       this.#caches = fresh;
     } catch (error) {
       fresh.forEach((cache) => cache.free());
@@ -220,8 +271,8 @@ export class Sequence {
   }
 
   /** logits [rows, vocabulary], or only the likeliest of each row where that is enough and the device can. */
-  async #readLogits(logits: Tensor): Promise<Float32Array> {
-    const { device, likeliest: count = Infinity } = this;
+  async #readLogits(logits: Tensor, count = Infinity): Promise<Float32Array> {
+    const { device } = this;
     const [rows, vocabulary] = logits.shape as [number, number];
     if (!device.topK || count > Math.min(mostLikeliest, vocabulary)) return await device.read(logits);
     const found = await device.read(device.topK(logits, count));
@@ -238,6 +289,7 @@ export class Sequence {
     const copy = new Sequence(this.device, this.decoder, this.#dtype);
     copy.#caches = this.#caches?.map((cache) => cache.fork());
     copy.#ids = [...this.#ids];
+    copy.#runs = [...this.#runs];
     copy.#evicted = this.#evicted;
     copy.window = this.window;
     return copy;
@@ -256,7 +308,7 @@ export class Sequence {
   async #readTogether(forks: readonly Sequence[], ids: Uint32Array): Promise<Float32Array> {
     checkIds(ids, this.decoder.facts);
     if (forks.some((fork) => fork.steadyTokens < 1)) {
-      // Frequencies of one may change here, and a pass has the same for all.
+      // Some may have to read their text again.
       const { vocabulary } = this.decoder.facts;
       const rows = new Float32Array(forks.length * vocabulary);
       for (const [i, fork] of forks.entries()) {
@@ -270,14 +322,12 @@ export class Sequence {
       const rows = Uint32Array.from(forks, (_, i) => i);
       return device.read(decoder.forward({
         ids,
-        segments: forks.map((fork, i) => ({ from: i, to: i + 1, start: fork.#held })),
+        segments: forks.map((fork, i) => fork.#segment({ from: i, to: i + 1 }, 0)),
         caches: caches[0]!.map((_, layer) => caches.map((ofFork) => ofFork[layer]!)),
         logitRows: device.constant([rows.length], rows),
-        promptLength: Math.max(...forks.map((fork) => fork.#held)) + 1,
-        turned: forks[0]!.#evicted,
       }));
     });
-    forks.forEach((fork, i) => fork.#ids.push(ids[i]!));
+    forks.forEach((fork, i) => fork.#grow([ids[i]!], 0));
     return logits;
   }
 
@@ -286,6 +336,7 @@ export class Sequence {
     for (const cache of this.#caches ?? []) cache.free();
     this.#caches = undefined;
     this.#ids = [];
+    this.#runs = [];
     this.#evicted = 0;
   }
 }
@@ -314,6 +365,10 @@ export function chooseCacheDType(choice: CacheChoice, weights: WeightDType): Cac
 }
 
 /** Bytes that one token takes in the caches of all layers. */
-export function cacheBytesPerToken(facts: ModelFacts, dtype: CacheDType): number {
-  return facts.layers * pageBytes(facts.kvHeads, facts.headDim, dtype) / PAGE_TOKENS;
+export function cacheBytesPerToken(
+  device: Pick<Device, "pageBytes">,
+  { layers, kvHeads, headDim }: ModelFacts,
+  dtype: CacheDType,
+): number {
+  return layers * device.pageBytes(kvHeads, headDim, dtype) / PAGE_TOKENS;
 }

@@ -15,7 +15,7 @@ import { writeAtomically } from "../load/atomic_file.ts";
 import type { RandomAccessFile } from "../load/files.ts";
 import { openFile } from "../load/folder.ts";
 import type { ModelFacts } from "../models/model.ts";
-import type { Sequence } from "./sequence.ts";
+import type { Run, Sequence } from "./sequence.ts";
 
 const MAGIC = "lakhread";
 const VERSION = 2;
@@ -55,6 +55,8 @@ export interface SessionContent {
 interface Header extends SessionContent {
   readonly model: SessionModel;
   readonly tokens: number;
+  /** How the tokens were read, run by run. */
+  readonly runs: readonly Run[];
   readonly layers: readonly LayerHeader[];
 }
 
@@ -73,7 +75,8 @@ export async function saveSession(
     return { layout, pageBytes, length, dropped, ...(window !== undefined && { window }) };
   });
   const { text, messages } = content;
-  const header: Header = { model, tokens: sequence.length, text, messages, layers };
+  const { length: tokens, runs } = sequence;
+  const header: Header = { model, tokens, runs, text, messages, layers };
   try {
     const json = new TextEncoder().encode(JSON.stringify(header));
     if (json.length > MOST_HEADER_BYTES) {
@@ -214,7 +217,7 @@ async function readSession(
     if (found !== [...expected].map((byte) => byte.toString(16).padStart(2, "0")).join("")) {
       throw refuse("it is damaged: its checksum does not match: read the text again");
     }
-    sequence.adopt(ids, caches);
+    sequence.adopt(ids, { caches, runs: header.runs });
   } catch (error) {
     caches.forEach((cache) => cache.free());
     throw error;
@@ -242,8 +245,9 @@ function parseHeader(text: string): Header | undefined {
     return undefined;
   }
   const isCount = (x: unknown) => Number.isSafeInteger(x) && (x as number) >= 0;
-  const { model, tokens, layers, text: content, messages } = header ?? {};
-  const fits = typeof model === "object" && model !== null && typeof model.name === "string" &&
+  const { model, tokens, runs, layers, text: content, messages } = header ?? {};
+  const fits = Array.isArray(runs) && runs.every((run) => isCount(run?.until) && isCount(run.frequencies)) &&
+    typeof model === "object" && model !== null && typeof model.name === "string" &&
     (content === undefined || typeof content === "string") &&
     (messages === undefined || Array.isArray(messages)) &&
     isCount(tokens) && tokens > 0 && Array.isArray(layers) &&

@@ -62,7 +62,7 @@ export function writeIds(
   }
   const drafter = speculate === "lookup" ? new PromptLookup() : speculate ? draft : undefined;
   const steps = generateIds(sequence, prompt, { ...common, sampler, drafter });
-  return { steps: seeing(sampler.needed, sequence, steps), seed: sampler.seed };
+  return { steps, seed: sampler.seed };
 }
 
 /** Those of the keys that have a value. */
@@ -97,19 +97,5 @@ function checkBeams(
   }
   if (speculate) {
     throw new RangeError(`Cannot guess ahead (speculate) with ${numBeams} beams: leave out one of both`);
-  }
-}
-
-/** Steps of which each sees only so many of the likeliest ids, where the device finds them. */
-async function* seeing(
-  likeliest: number | undefined,
-  sequence: Sequence,
-  steps: ReturnType<typeof generateIds>,
-): ReturnType<typeof generateIds> {
-  sequence.likeliest = likeliest;
-  try {
-    return yield* steps;
-  } finally {
-    sequence.likeliest = undefined;
   }
 }

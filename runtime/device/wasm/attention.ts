@@ -20,12 +20,14 @@ import { FORMAT, own } from "./tensor.ts";
 /** Records `Device.attention`. */
 export function recordAttention(
   step: Step,
-  { queries, at, over, spec, threads }: {
+  { queries, at, over, spec, threads, few }: {
     readonly queries: Tensor;
     readonly at: Rows;
     readonly over: KeySource;
     readonly spec: AttentionSpec;
     readonly threads: number;
+    /** See `Device.withRows`. */
+    readonly few: number | undefined;
   },
 ): Tensor {
   const q = own(queries), y = step.like(q), { heads, kvHeads, mask } = spec;
@@ -45,6 +47,7 @@ export function recordAttention(
     position: start,
     keys: keys.lengths[i]!,
     keyRow: keys.firstRows[i]!,
+    few: few === undefined ? undefined : to <= few,
   }));
   const shape = `${heads}/${kvHeads}/${JSON.stringify(spans)}`;
   const work = step.once(

@@ -32,6 +32,8 @@ export interface QuerySpan {
   readonly keys: number;
   /** Packed row of the first key (only where key positions are looked up). */
   readonly keyRow: number;
+  /** Whether queries are computed one by one (decode) or in tiles (a prompt); undefined where their number decides. */
+  readonly few?: boolean | undefined;
 }
 
 export interface AttentionWork {
@@ -65,14 +67,15 @@ export function planAttention(
   spans.forEach((span, segment) => {
     if (span.tokens === 0) return;
     // Guesses that are checked get the numbers that they would get one by one, whatever else is in the pass.
-    const oneByOne = span.tokens <= GUESSED_ROWS && mask.causal && !mask.prefix && !byHead;
+    const oneByOne = !byHead && (span.few ?? (span.tokens <= GUESSED_ROWS && mask.causal && !mask.prefix));
     const most = oneByOne ? 1 : span.tokens;
-    const shared = !byHead && most * group <= TILE_ROWS; // all heads of a kv head in one item
+    // All heads of a kv head in one item. A chunk of a prompt must not depend on its size.
+    const shared = !byHead && most * group <= TILE_ROWS && span.few !== false;
     const step = shared ? most : TILE_ROWS;
     for (let from = 0; from < span.tokens; from += step) {
       const tokens = Math.min(step, span.tokens - from);
       const q0 = span.position + from;
-      const keys = oneByOne ? Math.min(span.keys, q0 + 1) : span.keys;
+      const keys = oneByOne && mask.causal && !mask.prefix ? Math.min(span.keys, q0 + 1) : span.keys;
       const plans = new Map<number, { first: number; count: number }>();
       const planFor = (head: number) => {
         const key = byHead ? head : 0;
@@ -86,7 +89,8 @@ export function planAttention(
         return plan;
       };
       const decode = shared && tokens * group <= DECODE_ROWS;
-      const wanted = Math.ceil(ITEMS_A_THREAD * threads / spans.length);
+      // As if this sequence were alone in the pass: where keys are split changes the last bits.
+      const wanted = ITEMS_A_THREAD * threads;
       // A long cache is read page by page, all heads of a page together; a short one is dealt out by head.
       const whole = decode && planFor(0).count >= LEAST_SPLIT * wanted;
       const together = whole ? heads : shared ? group : 1;

@@ -208,6 +208,19 @@ export class WasmDevice implements Device {
     });
   }
 
+  /** Rows that are computed as few, the others as many; undefined where their number decides. */
+  #few: number | undefined;
+
+  withRows<T>(few: number, body: () => T): T {
+    const before = this.#few;
+    this.#few = few;
+    try {
+      return body();
+    } finally {
+      this.#few = before;
+    }
+  }
+
   scope(body: () => Tensor): Tensor {
     return this.#step.scope(() => own(body()));
   }
@@ -236,29 +249,44 @@ export class WasmDevice implements Device {
     const biasAddress = bias ? own(bias).address : 0;
     const format = FORMAT[w.dtype as WeightDType];
     const quantized = w.dtype === "q8" || w.dtype === "q4";
-    const small = inputs * outputs <= SMALL_MATRIX && rows * inputs <= SMALL_ACTIVATIONS;
-    if (rows <= FEW_ROWS || quantized && small) {
+    const small = quantized && inputs * outputs <= SMALL_MATRIX;
+    const few = this.#few === undefined
+      ? rows <= FEW_ROWS || small && rows * inputs <= SMALL_ACTIVATIONS ? rows : 0
+      : small
+      ? rows
+      : Math.min(this.#few, rows);
+    const atOnce = quantized ? Math.max(FEW_ROWS, Math.floor(SMALL_ACTIVATIONS / inputs)) : few;
+    for (let from = 0; from < few; from += atOnce) {
+      const count = Math.min(atOnce, few - from);
       this.#step.record(
         "linear_rows",
         [
-          ...[a.address, rows, inputs, w.address, format, outputs, biasAddress, y.address],
-          ...[this.#run(w), rowBits(w.dtype as WeightDType, inputs * outputs)],
+          ...[a.address + 4 * from * inputs, count, inputs, w.address, format, outputs, biasAddress],
+          ...[
+            y.address + 4 * from * outputs,
+            this.#run(w),
+            rowBits(w.dtype as WeightDType, inputs * outputs),
+          ],
         ],
-        { scratch: quantized ? rows * inputs / BLOCK * ROW_BLOCK_BYTES : 0, reads: a, writes: y },
+        { scratch: quantized ? count * inputs / BLOCK * ROW_BLOCK_BYTES : 0, reads: a, writes: y },
       );
-    } else if (quantized) {
-      const bytes = Math.ceil(rows / 4) * inputs / BLOCK * GROUP_BLOCK_BYTES[w.dtype as "q8" | "q4"];
-      const packed = this.#pack(`pack_${w.dtype}`, a, bytes);
+    }
+    const many = rows - few;
+    if (many === 0) return y;
+    const rest = this.#rowsFrom(a, few), into = y.address + 4 * few * outputs;
+    if (quantized) {
+      const bytes = Math.ceil(many / 4) * inputs / BLOCK * GROUP_BLOCK_BYTES[w.dtype as "q8" | "q4"];
+      const packed = this.#pack(`pack_${w.dtype}`, rest, bytes);
       this.#step.record(
         `linear_${w.dtype}`,
-        [packed.address, rows, inputs, w.address, outputs, biasAddress, y.address],
+        [packed.address, many, inputs, w.address, outputs, biasAddress, into],
         { scratch: inputs, reads: packed, writes: y },
       );
     } else {
-      const packed = this.#pack("pack_float", a, Math.ceil(rows / 4) * inputs * 16);
+      const packed = this.#pack("pack_float", rest, Math.ceil(many / 4) * inputs * 16);
       this.#step.record(
         "linear_float",
-        [packed.address, rows, inputs, w.address, format, outputs, biasAddress, y.address],
+        [packed.address, many, inputs, w.address, format, outputs, biasAddress, into],
         { reads: packed, writes: y },
       );
     }
@@ -294,6 +322,7 @@ export class WasmDevice implements Device {
     const a = own(x), y = this.#step.like(a), { heads, dim, pairing, inverseFrequencies, scale } = spec;
     const table = this.#step.once(spec, positionsKey(segments), () => {
       const half = dim / 2, data = new Float32Array(a.rows * dim);
+      for (let row = 0; row < a.rows; row++) data.fill(1, row * dim, row * dim + half); // cos 0: rows stay
       for (const { from, to, start } of segments) {
         for (let row = from; row < to; row++) {
           for (let i = 0; i < half; i++) {
@@ -332,7 +361,11 @@ export class WasmDevice implements Device {
   }
 
   attention(queries: Tensor, at: Rows, over: KeySource, spec: AttentionSpec): Tensor {
-    return recordAttention(this.#step, { queries, at, over, spec, threads: this.limits.threads });
+    return recordAttention(this.#step, {
+      ...{ queries, at, over, spec },
+      threads: this.limits.threads,
+      few: this.#few,
+    });
   }
 
   activate(x: Tensor, activation: Activation, multiplier?: Tensor): Tensor {
@@ -535,6 +568,16 @@ export class WasmDevice implements Device {
     this.#step.record(operation, [x.address, x.rows, x.features, packed.address, bits]);
     x.packed.set(key, packed);
     return packed;
+  }
+
+  /** x without its first rows; the same view each time, so that it is packed once. */
+  #rowsFrom(x: WasmTensor, first: number): WasmTensor {
+    if (first === 0) return x;
+    const key = `rows from ${first}`, before = x.packed.get(key);
+    if (before) return before;
+    const view = own(this.slice(x, 0, first, x.rows));
+    x.packed.set(key, view);
+    return view;
   }
 
   /** Panels of a weight in one item of `linear_rows`: few long runs, because memory is fastest in long runs. */

@@ -112,6 +112,7 @@ export class WebGpuDevice implements Device {
       lists,
       dummy: this.#memory.create(16, "a dummy", "tables"),
       unused: this.#memory.create(16, "a dummy", "tables"),
+      few: undefined,
       arithmetic: { f16: this.limits.f16, packedDot: options.limits !== "minimum" && hasPackedDot() },
       make: (shape, dtype = "f32") => this.#make(shape, dtype),
       temporary: (bytes) => this.#memory.take(Math.max(bytes, 16), "a temporary result"),
@@ -303,6 +304,16 @@ export class WebGpuDevice implements Device {
         this.#submit();
         this.#memory.stepEnded();
       }
+    }
+  }
+
+  withRows<T>(few: number, body: () => T): T {
+    const before = this.#gpu.few;
+    this.#gpu.few = few;
+    try {
+      return body();
+    } finally {
+      this.#gpu.few = before;
     }
   }
 

@@ -48,7 +48,8 @@ export function product(gpu: Gpu, { x, matrix, dtype, bias, result }: {
   readonly result: GpuTensor;
 }): void {
   const [rows, features] = x.shape as [number, number], out = result.shape[1]!;
-  const large = features >= LARGE && out >= LARGE;
+  // Rows that count as few are not rounded, whatever else is in the pass.
+  const large = features >= LARGE && out >= LARGE && !gpu.few;
   for (const stretch of stretches(rows, [features, out], gpu.memory.limits)) {
     const { from, to } = stretch, count = to - from;
     if (count === 0) continue;

@@ -146,19 +146,18 @@ export function rope(
   return result;
 }
 
-/** [rows, dim / 2] pairs (cos, sin) times scale; rows outside of segments have position 0. */
+/** [rows, dim / 2] pairs (cos, sin) times scale; (1, 0) in rows outside of segments, which stay as they are. */
 function angleTable(segments: readonly Segment[], spec: RopeSpec, rows: number): Float32Array {
   const { dim, inverseFrequencies, scale } = spec;
   const table = new Float32Array(Math.max(rows * dim, 4));
-  const positions = new Float64Array(rows);
+  for (let i = 0; i < rows * dim; i += 2) table[i] = 1;
   for (const { from, to, start } of segments) {
-    for (let row = from; row < to; row++) positions[row] = start + row - from;
-  }
-  for (let row = 0; row < rows; row++) {
-    for (let i = 0; i < dim / 2; i++) {
-      const angle = Math.fround(positions[row]! * inverseFrequencies[i]!);
-      table[row * dim + 2 * i] = Math.cos(angle) * scale;
-      table[row * dim + 2 * i + 1] = Math.sin(angle) * scale;
+    for (let row = from; row < to; row++) {
+      for (let i = 0; i < dim / 2; i++) {
+        const angle = Math.fround((start + row - from) * inverseFrequencies[i]!);
+        table[row * dim + 2 * i] = Math.cos(angle) * scale;
+        table[row * dim + 2 * i + 1] = Math.sin(angle) * scale;
+      }
     }
   }
   return table;

@@ -52,6 +52,8 @@ export interface Gpu {
   readonly unused: Region;
   /** What shaders may use: f16 arithmetic, dot products of packed bytes. */
   readonly arithmetic: { readonly f16: boolean; readonly packedDot: boolean };
+  /** See `Device.withRows`; undefined where the number of rows decides. */
+  few: number | undefined;
   /** A tensor of the current scope. */
   make(shape: Shape, dtype?: "f32" | "u32"): GpuTensor;
   /** Memory until the end of what is being recorded for one operation. */
