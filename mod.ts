@@ -74,6 +74,7 @@ export type { WeightChoice } from "./runtime/load/weights.ts";
 export type { ModelFacts } from "./runtime/models/model.ts";
 export type { OnProgress, Progress } from "./runtime/progress.ts";
 export type { Files, RandomAccessFile } from "./runtime/load/files.ts";
+export type { TokenIds } from "./runtime/validate.ts";
 export { memoryFiles } from "./runtime/load/memory_files.ts";
 export type { Message, RenderOptions } from "./runtime/text/chat_template.ts";
 export type { SpecialTokens, TextStream, Tokenizer } from "./runtime/text/tokenizer.ts";

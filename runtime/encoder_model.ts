@@ -9,8 +9,8 @@ import type { DeviceState, ModelInfo } from "./language_model.ts";
 import type { Encoder } from "./models/model.ts";
 import type { OnProgress } from "./progress.ts";
 import type { Pooling, SentenceConfig } from "./sentence_config.ts";
-import { checkIds } from "./write/sequence.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
+import { checkOptions, textOrIds, type TokenIds } from "./validate.ts";
 import { Turns } from "./write/turns.ts";
 
 /** What an encoder is and what it takes. `contextLength`: tokens of a text at most. */
@@ -99,9 +99,10 @@ export class EncoderModel implements Disposable, AsyncDisposable {
    * ```
    */
   async encode(
-    text: string | Uint32Array,
+    text: string | TokenIds,
     options: EncodeOptions & { readonly globalTokens?: readonly number[] } = {},
   ): Promise<HiddenStates> {
+    checkOptions("encode", options);
     const ids = this.#idsOf(text, options);
     const { globalTokens = [] } = options;
     for (const position of globalTokens) {
@@ -125,13 +126,12 @@ export class EncoderModel implements Disposable, AsyncDisposable {
    * ```
    */
   async embed(
-    texts: readonly (string | Uint32Array)[],
+    texts: readonly (string | TokenIds)[],
     options: EmbedOptions = {},
   ): Promise<Float32Array[]> {
+    checkOptions("embed", options);
+    if (!Array.isArray(texts)) throw new TypeError(`Cannot embed a ${typeof texts}: give a list of texts`);
     const { pooling = this.info.pooling, normalize = this.info.normalize, onProgress } = options;
-    if (pooling !== "mean" && pooling !== "cls") {
-      throw new RangeError(`Cannot embed with pooling "${pooling}": give "mean" or "cls"`);
-    }
     const { prompt = this.info.prompt } = options;
     const all = texts.map((text) => this.#idsOf(typeof text === "string" ? prompt + text : text, options));
     const total = all.reduce((sum, ids) => sum + ids.length, 0);
@@ -175,13 +175,13 @@ export class EncoderModel implements Disposable, AsyncDisposable {
   }
 
   /** Ids that fit. */
-  #idsOf(text: string | Uint32Array, { truncate }: EncodeOptions): Uint32Array {
+  #idsOf(text: string | TokenIds, { truncate }: EncodeOptions): Uint32Array {
     const { contextLength = Infinity, facts, lowerCase } = this.info;
-    const ids = typeof text === "string"
-      ? this.tokenizer.encode(lowerCase ? text.toLowerCase() : text)
-      : text;
+    const given = textOrIds("encode", text, facts);
+    const ids = typeof given === "string"
+      ? this.tokenizer.encode(lowerCase ? given.toLowerCase() : given)
+      : given;
     if (ids.length === 0) throw new RangeError("Cannot encode 0 tokens: give a text of at least one token");
-    checkIds(ids, facts);
     const cut = ids.length <= contextLength
       ? ids
       : truncate && cutIds(ids, contextLength, { truncate, keep: this.tokenizer.specialIds });

@@ -18,6 +18,7 @@ import { SourceReader } from "./write/encoded_text.ts";
 import { asOneText, type ChatTemplate, type Message, type RenderOptions } from "./text/chat_template.ts";
 import { StopStrings } from "./text/stop_strings.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
+import { checkOptions, checkPath, textOrIds, toIds, type TokenIds, toMessages } from "./validate.ts";
 import { Turns } from "./write/turns.ts";
 import { writeIds, type WriteOptions } from "./write/write_ids.ts";
 
@@ -227,8 +228,9 @@ export class LanguageModel implements Disposable, AsyncDisposable {
           "give the text to generate (lakh run)",
       );
     }
-    const ids = messages instanceof Uint32Array
-      ? messages
+    checkOptions("chat", options);
+    const ids = ArrayBuffer.isView(messages)
+      ? toIds("chat", messages, this.info.facts)
       : this.encodeChat(messages, options.variables ? { variables: options.variables } : {});
     // An answer begins a text of its own.
     const continues = !this.#parts.chatTemplate;
@@ -257,8 +259,10 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * for await (const piece of model.generate(book, options)) console.log(piece.text);
    * ```
    */
-  async *generate(prompt: string | Uint32Array, options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
-    const ids = typeof prompt === "string" ? this.#promptIds(prompt) : prompt;
+  async *generate(prompt: string | TokenIds, options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
+    checkOptions("generate", options);
+    const given = textOrIds("generate", prompt, this.info.facts);
+    const ids = typeof given === "string" ? this.#promptIds(given) : given;
     yield* this.#generate(ids, options, { continues: true, stopIds: this.#parts.stopIds });
   }
 
@@ -271,9 +275,11 @@ export class LanguageModel implements Disposable, AsyncDisposable {
 
   /** The text that `chat` gives the model for these messages. */
   render(messages: readonly Message[], options: RenderOptions = {}): string {
-    if (messages.length === 0) throw new RangeError("Cannot chat about 0 messages: give at least one");
+    checkOptions("render", options);
+    const checked = toMessages(messages);
+    if (checked.length === 0) throw new RangeError("Cannot chat about 0 messages: give at least one");
     const { chatTemplate } = this.#parts;
-    return chatTemplate ? chatTemplate.render(messages, options) : asOneText(messages);
+    return chatTemplate ? chatTemplate.render(checked, options) : asOneText(checked);
   }
 
   /**
@@ -286,9 +292,11 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * ```
    */
   async logits(
-    ids: Uint32Array,
-    options: { readonly source?: Uint32Array; readonly signal?: AbortSignal } = {},
+    tokens: TokenIds,
+    options: { readonly source?: TokenIds; readonly signal?: AbortSignal } = {},
   ): Promise<Logits> {
+    checkOptions("compute logits", options);
+    const ids = toIds("compute logits", tokens, this.info.facts);
     if (ids.length === 0) throw new RangeError("Cannot compute logits of 0 tokens: give at least one");
     const { vocabulary } = this.info.facts;
     const logits = new Float32Array(ids.length * vocabulary);
@@ -313,16 +321,18 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * ```
    */
   async evaluate(
-    text: string | Uint32Array,
+    text: string | TokenIds,
     options: EvaluationOptions = {},
   ): Promise<Evaluation> {
+    checkOptions("evaluate", options);
     if (this.info.kind === "seq2seq") {
       throw new TypeError(
         `Cannot evaluate model_type "${this.info.modelType}": it predicts no text but one about another: take a decoder`,
       );
     }
     const { window = 1024, stride, onProgress } = options;
-    const ids = typeof text === "string" ? this.tokenizer.encode(text, { special: false }) : text;
+    const given = textOrIds("evaluate", text, this.info.facts);
+    const ids = typeof given === "string" ? this.tokenizer.encode(given, { special: false }) : given;
     const first = this.tokenizer.bosId ?? this.tokenizer.eosId;
     return await this.#withSequence(
       options,
@@ -342,8 +352,10 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * await model.saveSession("book.lakh", { text: book });
    * ```
    */
-  saveSession(path: string, content: SessionContent = {}): Promise<void> {
-    return this.#withSessions(async (kept, model) => {
+  async saveSession(path: string, content: SessionContent = {}): Promise<void> {
+    checkPath("save", path);
+    checkOptions("save a session", content);
+    return await this.#withSessions(async (kept, model) => {
       const sequence = kept.latest;
       if (!sequence) throw new Error(`Cannot save "${path}": nothing has been read yet`);
       await saveSession(path, sequence, { model, content });
@@ -361,8 +373,9 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * for await (const piece of model.generate(text + "\n\nWho is Daisy?")) console.log(piece.text);
    * ```
    */
-  resumeSession(path: string): Promise<{ readonly tokens: number } & SessionContent> {
-    return this.#withSessions(async (kept, model) => {
+  async resumeSession(path: string): Promise<{ readonly tokens: number } & SessionContent> {
+    checkPath("resume", path);
+    return await this.#withSessions(async (kept, model) => {
       const sequence = kept.take(new Uint32Array(0));
       const result = await resumeSession(path, sequence, model);
       kept.keep(sequence);
@@ -551,11 +564,11 @@ export class LanguageModel implements Disposable, AsyncDisposable {
 
   /** Runs `action` with a sequence of its own when it is its turn. */
   async #withSequence<T>(
-    options: { readonly source?: Uint32Array; readonly signal?: AbortSignal },
+    options: { readonly source?: TokenIds; readonly signal?: AbortSignal },
     action: (sequence: Sequence, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { model } = this.#parts;
-    const { source } = options;
+    const source = options.source && toIds("read a source", options.source, this.info.facts);
     if ((model.kind === "seq2seq") !== (source !== undefined)) {
       const why = source
         ? "it reads no source: leave it out"

@@ -14,6 +14,7 @@ import { folderFiles, openFolder } from "./load/folder.ts";
 import { isModelName } from "./load/hub_cache.ts";
 import { chooseWeightDType } from "./load/weights.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
+import { checkOptions, checkSource } from "./validate.ts";
 import { chooseCacheDType } from "./write/sequence.ts";
 
 /** Where and how a model runs. */
@@ -51,6 +52,8 @@ export interface OpenOptions extends Omit<LoadModelOptions, "draft"> {
  * ```
  */
 export async function openModel(source?: string | Files, options: OpenOptions = {}): Promise<LanguageModel> {
+  checkSource(source);
+  checkOptions("open a model", options);
   const files = await findFiles(source, options);
   const { draft, ...others } = options;
   const usual = source === undefined ? { contextLength: embeddedContextLength } : {};
@@ -72,6 +75,8 @@ export async function openEncoder(
   source: string | Files,
   options: Omit<OpenOptions, "draft" | "window"> = {},
 ): Promise<EncoderModel> {
+  checkSource(source);
+  checkOptions("open an encoder", options);
   return await open(await findFiles(source, options), options, loadEncoder);
 }
 

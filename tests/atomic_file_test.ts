@@ -109,9 +109,8 @@ Deno.test("checkWritable() and writeAtomically() say in words where nothing can 
     await checkWritable(`${folder}/new`, 10);
     await checkWritable(`${folder}/file`);
     assert.equal(await Deno.readTextFile(`${folder}/file`), "x");
-    await assert.rejects(
-      checkWritable(`${folder}/new`, 1e18),
-      /^it will take about .* GB, the disk has .* left/,
-    );
+    await assert.rejects(checkWritable(`${folder}/new`, 1e18), {
+      message: /^it will take about .* GB, the disk has .* left/,
+    });
     assert.deepEqual(names(folder), ["file"]);
   }));

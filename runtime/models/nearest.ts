@@ -4,11 +4,25 @@
  * @module
  */
 
-/** The candidate with the fewest letters to insert, remove or replace; undefined when none is close. */
+/** Names come from files, and comparing takes the product of lengths: nobody meant one that is longer. */
+const MOST_LETTERS = 120;
+/** Comparing more names than these takes longer than a person wants to wait for a hint. */
+const MOST_CANDIDATES = 20_000;
+
+/**
+ * The candidate with the fewest letters to insert, remove or replace; undefined when none is close, and for
+ * words and lists that are too long to be what somebody typed.
+ */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  const ranked = candidates.map((candidate) => ({ candidate, cost: editDistance(word, candidate) }))
-    .sort((a, b) => a.cost - b.cost)[0];
-  return ranked && ranked.cost <= Math.max(2, word.length / 2) ? ranked.candidate : undefined;
+  if (word.length > MOST_LETTERS || candidates.length > MOST_CANDIDATES) return undefined;
+  let best: string | undefined, least = Math.max(2, word.length / 2);
+  for (const candidate of candidates) {
+    // The difference in length has to be made up in any case.
+    if (Math.abs(candidate.length - word.length) > least) continue;
+    const cost = editDistance(word, candidate);
+    if (cost < least || best === undefined && cost <= least) [best, least] = [candidate, cost];
+  }
+  return best;
 }
 
 /** Levenshtein's distance, one row of the table at a time. */
