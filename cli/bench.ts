@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { loadShape, measureModel, type Plan } from "../runtime/judge/bench/end_to_end.ts";
+import { type BenchSettings, loadShape, measureModel } from "../runtime/judge/bench/end_to_end.ts";
 import { peakResidentMegabytes } from "../runtime/judge/bench/measure.ts";
 import { measureOperations } from "../runtime/judge/bench/operations.ts";
 import { measureRoofs, type Roofs } from "../runtime/judge/bench/roofs.ts";
@@ -63,7 +63,7 @@ export default command({
     const shape = (values.shape ?? "smollm2-135m") as ShapeName;
     const chosen = (values.weights ?? "q8") as "auto" | "f32" | "f16" | "q8" | "q4";
     const count = values.threads ?? navigator.hardwareConcurrency;
-    const plan: Plan = {
+    const settings: BenchSettings = {
       prefill: values.prefill.length > 0 ? values.prefill : [512, 4096],
       decode: values.decode.length > 0 ? values.decode : [0, 4096],
       steps: values.quick ? 16 : 64,
@@ -76,7 +76,7 @@ export default command({
     if (values.device === "webgpu") {
       await using device = await openWebGpuDevice();
       const profile = values.profile === true;
-      const result = await benchGpu(device, { shape, weights: chosen, plan, profile }, say);
+      const result = await benchGpu(device, { shape, weights: chosen, settings, profile }, say);
       writeOut(`${JSON.stringify(result)}\n`);
       return EXIT.ok;
     }
@@ -111,7 +111,7 @@ export default command({
     await using device = await openWasmDevice({ threads: count });
     const loaded = await loadShape(device, shape, chosen);
     const result = { prefill: {} as Record<string, number>, decode: {} as Record<string, number> };
-    for await (const { what, at, tokensPerSecond } of measureModel(device, { ...loaded, plan })) {
+    for await (const { what, at, tokensPerSecond } of measureModel(device, { ...loaded, settings })) {
       result[what][at] = round(tokensPerSecond);
       say(
         `${what.padEnd(8)} ${at.toString().padStart(7)}   ${tokensPerSecond.toFixed(1).padStart(8)} tokens/s`,

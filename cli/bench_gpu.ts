@@ -3,7 +3,12 @@
  *
  * @module
  */
-import { type LoadedShape, loadShape, measureModel, type Plan } from "../runtime/judge/bench/end_to_end.ts";
+import {
+  type BenchSettings,
+  type LoadedShape,
+  loadShape,
+  measureModel,
+} from "../runtime/judge/bench/end_to_end.ts";
 import type { ShapeName } from "../runtime/judge/bench/shapes.ts";
 import {
   type GpuRoofs,
@@ -18,7 +23,7 @@ import { chooseCacheDType, Sequence } from "../runtime/write/sequence.ts";
 export interface GpuBench {
   readonly shape: ShapeName;
   readonly weights: "auto" | "f32" | "f16" | "q8" | "q4";
-  readonly plan: Plan;
+  readonly settings: BenchSettings;
   /** Whether to time each operation, in a chunk of prefill and in one decode step. */
   readonly profile: boolean;
 }
@@ -26,7 +31,7 @@ export interface GpuBench {
 /** Measures and says it line by line; returns what the last line of JSON has. */
 export async function benchGpu(
   device: WebGpuDevice,
-  { shape, weights, plan, profile }: GpuBench,
+  { shape, weights, settings, profile }: GpuBench,
   say: (line: string) => void,
 ): Promise<Record<string, unknown>> {
   say(`${device.label}${device.software ? " (computes on the CPU)" : ""}`);
@@ -36,11 +41,11 @@ export async function benchGpu(
   say([cell(f32Gflops, 11), cell(f16Gflops, 14), cell(int8Gops, 13), cell(readGbs, 12)].join(""));
   const loaded = await loadShape(device, shape, weights);
   const speeds = { prefill: {} as Record<string, number>, decode: {} as Record<string, number> };
-  for await (const { what, at, tokensPerSecond } of measureModel(device, { ...loaded, plan })) {
+  for await (const { what, at, tokensPerSecond } of measureModel(device, { ...loaded, settings })) {
     speeds[what][at] = round(tokensPerSecond);
     say(`${what.padEnd(8)} ${at.toString().padStart(7)}   ${cell(tokensPerSecond, 8)} tokens/s`);
   }
-  const operations = profile ? await profileModel(device, { ...loaded, plan, roofs }, say) : undefined;
+  const operations = profile ? await profileModel(device, { ...loaded, settings, roofs }, say) : undefined;
   return {
     shape,
     device: "webgpu",
@@ -62,16 +67,19 @@ export async function benchGpu(
   };
 }
 
-/** The operations of one prefill chunk and of one decode step, at the last depth of the plan. */
+/** The operations of one prefill chunk and of one decode step, at the last depth of the settings. */
 async function profileModel(
   device: WebGpuDevice,
-  { decoder, weights, plan, roofs }: LoadedShape & { readonly plan: Plan; readonly roofs: GpuRoofs },
+  { decoder, weights, settings, roofs }: LoadedShape & {
+    readonly settings: BenchSettings;
+    readonly roofs: GpuRoofs;
+  },
   say: (line: string) => void,
 ): Promise<Record<"prefill" | "decode", OperationTime[]>> {
-  const sequence = new Sequence(device, decoder, chooseCacheDType(plan.cache, weights));
+  const sequence = new Sequence(device, decoder, chooseCacheDType(settings.cache, weights));
   const ids = (count: number) =>
     Uint32Array.from({ length: count }, (_, i) => (i * 7919 + 11) % decoder.facts.vocabulary);
-  const chunk = ids(Math.min(512, plan.prefill.at(-1) ?? 512)), depth = plan.decode.at(-1) ?? 0;
+  const chunk = ids(Math.min(512, settings.prefill.at(-1) ?? 512)), depth = settings.decode.at(-1) ?? 0;
   const timed = async (what: string, read: Uint32Array) => {
     // Once before, so that nothing is compiled while it is timed.
     const length = sequence.length;

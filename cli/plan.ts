@@ -11,11 +11,11 @@ import { measureRates } from "../runtime/judge/rates.ts";
 import type { Config } from "../runtime/models/model.ts";
 import { browseFiles } from "../runtime/open_model.ts";
 import {
+  type ContextPlan,
   costRatio,
   type Fit,
   flopsOf,
   nearestFits,
-  type Plan,
   planModel,
   type Rates,
   secondsOf,
@@ -105,7 +105,7 @@ export default command({
 interface Report {
   readonly name: string;
   readonly config: Config;
-  readonly plan: Plan;
+  readonly plan: ContextPlan;
   readonly memory: number | undefined;
   readonly fits: boolean | undefined;
   readonly nearest: { readonly formats?: Fit; readonly context?: Fit };
@@ -113,7 +113,7 @@ interface Report {
 }
 
 /** Rates of this machine; undefined where the planned device is not here. */
-async function measured(plan: Plan, threads: number | undefined): Promise<Rates | undefined> {
+async function measured(plan: ContextPlan, threads: number | undefined): Promise<Rates | undefined> {
   let device: Device;
   if (plan.options.device === "webgpu") {
     try {
@@ -130,7 +130,7 @@ async function measured(plan: Plan, threads: number | undefined): Promise<Rates 
 }
 
 /** Seconds of reading the context, and of one token after it. */
-function seconds({ prefill, prefillSteps, decode }: Plan, rates: Rates) {
+function seconds({ prefill, prefillSteps, decode }: ContextPlan, rates: Rates) {
   return { prefill: secondsOf(prefill, prefillSteps, rates), token: secondsOf(decode, 1, rates) };
 }
 
@@ -260,7 +260,7 @@ function verdict(
   }`;
 }
 
-function beyond({ facts, context }: Plan): string {
+function beyond({ facts, context }: ContextPlan): string {
   const { contextLength: trained } = facts;
   return trained !== undefined && context > trained ? `, trained on ${formatCount(trained)}` : "";
 }

@@ -121,7 +121,8 @@ Deno.test("inspectCheckpoint() counts every parameter once and knows the cache's
     norms: 3 * layer.norms + 64,
   });
   assert.equal(found.parameters, Object.values(found.parts).reduce((sum, n) => sum + n, 0));
-  assert.equal(found.cacheBytesPerToken?.f32, 3 * 2 * 2 * 16 * 4);
+  // Keys and values, and in each page the norm of its longest key per head.
+  assert.equal(found.cacheBytesPerToken?.f32, 3 * 2 * (2 * 16 * 4 + 4 / 64));
   assert.equal(found.weightBytes.f32, found.parameters * 4);
   assert.ok(found.weightBytes.q4 < found.weightBytes.q8 && found.weightBytes.q8 < found.weightBytes.f16);
 });

@@ -3,7 +3,13 @@ import type { Device, Tensor, TensorSource, WeightDType } from "../runtime/devic
 import { memoryFiles } from "../runtime/load/memory_files.ts";
 import { openCheckpoint } from "../runtime/load/safetensors.ts";
 import { allFinite, pickedRows, type Selection, streamTensor } from "../runtime/load/tensor_stream.ts";
-import { chooseWeightDType, createWeights, type LoadOptions } from "../runtime/load/weights.ts";
+import { countOf } from "../runtime/load/weight_formats.ts";
+import {
+  chooseWeightDType,
+  createConfigWeights,
+  createWeights,
+  type LoadOptions,
+} from "../runtime/load/weights.ts";
 import type { Weights } from "../runtime/models/model.ts";
 import { fc } from "./deps.ts";
 import { f32, ramp, rawFile, safetensors, type TensorBytes, tiny } from "./load_files.ts";
@@ -538,4 +544,37 @@ Deno.test("createWeights() answers a config that lies with an error in words", a
     }),
     { numRuns: 300 },
   );
+});
+
+Deno.test("what a model declares is the same from config.json and from a checkpoint", async () => {
+  const declare = (w: Weights) => {
+    w.embedding("e", { vocabulary: 4, hidden: 32 });
+    w.list("l", 2, (w) => {
+      w.linear("qkv", { in: 32, out: 4, bias: true, rows: { from: 0, to: 2, every: 4 }, exact: true });
+      w.linear("qkv", { in: 32, out: 4, bias: true, rows: { from: 2, to: 4, every: 4 }, exact: true });
+      w.linear("up", { in: 32, out: 3, transpose: true, plus: 1 });
+      w.experts("x", { experts: 2, in: 32, out: 4, bias: "x_bias", transpose: true });
+      w.experts(["y.0", "y.1"], { experts: 2, in: 32, out: 4 });
+      w.layerNorm("n", 32, 0);
+    });
+  };
+  const device = new RecordingDevice();
+  const fromConfig = createConfigWeights(device as unknown as Device);
+  declare(fromConfig);
+  const shapes = Object.fromEntries(fromConfig.files);
+  assert.deepEqual(shapes["l.0.qkv.weight"], [8, 32]);
+  assert.deepEqual(shapes["l.0.qkv.bias"], [8]);
+  assert.deepEqual(shapes["l.1.up.weight"], [32, 3]);
+  assert.deepEqual(shapes["l.1.x"], [2, 32, 4]);
+  const tensors = Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, ramp(shape)]));
+
+  const { report } = await load(tensors, declare, { weights: "q4" });
+  using checkpoint = await openCheckpoint(tiny(tensors));
+  const weights = createWeights(checkpoint, device as unknown as Device);
+  declare(weights);
+  weights.rejectUnread();
+  assert.equal(weights.declared.reduce((sum, { shape }) => sum + countOf(shape), 0), report.parameters);
+  const qkv = weights.declared.filter(({ name }) => name.startsWith("l.0.qkv"));
+  // A bias keeps the rows of its matrix, and no other of its options.
+  assert.deepEqual(qkv.map(({ shape, exact }) => exact ? shape.length : -shape.length), [2, -1, 2, -1]);
 });

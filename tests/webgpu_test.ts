@@ -174,10 +174,10 @@ onGpu("a profile has every operation, and roofs that are measured beside it", {}
 
 onGpu("bench on a GPU gives roofs, speeds and the time of each operation", {}, async (device) => {
   const lines: string[] = [];
-  const plan = { prefill: [20], decode: [70], steps: 2, runs: 1, cache: "f16" } as const;
+  const settings = { prefill: [20], decode: [70], steps: 2, runs: 1, cache: "f16" } as const;
   const result = await benchGpu(
     device,
-    { shape: "tiny", weights: "f16", plan, profile: true },
+    { shape: "tiny", weights: "f16", settings, profile: true },
     (line) => lines.push(line),
   );
   assert.deepEqual([result.device, result.gpu, result.weights], ["webgpu", device.label, "f16"]);

@@ -13,13 +13,7 @@ import { operations } from "../device/operations/mod.ts";
 import { type Cost, type DeviceLayout, segmentsOf } from "../device/operations/operation.ts";
 import { PAGE_TOKENS, type PageStore } from "../device/page.ts";
 import { StepMemory } from "../device/step_memory.ts";
-import {
-  type CacheGeometry,
-  DeviceTensor,
-  type Shape,
-  type Tensor,
-  type WeightDType,
-} from "../device/tensor.ts";
+import type { CacheGeometry, DeviceTensor, Shape, WeightDType } from "../device/tensor.ts";
 import { TensorDevice } from "../device/tensor_device.ts";
 
 /** Devices that can be counted for. */
@@ -98,12 +92,6 @@ export class CountingDevice extends TensorDevice<CountingBackend> {
     return { cost: this.#cost, linears: [...this.#linears.values()], peakBytes: this.backend.peakBytes };
   }
 
-  /** A weight of this shape, without a source. */
-  declare(dtype: WeightDType, shape: Shape): Tensor {
-    const held = shape.length === 1 ? "f32" : dtype;
-    return new DeviceTensor(this, held, shape, this.backend.declare(held, shape), "weight");
-  }
-
   override step<T>(body: () => Promise<T>): Promise<T> {
     this.#cost = NO_COST;
     this.#linears = new Map();
@@ -145,15 +133,11 @@ class CountingBackend implements Backend {
 
   mustLive(): void {}
 
-  declare(dtype: WeightDType, shape: Shape): Range {
-    const bytes = this.layout.weight(dtype, shape);
-    this.#weightBytes += bytes;
-    return { address: 0, bytes };
-  }
-
   /** Reads nothing of the source. */
   upload(dtype: WeightDType, shape: Shape): Promise<Range> {
-    return Promise.resolve(this.declare(dtype, shape));
+    const bytes = this.layout.weight(dtype, shape);
+    this.#weightBytes += bytes;
+    return Promise.resolve({ address: 0, bytes });
   }
 
   free(buffer: unknown): void {

@@ -4,16 +4,16 @@
  *
  * @module
  */
-import type { CacheDType, Device, WeightDType } from "../device/device.ts";
+import type { CacheDType, WeightDType } from "../device/device.ts";
 import { readConfig } from "../load/config.ts";
 import type { Files } from "../load/files.ts";
 import { openCheckpoint, type TensorInfo } from "../load/safetensors.ts";
-import { weightBytes } from "../load/weight_loader.ts";
+import { countOf, formatOf, weightBytes } from "../load/weight_formats.ts";
 import { createWeights } from "../load/weights.ts";
 import type { Model, ModelFacts } from "../models/model.ts";
 import { findModel, modelTypeOf } from "../models/registry.ts";
-import { LAYOUTS } from "../device/layouts.ts";
 import { cacheBytesPerToken } from "../write/sequence.ts";
+import { CountingDevice } from "./counting_device.ts";
 
 /** Parts of a model that parameters are counted by. */
 export type Part = "embedding" | "attention" | "feed-forward" | "experts" | "norms" | "output" | "other";
@@ -40,7 +40,7 @@ export interface Inspection {
 
 /**
  * Reads headers only. Throws as loading does for what does not load: unknown types, unsupported keys, missing
- * tensors.
+ * and unread tensors.
  *
  * @example
  * ```ts
@@ -50,37 +50,30 @@ export interface Inspection {
  */
 export async function inspectCheckpoint(files: Files): Promise<Inspection> {
   const config = await readConfig(files);
-  const define = findModel(config);
   using checkpoint = await openCheckpoint(files);
-  // A definition only declares until it runs, and it never runs here.
-  const model = define(NO_DEVICE, createWeights(checkpoint, NO_DEVICE), config);
-  const tensors = [...checkpoint.tensors];
+  const device = new CountingDevice("wasm"), weights = createWeights(checkpoint, device);
+  const { facts, kind } = findModel(config)(device, weights, config);
+  weights.rejectUnread();
 
   const parts: Partial<Record<Part, number>> = {};
+  const add = <K extends string>(to: Partial<Record<K, number>>, key: K, count: number) =>
+    to[key] = (to[key] ?? 0) + count;
+  for (const { name, shape } of weights.declared) add(parts, partOf(name), countOf(shape));
   const dtypes: Record<string, number> = {};
-  let parameters = 0, fileBytes = 0;
-  for (const [name, info] of tensors) {
-    const numbers = count(name, info), part = partOf(name);
-    parts[part] = (parts[part] ?? 0) + numbers;
-    if (numbers > 0) dtypes[info.dtype] = (dtypes[info.dtype] ?? 0) + numbers;
-    parameters += numbers;
-    fileBytes += info.end - info.begin;
+  for (const [name, info] of checkpoint.tensors) {
+    if (numbersIn(name, info) > 0) add(dtypes, info.dtype, numbersIn(name, info));
   }
   const inMemory = (dtype: WeightDType) =>
-    tensors.reduce(
-      (sum, [name, info]) => sum + weightBytes(formatOf(name, info, dtype), count(name, info)),
-      0,
-    );
-  const { facts, kind } = model;
+    sum(weights.declared.map((one) => weightBytes(formatOf(one, dtype), countOf(one.shape))));
   return {
     name: files.label,
     modelType: modelTypeOf(config),
     kind,
     facts,
-    parameters,
+    parameters: sum(Object.values(parts)),
     parts,
     dtypes,
-    fileBytes,
+    fileBytes: sum([...checkpoint.tensors.values()].map(({ begin, end }) => end - begin)),
     weightBytes: {
       f32: inMemory("f32"),
       f16: inMemory("f16"),
@@ -89,40 +82,21 @@ export async function inspectCheckpoint(files: Files): Promise<Inspection> {
       q4: inMemory("q4"),
     },
     cacheBytesPerToken: kind === "encoder" ? undefined : {
-      f32: cacheBytesPerToken(WASM_PAGES, facts, "f32"),
-      f16: cacheBytesPerToken(WASM_PAGES, facts, "f16"),
-      q8: cacheBytesPerToken(WASM_PAGES, facts, "q8"),
+      f32: cacheBytesPerToken(device, facts, "f32"),
+      f16: cacheBytesPerToken(device, facts, "f16"),
+      q8: cacheBytesPerToken(device, facts, "q8"),
     },
   };
 }
 
-const WASM_PAGES: Pick<Device, "pageBytes"> = {
-  pageBytes: (kvHeads, headDim, dtype) => LAYOUTS.wasm.page({ kvHeads, headDim, valueDim: headDim, dtype }),
-};
-
-const NO_DEVICE = new Proxy({}, {
-  get(_, name) {
-    throw new Error(
-      `Cannot inspect: the model's definition uses the device (${String(name)}) before it runs`,
-    );
-  },
-}) as Device;
-
-/** Numbers in a tensor. MXFP4 packs two into a byte of `…_blocks`; its scales belong to them. */
-function count(name: string, { shape, dtype }: TensorInfo): number {
-  if (dtype === "U8" && name.endsWith("_scales")) return 0;
-  return shape.reduce((product, n) => product * n, dtype === "U8" && name.endsWith("_blocks") ? 2 : 1);
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, n) => total + n, 0);
 }
 
-/**
- * Vectors stay f32, as do matrices whose rows do not divide into blocks; embedding and output are q8 at
- * least.
- */
-function formatOf(name: string, { shape, dtype }: TensorInfo, wanted: WeightDType): WeightDType {
-  if (shape.length < 2) return "f32";
-  const columns = dtype === "U8" ? 32 : shape.at(-1)!;
-  if ((wanted === "q8" || wanted === "q4") && columns % 32 !== 0) return "f32";
-  return wanted === "q4" && ["embedding", "output"].includes(partOf(name)) ? "q8" : wanted;
+/** Numbers in a tensor of a file. MXFP4 packs two into a byte of `…_blocks`; its scales belong to them. */
+function numbersIn(name: string, { shape, dtype }: TensorInfo): number {
+  if (dtype === "U8" && name.endsWith("_scales")) return 0;
+  return countOf(shape) * (dtype === "U8" && name.endsWith("_blocks") ? 2 : 1);
 }
 
 /** By the names that families give their tensors. */

@@ -13,8 +13,7 @@ import type { CacheDType, WeightDType } from "../device/device.ts";
 import { CACHE_DTYPES, WEIGHT_CHOICES } from "../device/formats/mod.ts";
 import { PAGE_TOKENS, type PagedCache } from "../device/page.ts";
 import { addCost, CountingDevice, type LinearUse, NO_COST, type StepCost } from "./counting_device.ts";
-import { DeclaredWeights } from "../load/declared_weights.ts";
-import type { WeightChoice } from "../load/weights.ts";
+import { createConfigWeights, type WeightChoice } from "../load/weights.ts";
 import type { Config, Decoder, ModelFacts } from "../models/model.ts";
 import { findModel, modelTypeOf } from "../models/registry.ts";
 import { type CacheChoice, chooseCacheDType, prefillChunk } from "../write/sequence.ts";
@@ -40,7 +39,7 @@ export interface MemoryPlan {
 }
 
 /** A model with a context on a device. */
-export interface Plan {
+export interface ContextPlan {
   readonly facts: ModelFacts;
   readonly parameters: number;
   readonly options: PlanOptions;
@@ -94,9 +93,9 @@ const SAMPLES = 33;
  * console.log(plan.memory.total, flopsOf(plan.prefill));
  * ```
  */
-export async function planModel(config: Config, options: PlanOptions): Promise<Plan> {
-  const model = new CountedModel(config, options);
-  const { decoder, facts } = model;
+export async function planModel(config: Config, options: PlanOptions): Promise<ContextPlan> {
+  const model = await countedModel(config, options);
+  const { decoder, decoder: { facts } } = model;
   const { context = defaultContext(facts) } = options;
   const cache = chooseCacheDType(options.cache, model.weights);
   if (facts.contextIsHard && facts.contextLength !== undefined && context > facts.contextLength) {
@@ -109,7 +108,7 @@ export async function planModel(config: Config, options: PlanOptions): Promise<P
   const full = Math.floor(context / prefillChunk), rest = context % prefillChunk;
   let prefill = NO_COST, step = 0, linears: readonly LinearUse[] = [];
   const read = async (start: number, tokens: number) => {
-    await model.pass(caches, { start, tokens, context });
+    await pass(model, caches, { start, tokens, context });
     step = Math.max(step, model.device.last.peakBytes);
     return model.device.last;
   };
@@ -155,51 +154,46 @@ function defaultContext({ contextLength, contextIsHard }: ModelFacts): number {
   return contextIsHard ? Math.min(contextLength ?? Infinity, HUNDRED_THOUSAND) : HUNDRED_THOUSAND;
 }
 
-class CountedModel {
+/** A decoder on a device that counts. */
+interface CountedModel {
   readonly device: CountingDevice;
   readonly decoder: Decoder;
   readonly weights: WeightDType;
   readonly parameters: number;
+}
 
-  constructor(config: Config, { weights, device }: PlanOptions) {
-    this.device = new CountingDevice(device);
-    const declared = new DeclaredWeights(this.device);
-    const model = findModel(config)(this.device, declared, config);
-    if (model.kind !== "decoder") {
-      throw new TypeError(
-        `Cannot plan a model of type "${modelTypeOf(config)}": it is not a decoder, and only decoders keep ` +
-          "a context: see lakh inspect",
-      );
-    }
-    this.decoder = model;
-    ({ weights: this.weights, parameters: this.parameters } = declared.load(weights));
+async function countedModel(config: Config, { weights, device: name }: PlanOptions): Promise<CountedModel> {
+  const device = new CountingDevice(name), declared = createConfigWeights(device);
+  const decoder = findModel(config)(device, declared, config);
+  if (decoder.kind !== "decoder") {
+    throw new TypeError(
+      `Cannot plan a model of type "${modelTypeOf(config)}": it is not a decoder, and only decoders keep ` +
+        "a context: see lakh inspect",
+    );
   }
+  return { device, decoder, ...await declared.load(weights) };
+}
 
-  get facts(): ModelFacts {
-    return this.decoder.facts;
+/** One pass as Sequence reads: logits of the last token only. */
+async function pass(
+  { device, decoder }: CountedModel,
+  caches: readonly PagedCache[],
+  { start, tokens, context }: { readonly start: number; readonly tokens: number; readonly context: number },
+): Promise<void> {
+  for (const cache of caches) {
+    if (cache.length > start) cache.truncate(start);
+    else cache.extend(start - cache.length);
   }
-
-  /** As Sequence reads: logits of the last token only. */
-  async pass(
-    caches: readonly PagedCache[],
-    { start, tokens, context }: { readonly start: number; readonly tokens: number; readonly context: number },
-  ): Promise<void> {
-    const { device, decoder } = this;
-    for (const cache of caches) {
-      if (cache.length > start) cache.truncate(start);
-      else cache.extend(start - cache.length);
-    }
-    const rows = start + tokens === context ? Uint32Array.of(tokens - 1) : new Uint32Array(0);
-    await device.step(() => {
-      decoder.forward({
-        ids: new Uint32Array(tokens),
-        segments: [{ from: 0, to: tokens, start, promptLength: context }],
-        caches: caches.map((cache) => [cache]),
-        logitRows: device.constant([rows.length], rows),
-      });
-      return Promise.resolve();
+  const rows = start + tokens === context ? Uint32Array.of(tokens - 1) : new Uint32Array(0);
+  await device.step(() => {
+    decoder.forward({
+      ids: new Uint32Array(tokens),
+      segments: [{ from: 0, to: tokens, start, promptLength: context }],
+      caches: caches.map((cache) => [cache]),
+      logitRows: device.constant([rows.length], rows),
     });
-  }
+    return Promise.resolve();
+  });
 }
 
 /** At most `most` of [0, count), evenly, with the weights that a trapezoid rule over all gives them. */
@@ -246,7 +240,7 @@ export interface Fit {
  */
 export async function nearestFits(
   config: Config,
-  { weights, cache, options, context: wanted }: Plan,
+  { weights, cache, options, context: wanted }: ContextPlan,
   bytes: number,
 ): Promise<{ readonly formats?: Fit; readonly context?: Fit }> {
   const total = async (change: Partial<PlanOptions>) =>

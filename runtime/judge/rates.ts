@@ -7,7 +7,7 @@
  * @module
  */
 import type { CacheDType, Device, KvCache, Tensor, WeightDType } from "../device/device.ts";
-import type { Plan, Rates } from "./plan.ts";
+import type { ContextPlan, Rates } from "./plan.ts";
 import { prefillChunk } from "../write/sequence.ts";
 
 /** Weights and caches that are made for it, at most: beyond the caches of most processors, and soon made. */
@@ -27,7 +27,7 @@ const BYTES: Readonly<Record<WeightDType | CacheDType, number>> = {
 };
 
 /** Measures on a device that is idle, in one or two seconds. */
-export async function measureRates(device: Device, plan: Plan): Promise<Rates> {
+export async function measureRates(device: Device, plan: ContextPlan): Promise<Rates> {
   const linears = await measureLinears(device, plan);
   const attention = await measureAttention(device, plan);
   const small = await measureElements(device, plan);
@@ -36,7 +36,7 @@ export async function measureRates(device: Device, plan: Plan): Promise<Rates> {
 
 async function measureLinears(
   device: Device,
-  { linears }: Plan,
+  { linears }: ContextPlan,
 ): Promise<Pick<Rates, "linearFlops" | "weightBytes">> {
   const matrices: { tensor: Tensor; inputs: number; outputs: number; bytes: number }[] = [];
   const uses = [...linears.decode].sort((a, b) =>
@@ -82,7 +82,7 @@ async function measureLinears(
 
 async function measureAttention(
   device: Device,
-  { facts, cache: dtype, context }: Plan,
+  { facts, cache: dtype, context }: ContextPlan,
 ): Promise<Pick<Rates, "attentionFlops" | "cacheBytes">> {
   const { heads, kvHeads, headDim, layers } = facts;
   const perToken = 2 * kvHeads * headDim * BYTES[dtype];
@@ -126,7 +126,7 @@ async function measureAttention(
 
 async function measureElements(
   device: Device,
-  { facts }: Plan,
+  { facts }: ContextPlan,
 ): Promise<Pick<Rates, "elementBytes" | "operationSeconds" | "stepSeconds">> {
   const { hiddenSize } = facts;
   const weight = await device.upload("f32", [hiddenSize], {

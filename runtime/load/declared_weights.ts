@@ -1,93 +1,127 @@
 /**
- * Weights that a model declares, without a checkpoint: config.json says all of their shapes.
+ * What a model definition declares: names become layers, and a list of tensors that must be found and held.
+ *
+ * Whether a tensor is there, what shape it has in a file and how it is read, an {@linkcode Origin} says: the
+ * headers of a checkpoint (checkpoint_tensors.ts), or config.json alone (config_tensors.ts). Loading,
+ * planning and inspecting all read the same list.
  *
  * @module
  */
-import type { Device, Tensor, WeightDType } from "../device/device.ts";
+import type { Device, ExpertChoice, Tensor } from "../device/device.ts";
 import type { Apply, ApplyExperts, Embedding, WeightOptions, Weights } from "../models/model.ts";
-import { chooseWeightDType, formatOf, type WeightChoice } from "./weight_loader.ts";
+import type { Formatted } from "./weight_formats.ts";
 
-interface Slot {
+/** Where tensors come from. `Part` is what is known about one that is read. */
+export interface Origin<Part> {
+  /** Whether an optional tensor is there. */
+  has(name: string): boolean;
+  /** Whether anything is there below a name; throws an Error in words where a layer is missing. */
+  needGroup(name: string, count: number): void;
+  /** A tensor that may be there and is not read. */
+  ignore(name: string): void;
+  /** The tensor that becomes a matrix or vector. Throws an Error where it is missing or has another shape. */
+  tensor(name: string, want: Want): Part;
+  /** `entries` matrices or vectors, each as `want`, one behind the other in a tensor [entries, …]. */
+  stack(name: string, entries: number, want: Want): readonly Part[];
+}
+
+/** A shape as the model uses it, and how it differs in the file. */
+export interface Want {
   readonly shape: readonly number[];
-  readonly exact: boolean;
+  readonly options: WeightOptions;
+}
+
+/** A tensor that the model needs on its device. */
+export interface Declared<Part> extends Formatted {
+  /** As the model calls it; of several joined ones, all names. */
+  readonly name: string;
+  /** Read one after another. */
+  readonly parts: readonly Part[];
+  /** True when one of those who declared it asked for finer. */
   finer: boolean;
-  /** Tensors of a checkpoint that it is read from: by full name, in shapes as files have them. */
-  readonly files: readonly (readonly [name: string, shape: readonly number[]])[];
+  /** Undefined until it is loaded. */
   tensor: Tensor | undefined;
 }
 
-/** A device that weights take their place on without a source. */
-export interface DeclaringDevice extends Device {
-  declare(dtype: WeightDType, shape: readonly number[]): Tensor;
-}
+/** All declarations of one model. */
+export class Declarations<Part> {
+  readonly device: Device;
+  readonly origin: Origin<Part>;
+  readonly #declared = new Map<string, Declared<Part>>();
 
-/** What declarations of one model share. */
-class Declarations {
-  readonly slots = new Map<string, Slot>();
-  constructor(readonly device: DeclaringDevice) {}
+  constructor(device: Device, origin: Origin<Part>) {
+    this.device = device;
+    this.origin = origin;
+  }
 
-  /** Declares once for all who ask for the same. */
-  slot(names: readonly string[], shape: readonly number[], options: WeightOptions): () => Tensor {
-    const { finer = false, ...others } = options;
-    const key = JSON.stringify([names, shape, others]);
-    const each = fileShape(names.length > 1 ? shape.slice(1) : shape, options);
-    const slot: Slot = this.slots.get(key) ?? {
-      shape,
-      exact: options.exact ?? false,
-      finer,
-      files: names.map((name) => [name, each] as const),
-      tensor: undefined,
-    };
-    slot.finer ||= finer;
-    this.slots.set(key, slot);
+  /** In the order in which they were declared. */
+  get all(): Declared<Part>[] {
+    return [...this.#declared.values()];
+  }
+
+  /**
+   * Declares once for all who ask for the same. Gives the tensor, which throws an Error before it is loaded.
+   */
+  declare(name: string, { shape, options }: Want, parts: () => readonly Part[]): () => Tensor {
+    const { exact = false, finer = false, ...others } = options;
+    const key = JSON.stringify([name, shape, exact, others]);
+    let declared = this.#declared.get(key);
+    if (!declared) {
+      declared = { name, shape, exact, finer, parts: parts(), tensor: undefined };
+      this.#declared.set(key, declared);
+    }
+    declared.finer ||= finer;
+    const found = declared;
     return () => {
-      if (!slot.tensor) throw new Error(`Cannot use tensor "${names[0]}": the weights are not loaded`);
-      return slot.tensor;
+      if (found.tensor) return found.tensor;
+      throw new Error(`Cannot use tensor "${name}": the weights are not loaded`);
     };
+  }
+
+  /** Gives the device memory back. */
+  free(): void {
+    for (const declared of this.#declared.values()) {
+      if (declared.tensor) this.device.free(declared.tensor);
+      declared.tensor = undefined;
+    }
   }
 }
 
-/** {@linkcode Weights} for a device that counts. Optional tensors count as absent. */
-export class DeclaredWeights implements Weights {
-  readonly #all: Declarations;
+type ExpertShape = Parameters<Weights["experts"]>[1];
+
+/** {@linkcode Weights} under a prefix. */
+export class DeclaredWeights<Part> implements Weights {
+  protected readonly declarations: Declarations<Part>;
   readonly #prefix: string;
 
-  constructor(device: DeclaringDevice, all: Declarations = new Declarations(device), prefix = "") {
-    this.#all = all;
+  constructor(declarations: Declarations<Part>, prefix = "") {
+    this.declarations = declarations;
     this.#prefix = prefix;
   }
 
-  /** Gives all that was declared its place on the device. */
-  load(choice: WeightChoice): { readonly weights: WeightDType; readonly parameters: number } {
-    const slots = [...this.#all.slots.values()];
-    const numbers = ({ shape }: Slot) => shape.reduce((product, n) => product * n, 1);
-    const sum = (some: readonly Slot[]) => some.reduce((total, slot) => total + numbers(slot), 0);
-    const weights = chooseWeightDType(choice, sum(slots.filter(({ shape }) => shape.length > 1)));
-    for (const slot of slots) slot.tensor = this.#all.device.declare(formatOf(slot, weights), slot.shape);
-    return { weights, parameters: sum(slots) };
+  get #device(): Device {
+    return this.declarations.device;
   }
 
-  /** The tensors that a checkpoint of this model has, by full name, in shapes as files have them. */
-  get files(): ReadonlyMap<string, readonly number[]> {
-    const files = new Map<string, readonly number[]>();
-    const size = (shape: readonly number[] = []) => shape.reduce((product, n) => product * n, 1);
-    for (const [name, shape] of [...this.#all.slots.values()].flatMap(({ files }) => files)) {
-      // Of several parts of one tensor the last tells how long it is.
-      if (!files.has(name) || size(shape) > size(files.get(name))) files.set(name, shape);
-    }
-    return files;
+  get #origin(): Origin<Part> {
+    return this.declarations.origin;
   }
 
   at(prefix: string): Weights {
-    return new DeclaredWeights(this.#all.device, this.#all, `${this.#prefix}${prefix}.`);
+    return new DeclaredWeights(this.declarations, `${this.#prefix}${prefix}.`);
   }
 
   list<T>(prefix: string, count: number, build: (w: Weights, index: number) => T): T[] {
-    return Array.from({ length: count }, (_, i) => build(this.at(`${prefix}.${i}`), i));
+    const built: T[] = [];
+    for (let i = 0; i < count; i++) {
+      this.#origin.needGroup(`${this.#prefix}${prefix}.${i}`, count);
+      built.push(build(this.at(`${prefix}.${i}`), i));
+    }
+    return built;
   }
 
-  has(): boolean {
-    return false;
+  has(name: string): boolean {
+    return this.#origin.has(this.#prefix + name);
   }
 
   linear(
@@ -96,60 +130,71 @@ export class DeclaredWeights implements Weights {
   ): Apply {
     const { in: columns, out, bias, ...options } = shape;
     const weight = this.tensor(`${name}.weight`, [out, columns], options);
-    const offset = bias ? this.tensor(`${name}.bias`, [out], options) : undefined;
-    return (x) => this.#all.device.linear(x, weight(), offset?.());
+    const offset = bias ? this.tensor(`${name}.bias`, [out], rowsOnly(options)) : undefined;
+    return (x) => this.#device.linear(x, weight(), offset?.());
   }
 
-  experts(source: string | readonly string[], shape: Parameters<Weights["experts"]>[1]): ApplyExperts {
+  experts(source: string | readonly string[], shape: ExpertShape): ApplyExperts {
     const { experts, in: columns, out, bias: biasName, ...options } = shape;
-    const names = typeof source === "string" ? [source] : source.map((name) => `${name}.weight`);
-    const weight = this.#slot(names, [experts, out, columns], options);
-    const rows: WeightOptions = options.rows ? { rows: options.rows } : {};
+    if (typeof source !== "string" && source.length !== experts) {
+      throw new RangeError(`Cannot declare ${experts} experts: ${source.length} names are given`);
+    }
+    const full = (name: string) => this.#prefix + name;
+    const stack = (name: string, part: readonly number[], options: WeightOptions) =>
+      this.declarations.declare(
+        name,
+        { shape: [experts, ...part], options },
+        () => this.#origin.stack(name, experts, { shape: part, options }),
+      );
+    const each = (names: readonly string[], want: Want) =>
+      this.declarations.declare(
+        names.join(" "),
+        { shape: [experts, ...want.shape], options },
+        () => names.map((name) => this.#origin.tensor(name, want)),
+      );
+    const weight = typeof source === "string"
+      ? stack(full(source), [out, columns], options)
+      : each(source.map((name) => full(`${name}.weight`)), { shape: [out, columns], options });
     const bias = biasName === undefined
       ? undefined
-      : this.tensor(biasName, [experts, out], { ...rows, exact: true });
-    return (x, choice) => this.#all.device.expertLinear(x, choice, weight(), bias?.());
+      : stack(full(biasName), [out], { ...rowsOnly(options), exact: true });
+    return (x: Tensor, choice: ExpertChoice) => this.#device.expertLinear(x, choice, weight(), bias?.());
   }
 
   rmsNorm(name: string, size: number, eps: number, options: WeightOptions = {}): Apply {
     const weight = this.tensor(`${name}.weight`, [size], options);
-    return (x) => this.#all.device.rmsNorm(x, weight(), eps);
+    return (x) => this.#device.rmsNorm(x, weight(), eps);
   }
 
   layerNorm(name: string, size: number, eps: number, options: { readonly bias?: boolean } = {}): Apply {
-    const weight = this.tensor(`${name}.weight`, [size]);
-    const bias = options.bias === false ? undefined : this.tensor(`${name}.bias`, [size]);
-    return (x) => this.#all.device.layerNorm(x, weight(), bias?.(), eps);
+    // Checkpoints converted from TensorFlow (the first BERTs) say gamma and beta.
+    const old = this.has(`${name}.gamma`) && !this.has(`${name}.weight`);
+    const weight = this.tensor(`${name}.${old ? "gamma" : "weight"}`, [size]);
+    const bias = options.bias === false ? undefined : this.tensor(`${name}.${old ? "beta" : "bias"}`, [size]);
+    return (x) => this.#device.layerNorm(x, weight(), bias?.(), eps);
   }
 
   embedding(name: string, shape: { readonly vocabulary: number; readonly hidden: number }): Embedding {
-    const { device } = this.#all;
     const table = this.tensor(`${name}.weight`, [shape.vocabulary, shape.hidden], { finer: true });
-    return Object.assign((ids: Uint32Array) => device.embed(table(), ids), {
-      asLinear: (x: Tensor) => device.linear(x, table()),
+    return Object.assign((ids: Uint32Array) => this.#device.embed(table(), ids), {
+      asLinear: (x: Tensor) => this.#device.linear(x, table()),
     });
   }
 
   tensor(name: string, shape: readonly number[], options: WeightOptions = {}): () => Tensor {
-    return this.#slot([name], shape, options);
+    const full = this.#prefix + name, want = { shape, options };
+    if (shape.length !== 1 && shape.length !== 2) {
+      throw new RangeError(`Cannot declare tensor "${full}" [${shape}]: one or two dimensions are expected`);
+    }
+    return this.declarations.declare(full, want, () => [this.#origin.tensor(full, want)]);
   }
 
-  #slot(names: readonly string[], shape: readonly number[], options: WeightOptions): () => Tensor {
-    return this.#all.slot(names.map((name) => this.#prefix + name), shape, options);
+  ignore(...names: readonly string[]): void {
+    for (const name of names) this.#origin.ignore(this.#prefix + name);
   }
-
-  ignore(): void {}
 }
 
-/** The shape in a file of what is declared as [out, in], [out] or [experts, out, in]. */
-function fileShape(shape: readonly number[], { rows, transpose }: WeightOptions): readonly number[] {
-  if (shape.length === 1) return rows ? [rowsOf(shape[0]!, rows)] : shape;
-  const [out, columns] = [shape.at(-2)!, shape.at(-1)!];
-  const all = rows ? rowsOf(out, rows) : out;
-  return [...shape.slice(0, -2), ...(transpose ? [columns, all] : [all, columns])];
-}
-
-/** Rows of the whole tensor of which `out` are taken; without `every`, as far as this part tells. */
-function rowsOf(out: number, { from, to, every }: NonNullable<WeightOptions["rows"]>): number {
-  return every === undefined ? to : out / (to - from) * every;
+/** Of a matrix's options those that hold for its bias. */
+function rowsOnly({ rows }: WeightOptions): WeightOptions {
+  return rows ? { rows } : {};
 }

@@ -10,7 +10,7 @@
  */
 import type { TensorSource } from "../device/device.ts";
 import type { Checkpoint } from "./safetensors.ts";
-import { allFinite, notFinite, type Pick } from "./tensor_stream.ts";
+import { allFinite, notFinite, type RowPattern } from "./tensor_stream.ts";
 
 /** Matrices [rows, blocks · 32], one below the other. */
 export interface Mxfp4Selection {
@@ -23,7 +23,7 @@ export interface Mxfp4Selection {
   /** Blocks in a row. */
   readonly blocksInRow: number;
   /** Which rows of each matrix. */
-  readonly pick: Pick;
+  readonly pick: RowPattern;
 }
 
 const BLOCK_NUMBERS = 32;

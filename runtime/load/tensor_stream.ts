@@ -17,19 +17,19 @@ export interface Selection {
   readonly columns: number;
   /** Whether the result is its transpose. */
   readonly transpose: boolean;
-  readonly pick: Pick;
+  readonly pick: RowPattern;
   readonly plus: number;
 }
 
 /** Rows [from, to) of each group of `every` rows; `every` divides the number of rows. */
-export interface Pick {
+export interface RowPattern {
   readonly from: number;
   readonly to: number;
   readonly every: number;
 }
 
 /** Rows that a pick leaves of `rows`. */
-export function pickedRows(rows: number, { from, to, every }: Pick): number {
+export function pickedRows(rows: number, { from, to, every }: RowPattern): number {
   return rows / every * (to - from);
 }
 

@@ -1,26 +1,53 @@
 /**
- * Weights of a checkpoint on a device: names become layers.
+ * Weights of a checkpoint on a device.
  *
- * A model declares what it needs; each declaration is checked against the headers at once and becomes a slot.
- * `load` then streams all slots in the order of the file, each converted by the device as it arrives.
- * Matrices take the chosen format, vectors stay f32. q8 and q4 hold blocks of 32 numbers along a row: a
- * matrix whose rows are not a multiple of 32 stays f32, and the report names it.
- *
- * Checkpoints saved from a bare model lack its outer name ("h.0.…" for "transformer.h.0.…"), or have one
- * where the model has none ("bert.encoder.…"): the first name that is found only so decides it for the whole
- * checkpoint.
+ * A model definition declares what it needs, and each declaration is checked against the headers at once.
+ * `load` then streams all tensors in the order of the file; the device converts each as it arrives.
  *
  * @module
  */
-import type { Device, ExpertChoice, Tensor } from "../device/device.ts";
-import type { Apply, ApplyExperts, Embedding, WeightOptions, Weights } from "../models/model.ts";
+import type { Device, Tensor, TensorSource, WeightDType } from "../device/device.ts";
+import type { Weights } from "../models/model.ts";
+import type { OnProgress } from "../progress.ts";
+import { CheckpointTensors, type FilePart } from "./checkpoint_tensors.ts";
+import { ConfigTensors } from "./config_tensors.ts";
+import { Declarations, type Declared, DeclaredWeights } from "./declared_weights.ts";
 import type { Checkpoint } from "./safetensors.ts";
-import { loaded, Loader, type LoadOptions, type LoadReport } from "./weight_loader.ts";
+import { chooseWeightDType, countOf, formatOf, weightBytes, type WeightChoice } from "./weight_formats.ts";
 
-export { chooseWeightDType, type LoadOptions, type LoadReport, type WeightChoice } from "./weight_loader.ts";
+export { chooseWeightDType, type WeightChoice } from "./weight_formats.ts";
+
+/** Rows of a rounded matrix that are read back at once. */
+const ROWS_READ = 4096;
+
+/** How one load is done. */
+export interface LoadOptions {
+  readonly weights?: WeightChoice;
+  /**
+   * Rounds matrices to their format but holds them in f32: what the format itself changes, without its
+   * arithmetic.
+   */
+  readonly rounded?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: OnProgress;
+}
+
+/** What was loaded. */
+export interface LoadReport {
+  /** The format of matrices. */
+  readonly weights: WeightDType;
+  /** Numbers loaded. */
+  readonly parameters: number;
+  /** Matrices that stayed f32 because their rows are not a multiple of 32. */
+  readonly keptF32: readonly string[];
+}
 
 /** {@linkcode Weights} of a whole checkpoint, and their loading. */
 export interface ModelWeights extends Weights {
+  /** All that the model has declared. */
+  readonly declared: readonly Omit<Declared<unknown>, "parts" | "tensor">[];
+  /** Throws an Error that names tensors of the checkpoint which the model does not use. */
+  rejectUnread(): void;
   /** Streams everything that was declared. Throws before it starts when the checkpoint has unread tensors. */
   load(options?: LoadOptions): Promise<LoadReport>;
   /** Gives the device memory back. */
@@ -39,126 +66,153 @@ export interface ModelWeights extends Weights {
  * ```
  */
 export function createWeights(checkpoint: Checkpoint, device: Device): ModelWeights {
-  return new RootWeights(new Loader(checkpoint, device));
+  return new CheckpointWeights(new Declarations(device, new CheckpointTensors(checkpoint)));
 }
 
-class ScopedWeights implements Weights {
-  protected readonly loader: Loader;
-  readonly #prefix: string;
+/** {@linkcode Weights} without a checkpoint: their shapes come from config.json, and they have no numbers. */
+export interface ConfigWeights extends Weights {
+  /** The tensors that a checkpoint of this model has, by full name, in shapes as files have them. */
+  readonly files: ReadonlyMap<string, readonly number[]>;
+  /** Gives everything that was declared its place on a device that reads no sources. */
+  load(choice: WeightChoice): Promise<{ readonly weights: WeightDType; readonly parameters: number }>;
+}
 
-  constructor(loader: Loader, prefix: string) {
-    this.loader = loader;
-    this.#prefix = prefix;
+/** Weights for a device that only counts. */
+export function createConfigWeights(device: Device): ConfigWeights {
+  const origin = new ConfigTensors();
+  const declarations = new Declarations(device, origin);
+  return Object.assign(new DeclaredWeights(declarations), {
+    files: origin.files,
+    async load(choice: WeightChoice) {
+      const { all } = declarations, weights = chosenFor(all, choice);
+      for (const declared of all) {
+        declared.tensor = await device.upload(formatOf(declared, weights), declared.shape, NO_NUMBERS);
+      }
+      return { weights, parameters: numbersOf(all) };
+    },
+  });
+}
+
+const NO_NUMBERS: TensorSource = { dtype: "f32", chunks: (async function* () {})() };
+
+class CheckpointWeights extends DeclaredWeights<FilePart> implements ModelWeights {
+  declare protected readonly declarations: Declarations<FilePart> & { readonly origin: CheckpointTensors };
+
+  get declared(): readonly Declared<FilePart>[] {
+    return this.declarations.all;
   }
 
-  at(prefix: string): Weights {
-    return new ScopedWeights(this.loader, `${this.#prefix}${prefix}.`);
+  rejectUnread(): void {
+    this.declarations.origin.rejectUnread();
   }
 
-  list<T>(prefix: string, count: number, build: (w: Weights, index: number) => T): T[] {
-    const built: T[] = [];
-    for (let i = 0; i < count; i++) {
-      const name = `${this.#prefix}${prefix}.${i}`;
-      if (!this.loader.hasGroup(name)) throw this.loader.missing(`layer "${name}" of ${count}`, name);
-      built.push(build(this.at(`${prefix}.${i}`), i));
+  async load(
+    { weights = "auto", rounded = false, signal, onProgress }: LoadOptions = {},
+  ): Promise<LoadReport> {
+    this.rejectUnread();
+    const { device, origin: { checkpoint: { label, tensors } } } = this.declarations;
+    const position = new Map([...tensors.values()].map((info, i) => [info, i]));
+    const order = ({ parts }: Declared<FilePart>) => position.get(parts[0]!.info)!;
+    const all = this.declarations.all.sort((a, b) => order(a) - order(b));
+    const chosen = chosenFor(all, weights);
+    const held = (declared: Declared<FilePart>) => rounded ? "f32" : formatOf(declared, chosen);
+    const bytes = sum(all, (declared) => weightBytes(held(declared), countOf(declared.shape)));
+    const free = device.limits.memoryBytes - device.memoryInUse;
+    if (bytes > free) {
+      throw new RangeError(
+        `Cannot load "${label}": its weights take ${megabytes(bytes)} as ${chosen}, the device has ` +
+          `${megabytes(free)}: choose a smaller format (q8, q4) or a smaller model`,
+      );
     }
-    return built;
-  }
-
-  has(name: string): boolean {
-    return this.loader.find(this.#prefix + name) !== undefined;
-  }
-
-  linear(
-    name: string,
-    shape: { readonly in: number; readonly out: number; readonly bias?: boolean } & WeightOptions,
-  ): Apply {
-    const { in: columns, out, bias, ...options } = shape;
-    const weight = this.#tensor(`${name}.weight`, [out, columns], options);
-    const offset = bias
-      ? this.#tensor(`${name}.bias`, [out], options.rows ? { rows: options.rows } : {})
-      : undefined;
-    return (x) => this.loader.device.linear(x, weight(), offset?.());
-  }
-
-  experts(source: string | readonly string[], shape: ExpertShape): ApplyExperts {
-    const { experts, in: columns, out, bias: biasName, ...options } = shape;
-    const { loader } = this;
-    const full = (name: string) => this.#prefix + name;
-    const part = { want: [out, columns], options };
-    const names = typeof source === "string" ? [source] : source;
-    const weight = loader.slot(
-      { name: names.map(full).join(" "), shape: [experts, out, columns], options },
-      () => {
-        if (typeof source !== "string") {
-          if (source.length !== experts) {
-            throw new RangeError(`Cannot declare ${experts} experts of ${source.length} names`);
-          }
-          return loader.each(source.map((name) => full(`${name}.weight`)), part);
-        }
-        const packed = loader.find(full(source)) === undefined &&
-          loader.find(full(`${source}_blocks`)) !== undefined;
-        return packed ? loader.mxfp4(full(source), shape) : loader.stack(full(source), experts, part);
-      },
-    );
-    const rows: WeightOptions = options.rows ? { rows: options.rows } : {};
-    const bias = biasName === undefined ? undefined : loader.slot(
-      { name: full(biasName), shape: [experts, out], options: { ...rows, exact: true } },
-      () => loader.stack(full(biasName), experts, { want: [out], options: rows }),
-    );
-    return (x: Tensor, choice: ExpertChoice) =>
-      loader.device.expertLinear(x, choice, loaded(weight), bias && loaded(bias));
-  }
-
-  rmsNorm(name: string, size: number, eps: number, options: WeightOptions = {}): Apply {
-    const weight = this.#tensor(`${name}.weight`, [size], options);
-    return (x) => this.loader.device.rmsNorm(x, weight(), eps);
-  }
-
-  layerNorm(name: string, size: number, eps: number, options: { readonly bias?: boolean } = {}): Apply {
-    // Checkpoints converted from TensorFlow (the first BERTs) say gamma and beta.
-    const old = this.has(`${name}.gamma`) && !this.has(`${name}.weight`);
-    const weight = this.#tensor(`${name}.${old ? "gamma" : "weight"}`, [size], {});
-    const bias = options.bias === false
-      ? undefined
-      : this.#tensor(`${name}.${old ? "beta" : "bias"}`, [size], {});
-    return (x) => this.loader.device.layerNorm(x, weight(), bias?.(), eps);
-  }
-
-  embedding(name: string, shape: { readonly vocabulary: number; readonly hidden: number }): Embedding {
-    const { device } = this.loader;
-    const table = this.#tensor(`${name}.weight`, [shape.vocabulary, shape.hidden], { finer: true });
-    return Object.assign((ids: Uint32Array) => device.embed(table(), ids), {
-      asLinear: (x: Tensor) => device.linear(x, table()),
-    });
-  }
-
-  tensor(name: string, shape: readonly number[], options: WeightOptions = {}): () => Tensor {
-    return this.#tensor(name, shape, options);
-  }
-
-  ignore(...names: readonly string[]): void {
-    for (const name of names) this.loader.ignore(this.#prefix + name);
-  }
-
-  #tensor(name: string, shape: readonly number[], options: WeightOptions): () => Tensor {
-    const slot = this.loader.tensor(this.#prefix + name, shape, options);
-    return () => loaded(slot);
-  }
-}
-
-type ExpertShape = Parameters<Weights["experts"]>[1];
-
-class RootWeights extends ScopedWeights implements ModelWeights {
-  constructor(loader: Loader) {
-    super(loader, "");
-  }
-
-  load(options: LoadOptions = {}): Promise<LoadReport> {
-    return this.loader.load(options);
+    const total = sum(all, ({ parts }) => sum(parts, ({ bytes }) => bytes));
+    let done = 0;
+    const advance = (count: number) => {
+      signal?.throwIfAborted();
+      onProgress?.({ phase: "load", done: done += count, total, unit: "bytes" });
+    };
+    try {
+      advance(0);
+      for (const declared of all) {
+        const format = formatOf(declared, chosen), source = joined(declared.parts, advance);
+        declared.tensor = rounded && format !== "f32"
+          ? await uploadRounded(device, { format, shape: declared.shape, source })
+          : await device.upload(format, declared.shape, source);
+      }
+    } catch (error) {
+      this.free();
+      throw error;
+    }
+    const isKept = (declared: Declared<FilePart>) =>
+      declared.shape.length > 1 && !declared.exact && formatOf(declared, chosen) === "f32";
+    return {
+      weights: chosen,
+      parameters: numbersOf(all),
+      keptF32: chosen === "f32" ? [] : all.filter(isKept).map(({ name }) => name),
+    };
   }
 
   free(): void {
-    this.loader.free();
+    this.declarations.free();
   }
+}
+
+/** The format of matrices; `auto` looks at how many numbers they hold. */
+function chosenFor(all: readonly Declared<unknown>[], choice: WeightChoice): Exclude<WeightChoice, "auto"> {
+  return chooseWeightDType(choice, numbersOf(all.filter(({ shape }) => shape.length > 1)));
+}
+
+function numbersOf(all: readonly Declared<unknown>[]): number {
+  return sum(all, ({ shape }) => countOf(shape));
+}
+
+function sum<T>(all: readonly T[], of: (one: T) => number): number {
+  return all.reduce((total, one) => total + of(one), 0);
+}
+
+/** Uploads the numbers as the device holds them in `format`, in f32. */
+async function uploadRounded(
+  device: Device,
+  { format, shape, source }: {
+    readonly format: WeightDType;
+    readonly shape: readonly number[];
+    readonly source: TensorSource;
+  },
+): Promise<Tensor> {
+  const columns = shape.at(-1)!, rows = countOf(shape.slice(0, -1));
+  const table = await device.upload(format, [rows, columns], source);
+  const pieces: Uint8Array[] = [];
+  try {
+    for (let from = 0; from < rows; from += ROWS_READ) {
+      const ids = Uint32Array.from({ length: Math.min(ROWS_READ, rows - from) }, (_, i) => from + i);
+      const numbers = await device.step(() => device.read(device.embed(table, ids)));
+      pieces.push(new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength));
+    }
+  } finally {
+    device.free(table);
+  }
+  const chunks = (async function* () {
+    yield* pieces;
+  })();
+  return await device.upload("f32", shape, { dtype: "f32", chunks });
+}
+
+/** One part after another. */
+function joined(parts: readonly FilePart[], advance: (bytes: number) => void): TensorSource {
+  const { dtype } = parts[0]!;
+  async function* chunks() {
+    for (const part of parts) {
+      if (part.dtype !== dtype) {
+        throw new Error(`Cannot join tensors in "${part.info.file}": one is ${dtype}, one ${part.dtype}`);
+      }
+      for await (const piece of part.open().chunks) {
+        yield piece;
+        advance(piece.length);
+      }
+    }
+  }
+  return { dtype, chunks: chunks() };
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1e6)} MB`;
 }

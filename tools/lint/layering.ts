@@ -30,13 +30,6 @@ const WITHOUT_PACKAGES = ["device", "models"];
 /** What all layers share; deno.json has the version. */
 const SHARED = ["runtime/progress.ts", "runtime/deps.ts", "deno.json"];
 
-/** Imports that are on their way out: the file, and what it may still import. */
-const NOT_YET: Readonly<Record<string, RegExp>> = {
-  "runtime/write/sequence.ts": /^runtime\/device\/wasm\/kv_cache\.ts$/,
-  "runtime/judge/layouts.ts": /^runtime\/device\//,
-  "runtime/load/declared_weights.ts": /^runtime\/judge\/dry_device\.ts$/,
-};
-
 /** The folder in which a file counts; undefined for those that may import everything. */
 function folderOf(path: string): string | undefined {
   if (SHARED.includes(path)) return "shared";
@@ -57,7 +50,6 @@ function complaintAbout(file: string, specifier: string): string | undefined {
       : undefined;
   }
   const target = resolved(file, specifier);
-  if (NOT_YET[file]?.test(target)) return undefined;
   const inside = target.match(/^runtime\/device\/(wasm|webgpu)\//)?.[1];
   if (inside && folder !== "device") {
     return `runtime/device/${inside} is the device's own: import runtime/device/open_device.ts`;

@@ -28,7 +28,7 @@ export async function loadShape(
   return { decoder: model, weights: dtype };
 }
 
-export interface Plan {
+export interface BenchSettings {
   readonly prefill: readonly number[];
   readonly decode: readonly number[];
   /** Decode steps at each depth. */
@@ -48,16 +48,16 @@ export type Measured = {
  */
 export async function* measureModel(
   device: Device,
-  { decoder, weights, plan }: LoadedShape & { readonly plan: Plan },
+  { decoder, weights, settings }: LoadedShape & { readonly settings: BenchSettings },
 ): AsyncGenerator<Measured> {
   const { vocabulary } = decoder.facts;
   const idsFor = (n: number, seed: number) =>
     Uint32Array.from({ length: n }, (_, i) => (i * 7919 + seed * 104729 + 11) % vocabulary);
-  const sequence = new Sequence(device, decoder, chooseCacheDType(plan.cache, weights));
+  const sequence = new Sequence(device, decoder, chooseCacheDType(settings.cache, weights));
   await sequence.read(idsFor(64, 0));
-  for (const n of plan.prefill) {
+  for (const n of settings.prefill) {
     const rates: number[] = [];
-    for (let run = 0; run < plan.runs; run++) {
+    for (let run = 0; run < settings.runs; run++) {
       sequence.truncate(0);
       const start = performance.now();
       await sequence.read(idsFor(n, run));
@@ -65,12 +65,12 @@ export async function* measureModel(
     }
     yield { what: "prefill", at: n, tokensPerSecond: median(rates) };
   }
-  for (const depth of plan.decode) {
+  for (const depth of settings.decode) {
     // What prefill left serves as far as it goes.
     if (sequence.length > depth) sequence.truncate(depth);
     if (sequence.length < depth) await sequence.read(idsFor(depth - sequence.length, 1));
     const rates: number[] = [];
-    for (let step = 0; step < plan.steps; step++) {
+    for (let step = 0; step < settings.steps; step++) {
       const start = performance.now();
       await sequence.read(idsFor(1, step));
       rates.push(1000 / (performance.now() - start));

@@ -7,10 +7,9 @@
 import type { Device, WeightDType } from "../../device/device.ts";
 import { CountingDevice, type StepCount } from "../counting_device.ts";
 import { parseConfig } from "../../load/config.ts";
-import { DeclaredWeights } from "../../load/declared_weights.ts";
 import type { Files, RandomAccessFile } from "../../load/files.ts";
 import { openCheckpoint } from "../../load/safetensors.ts";
-import { createWeights, type WeightChoice } from "../../load/weights.ts";
+import { createConfigWeights, createWeights, type WeightChoice } from "../../load/weights.ts";
 import type { Model } from "../../models/model.ts";
 import { findModel } from "../../models/registry.ts";
 
@@ -38,10 +37,10 @@ export async function countStep(
   },
   body: (model: Model, device: CountingDevice) => void,
 ): Promise<StepCount> {
-  const counting = new CountingDevice(device), declared = new DeclaredWeights(counting);
+  const counting = new CountingDevice(device), declared = createConfigWeights(counting);
   const config = configOf(json);
   const model = findModel(config)(counting, declared, config);
-  declared.load(weights);
+  await declared.load(weights);
   await counting.step(() => Promise.resolve(body(model, counting)));
   return counting.last;
 }
@@ -55,7 +54,7 @@ function configOf(json: Json) {
  * are read (uniform, standard deviation 0.02, always the same).
  */
 export function randomCheckpoint(config: Json): Files {
-  const counting = new CountingDevice("wasm"), declared = new DeclaredWeights(counting);
+  const counting = new CountingDevice("wasm"), declared = createConfigWeights(counting);
   findModel(configOf(config))(counting, declared, configOf(config));
   let end = 0;
   const header: Record<string, unknown> = {};
