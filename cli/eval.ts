@@ -4,9 +4,10 @@
  *
  * @module
  */
+import { CACHE_DTYPES, WEIGHT_CHOICES } from "../runtime/device/formats/mod.ts";
 import { type Evaluation, mergeEvaluations } from "../runtime/judge/evaluate.ts";
 import type { LanguageModel } from "../runtime/language_model.ts";
-import { openModel } from "../runtime/open_model.ts";
+import { openModel, type OpenOptions } from "../runtime/open_model.ts";
 import { type ChartOptions, chartSvg, chartText, type Series } from "./chart.ts";
 import { command, EXIT, UsageError } from "./command.ts";
 import { formatCount } from "./format.ts";
@@ -47,6 +48,11 @@ export default command({
     },
     whole: { type: "flag", help: "one long pass over each text instead of windows" },
     ...options,
+    compare: {
+      type: "text",
+      value: "FORMAT",
+      help: "also run it in this format, f32 or weights+cache as q8+f16, and tell what the difference costs",
+    },
     chart: {
       type: "text",
       value: "FILE.svg",
@@ -59,7 +65,7 @@ export default command({
     ["lakh eval alice.txt", "the embedded model"],
     ["lakh eval book.txt --window 8k --stride 2k --chart", "does it hold past its trained length?"],
     ["lakh eval book.txt --model ./a --model ./b --chart both.svg", "two models in one picture"],
-    ["lakh eval book.txt --model ./dir --weights q4 --json", "what quantization costs, for scripts"],
+    ["lakh eval book.txt --model ./dir --weights q4 --compare f32", "what quantization costs"],
   ],
 
   async run(values, words) {
@@ -67,6 +73,7 @@ export default command({
     if (values.whole && (values.window !== undefined || values.stride !== undefined)) {
       throw new UsageError("Cannot evaluate: --whole is one pass: leave out --window and --stride");
     }
+    const compare = values.compare === undefined ? undefined : formatsOf(values.compare);
     const texts = await Promise.all(words.map(readText));
     using bar = openProgressBar();
     const stopping = new AbortController();
@@ -82,6 +89,7 @@ export default command({
         signal,
       };
       await using model = await openModel(source, opening);
+      await using reference = compare && await openModel(source, { ...opening, ...compare });
       const evaluations: Evaluation[] = [];
       let tokens = 0, window = 0;
       for (const [i, text] of texts.entries()) {
@@ -92,7 +100,8 @@ export default command({
           length: ids.length,
         });
         const stride = { ...(values.stride !== undefined && { stride: Math.min(values.stride, size) }) };
-        evaluations.push(await model.evaluate(ids, { window: size, ...stride, signal, onProgress }));
+        const how = { window: size, ...stride, ...(reference && { reference }), signal, onProgress };
+        evaluations.push(await model.evaluate(ids, how));
         tokens += ids.length;
         window = Math.max(window, size);
       }
@@ -103,6 +112,7 @@ export default command({
         evaluation: mergeEvaluations(evaluations),
         bytesPerToken: bytes / tokens,
         window,
+        compared: values.compare,
       };
       results.push(result);
       const stride = values.stride ?? window;
@@ -122,11 +132,27 @@ export default command({
   },
 });
 
+/** "q8+f16" is weights in q8 and a cache in f16; "f32" is both. */
+function formatsOf(text: string): Pick<OpenOptions, "weights" | "cache"> {
+  const [weights, cache = weights === "q4" ? "q8" : weights, ...rest] = text.split("+");
+  const known = rest.length === 0 && WEIGHT_CHOICES.find((name) => name === weights);
+  const cacheDType = CACHE_DTYPES.find((name) => name === cache);
+  if (!known || !cacheDType) {
+    throw new UsageError(
+      `Cannot compare with "${text}": give a format of weights (${WEIGHT_CHOICES.join(", ")}), ` +
+        `or weights+cache (${CACHE_DTYPES.join(", ")})`,
+    );
+  }
+  return { weights: known, cache: cacheDType };
+}
+
 interface Result {
   readonly model: LanguageModel;
   readonly evaluation: Evaluation;
   readonly bytesPerToken: number;
   readonly window: number;
+  /** The format that it was compared with. */
+  readonly compared: string | undefined;
 }
 
 function windowFor(
@@ -163,7 +189,12 @@ function asJson(
   result: Result,
   { texts, stride }: { readonly texts: readonly string[]; readonly stride: number },
 ): Record<string, unknown> {
-  const { model: { info }, evaluation: { natsPerToken, tokens, byPosition }, bytesPerToken, window } = result;
+  const {
+    model: { info },
+    evaluation: { natsPerToken, tokens, byPosition, quality },
+    bytesPerToken,
+    window,
+  } = result;
   const beyond = beyondTraining(result);
   return {
     model: info.name,
@@ -179,6 +210,11 @@ function asJson(
     bits_per_byte: natsPerToken / Math.LN2 / bytesPerToken,
     trained_length: info.facts.contextLength ?? null,
     beyond_training: beyond === undefined ? null : beyond.ratio,
+    ...(quality && {
+      mean_kl: quality.meanKl,
+      top1: quality.top1,
+      reference_nats_per_token: quality.referenceLoss,
+    }),
     by_position: byPosition.map(({ from, to, natsPerToken, tokens }) => ({
       from,
       to,
@@ -189,7 +225,7 @@ function asJson(
 }
 
 function table(result: Result): string {
-  const { model, evaluation: { natsPerToken, tokens, byPosition }, bytesPerToken, window } = result;
+  const { model, evaluation: { natsPerToken, tokens, byPosition, quality }, bytesPerToken, window } = result;
   const trained = model.info.facts.contextLength;
   const bits = natsPerToken / Math.LN2 / bytesPerToken;
   const lines = [
@@ -209,6 +245,17 @@ function table(result: Result): string {
       }`
     ),
   ];
+  if (quality) {
+    const { meanKl, top1, loss, referenceLoss } = quality;
+    const cost = 100 * (Math.exp((loss ?? 0) - (referenceLoss ?? 0)) - 1);
+    lines.push(
+      "",
+      `Compared with ${result.compared}: mean KL ${
+        meanKl.toPrecision(2)
+      } nats, the same likeliest token at ` +
+        `${(100 * top1).toFixed(1)} %, perplexity ${cost < 0 ? "−" : "+"}${Math.abs(cost).toFixed(2)} %`,
+    );
+  }
   const held = beyondTraining(result);
   if (held) {
     const { beyond, within, ratio } = held;

@@ -5,7 +5,13 @@
  */
 import { openDevice } from "../runtime/device/open_device.ts";
 import { findFiles } from "../runtime/open_model.ts";
-import { TOLERANCES, verifyCheckpoint } from "../runtime/judge/verify.ts";
+import {
+  type Closeness,
+  F32_TOLERANCE,
+  LEAST_COSINE,
+  MOST_KL,
+  verifyCheckpoint,
+} from "../runtime/judge/verify.ts";
 import { command, EXIT, UsageError } from "./command.ts";
 import { MODEL_OPTIONS } from "./model_options.ts";
 import { openProgressBar } from "./progress_bar.ts";
@@ -18,14 +24,13 @@ export default command({
   summary: "Compares the outputs of checkpoints with their reference.safetensors, one line of JSON each.",
   words: "DIR…",
   about: [
-    "A checkpoint passes (ok) when the largest |error| is at most this part of the largest |reference|:",
-    `${
-      Object.entries(TOLERANCES).map(([dtype, bar]) => `${dtype} ${bar}`).join(", ")
-    }; and, with f32 weights, when`,
-    "the greedy continuation is the same. With others it is told and does not decide. Where a smaller format is",
-    "further off, the weights are run in f32 too, as they are (f32_error must be within the bar of f32) and rounded",
-    "(rounded_error is what rounding alone does to this checkpoint); added_error is what computing in the format",
-    "adds, and the bar is for that.",
+    "In f32 a checkpoint passes (ok) when the largest |error| is at most " +
+    `${F32_TOLERANCE} of the largest |reference| and the`,
+    "greedy continuation is the same. In other formats it passes when its predictions are near the reference's:",
+    `mean_kl in nats at most ${bars(MOST_KL)} (encoders: the least cosine of a`,
+    `row at least ${bars(LEAST_COSINE)}). top1 is how often the likeliest id is`,
+    "the same; loss and reference_loss are the mean −ln p of the text. Where a format does not pass, f32_… is the",
+    "checkpoint in f32, and rounded_… its rounded weights in f32: where that is as far off, rounding is what costs.",
     'A checkpoint that does not load has "error". The exit code is 1 when one fails.',
   ].join("\n"),
   options: {
@@ -57,7 +62,7 @@ export default command({
           device: wanted.device,
           ...(threads !== undefined && { threads }),
         });
-        const { weights, ok, parts, ...found } = await verifyCheckpoint(files, device, {
+        const { weights, ok, parts, closeness, ...found } = await verifyCheckpoint(files, device, {
           weights: wanted.weights,
           onProgress: bar.onProgress,
           ...(values.cache && { cache: values.cache }),
@@ -71,7 +76,8 @@ export default command({
           max_abs_error: found.maxAbsError,
           max_abs_reference: found.maxAbsReference,
           greedy_equal: found.greedyEqual ?? null,
-          ...(parts && { f32_error: parts.f32, rounded_error: parts.rounded, added_error: parts.added }),
+          ...fields(closeness),
+          ...(parts && { ...fields(parts.f32, "f32_"), ...fields(parts.rounded, "rounded_") }),
           ok,
         });
       } catch (error) {
@@ -90,6 +96,20 @@ export default command({
     return failed > 0 ? EXIT.failed : EXIT.ok;
   },
 });
+
+/** Bars by format, in words. */
+function bars(of: Readonly<Record<string, number>>): string {
+  return Object.entries(of).filter(([name]) => name !== "f32").map(([name, bar]) => `${name} ${bar}`).join(
+    ", ",
+  );
+}
+
+function fields(closeness: Closeness, prefix = ""): Readonly<Record<string, unknown>> {
+  if (closeness.kind === "hidden") return { [`${prefix}least_cosine`]: closeness.leastCosine };
+  const { meanKl, top1, loss, referenceLoss } = closeness.quality;
+  if (prefix) return { [`${prefix}mean_kl`]: meanKl };
+  return { mean_kl: meanKl, top1, loss: loss ?? null, reference_loss: referenceLoss ?? null };
+}
 
 function writeLine(line: Readonly<Record<string, unknown>>): void {
   writeOut(JSON.stringify(line) + "\n");

@@ -99,6 +99,8 @@ export interface EvaluationOptions {
   readonly window?: number;
   /** Tokens from the beginning of one window to that of the next. Default: a window, so that none overlap. */
   readonly stride?: number;
+  /** A model with the same vocabulary, in f32 say: every prediction is compared with its. */
+  readonly reference?: LanguageModel;
   /** Ends it early: the signal's reason is thrown. */
   readonly signal?: AbortSignal;
   /** Told while the windows are read. */
@@ -330,15 +332,26 @@ export class LanguageModel implements Disposable, AsyncDisposable {
         `Cannot evaluate model_type "${this.info.modelType}": it predicts no text but one about another: take a decoder`,
       );
     }
-    const { window = 1024, stride, onProgress } = options;
+    const { window = 1024, stride, reference, onProgress } = options;
+    const { vocabulary } = this.info.facts;
+    if (reference && (reference.info.kind !== "decoder" || reference.info.facts.vocabulary !== vocabulary)) {
+      throw new TypeError(
+        `Cannot compare with "${reference.info.name}": it has another vocabulary or is not a decoder: ` +
+          "compare two formats of one model",
+      );
+    }
     const given = textOrIds("evaluate", text, this.info.facts);
     const ids = typeof given === "string" ? this.tokenizer.encode(given, { special: false }) : given;
     const first = this.tokenizer.bosId ?? this.tokenizer.eosId;
-    return await this.#withSequence(
-      options,
-      (sequence, signal) =>
-        evaluateIds(sequence, ids, { window, stride, first, signal, onTokens: tokensTo(onProgress) }),
-    );
+    const onTokens = tokensTo(onProgress);
+    return await this.#withSequence(options, (sequence, signal) => {
+      const how = { window, stride, first, signal, onTokens };
+      if (!reference) return evaluateIds(sequence, ids, how);
+      return reference.#withSequence(
+        { signal },
+        (expected) => evaluateIds(sequence, ids, { ...how, reference: expected }),
+      );
+    });
   }
 
   /**

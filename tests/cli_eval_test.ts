@@ -11,6 +11,25 @@ async function textFile(text: string): Promise<{ path: string } & AsyncDisposabl
   return { path, [Symbol.asyncDispose]: () => Deno.remove(path) };
 }
 
+Deno.test("lakh eval --compare tells what a format costs", async () => {
+  await using file = await textFile(TEXT);
+  const evaluate = async (...more: string[]) => {
+    const args = ["eval", file.path, "--device", "wasm", "--model", fixturePath("llama"), ...more];
+    const { code, stdout, stderr } = await lakh(args);
+    assert.equal(code, 0, stderr);
+    return stdout;
+  };
+  const costs = JSON.parse(await evaluate("--weights", "q4", "--compare", "f32", "--json"));
+  assert.ok(costs.mean_kl > 1e-4 && costs.top1 < 1, JSON.stringify(costs));
+  const none = JSON.parse(await evaluate("--weights", "f32", "--cache", "f32", "--compare", "f32", "--json"));
+  assert.equal(none.top1, 1);
+  assert.ok(Math.abs(none.mean_kl) < 1e-12, String(none.mean_kl));
+  assert.match(await evaluate("--weights", "q8", "--compare", "f32+f16"), /Compared with f32\+f16: mean KL/);
+  const wrong = await lakh(["eval", file.path, "--compare", "q3"]);
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.stderr, /Cannot compare with "q3": give a format of weights/);
+});
+
 Deno.test("lakh eval --json gives nats a token, bits a byte and the loss by position, one line a model", async () => {
   await using file = await textFile(TEXT);
   const { code, stdout, stderr } = await lakh(

@@ -5,7 +5,7 @@ import type { EncoderModel } from "../runtime/encoder_model.ts";
 import type { Files } from "../runtime/load/files.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "../runtime/load_model.ts";
-import { readReference, TOLERANCES } from "../runtime/judge/verify.ts";
+import { F32_TOLERANCE, readReference } from "../runtime/judge/verify.ts";
 import { fixturePath, hasAllFixtures } from "./fixtures.ts";
 import { lakh } from "./lakh_process.ts";
 import { ReferenceDevice } from "./reference/device.ts";
@@ -67,7 +67,7 @@ for (const name of ["bert", "bigbird", "longformer"]) {
     assert.deepEqual(shape, [ids.length, model.info.facts.hiddenSize]);
     assert.deepEqual(read, ids);
     const most = output.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-    assertClose(hidden, output, TOLERANCES.f32 * most);
+    assertClose(hidden, output, F32_TOLERANCE * most);
   });
 }
 

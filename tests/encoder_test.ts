@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { Device } from "../runtime/device/device.ts";
 import { openFolder } from "../runtime/load/folder.ts";
-import { TOLERANCES, verifyCheckpoint } from "../runtime/judge/verify.ts";
+import { F32_TOLERANCE, verifyCheckpoint } from "../runtime/judge/verify.ts";
 import { fixtureNames, fixturePath } from "./fixtures.ts";
 import { loadFixture } from "./load_fixture.ts";
 import { ReferenceDevice } from "./reference/device.ts";
@@ -23,7 +23,7 @@ async function check(name: string, device: Device, path = fixturePath(name)): Pr
     weights: "f32",
   });
   const share = maxAbsError / maxAbsReference;
-  assert.ok(share <= TOLERANCES.f32, `${name} on ${device.name} is off by ${share} of the largest number`);
+  assert.ok(share <= F32_TOLERANCE, `${name} on ${device.name} is off by ${share} of the largest number`);
 }
 
 Deno.test("roberta under its task's name gives transformers' hidden states in f64", () => {

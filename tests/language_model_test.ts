@@ -5,7 +5,7 @@ import type { Files } from "../runtime/load/files.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { memoryFiles } from "../runtime/load/memory_files.ts";
 import { loadModel, type LoadModelOptions } from "../runtime/load_model.ts";
-import { readReference, TOLERANCES } from "../runtime/judge/verify.ts";
+import { F32_TOLERANCE, readReference } from "../runtime/judge/verify.ts";
 import { fixturePath } from "./fixtures.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 
@@ -53,7 +53,7 @@ for (const name of ["llama", "mpt"]) {
     assert.deepEqual(shape, [ids.length, model.info.facts.vocabulary]);
     assert.equal(logits.length, output.length);
     const most = output.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-    logits.forEach((x, i) => assert(Math.abs(x - output[i]!) <= TOLERANCES.f32 * most));
+    logits.forEach((x, i) => assert(Math.abs(x - output[i]!) <= F32_TOLERANCE * most));
   });
 }
 

@@ -15,7 +15,7 @@ import { bloomSlopes, mptSlopes } from "../runtime/models/alibi.ts";
 import type { Config, Decoder } from "../runtime/models/model.ts";
 import { findModel, modelTypes } from "../runtime/models/registry.ts";
 import { ropeFromConfig } from "../runtime/models/rope.ts";
-import { readReference, TOLERANCES, verifyModel } from "../runtime/judge/verify.ts";
+import { F32_TOLERANCE, readReference, verifyModel } from "../runtime/judge/verify.ts";
 import { fixtureNames, fixturePath } from "./fixtures.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 import { testDevices } from "./test_devices.ts";
@@ -246,7 +246,7 @@ async function checkFixture(name: string, device: Device): Promise<void> {
     cache: "f32",
   });
   const relative = maxAbsError / maxAbsReference;
-  assert.ok(relative <= TOLERANCES.f32, `max |Δ| is ${relative.toExponential(2)} of max |reference|`);
+  assert.ok(relative <= F32_TOLERANCE, `max |Δ| is ${relative.toExponential(2)} of max |reference|`);
   assert.equal(greedyEqual, true, "the greedy continuation differs");
   weights.free();
 }

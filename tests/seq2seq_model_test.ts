@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { GenerateOptions, LanguageModel } from "../runtime/language_model.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { loadModel, type LoadModelOptions } from "../runtime/load_model.ts";
-import { readReference, TOLERANCES } from "../runtime/judge/verify.ts";
+import { F32_TOLERANCE, readReference } from "../runtime/judge/verify.ts";
 import { fixturePath, hasAllFixtures } from "./fixtures.ts";
 import { lakh } from "./lakh_process.ts";
 import { ReferenceDevice } from "./reference/device.ts";
@@ -52,7 +52,7 @@ test("logits() are transformers' for what the decoder has written about a source
   const { logits, shape } = await model.logits(decoderIds!, { source: ids });
   assert.deepEqual(shape, [decoderIds!.length, 384]);
   const most = output.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-  logits.forEach((x, i) => assert.ok(Math.abs(x - output[i]!) <= TOLERANCES.f32 * most, `logit ${i}`));
+  logits.forEach((x, i) => assert.ok(Math.abs(x - output[i]!) <= F32_TOLERANCE * most, `logit ${i}`));
   await assert.rejects(model.logits(decoderIds!), /give it as source/);
   await using decoder = await open("llama");
   await assert.rejects(decoder.logits(Uint32Array.of(1), { source: ids }), /leave it out/);

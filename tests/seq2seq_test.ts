@@ -6,7 +6,7 @@ import type { Device, Segment, Tensor } from "../runtime/device/device.ts";
 import { openFolder } from "../runtime/load/folder.ts";
 import { readTensors } from "../runtime/load/safetensors.ts";
 import type { Seq2Seq } from "../runtime/models/model.ts";
-import { TOLERANCES, verifyCheckpoint } from "../runtime/judge/verify.ts";
+import { F32_TOLERANCE, verifyCheckpoint } from "../runtime/judge/verify.ts";
 import { fixtureNames, fixturePath } from "./fixtures.ts";
 import { loadFixture } from "./load_fixture.ts";
 import { ReferenceDevice } from "./reference/device.ts";
@@ -37,7 +37,7 @@ async function check(name: string, device: Device): Promise<void> {
     },
   );
   const share = maxAbsError / maxAbsReference;
-  assert.ok(share <= TOLERANCES.f32, `${name} on ${device.name} is off by ${share} of the largest logit`);
+  assert.ok(share <= F32_TOLERANCE, `${name} on ${device.name} is off by ${share} of the largest logit`);
   assert.equal(greedyEqual, true, `${name} on ${device.name} continues with other tokens`);
 }
 

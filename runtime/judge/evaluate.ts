@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { mergeQualities, type Quality, QualityMeter } from "./quality.ts";
 import { prefillChunk, type ReadOptions, type Sequence } from "../write/sequence.ts";
 
 /** The loss at positions [from, to) of a window. */
@@ -28,6 +29,8 @@ export interface Evaluation {
   readonly tokens: number;
   /** By how many tokens of the window stand before: 0 to 15, 16 to 31, 32 to 63, … */
   readonly byPosition: readonly PositionLoss[];
+  /** How near the predictions are to another model's, where one was given; over all windows. */
+  readonly quality?: Quality;
 }
 
 /** What {@linkcode evaluateIds} needs beside the ids. */
@@ -38,6 +41,8 @@ export interface EvaluateOptions extends ReadOptions {
   readonly stride?: number | undefined;
   /** Read before each window; without it, the first token of a window is not predicted. */
   readonly first: number | undefined;
+  /** A sequence of another model with the same vocabulary, to compare every prediction with. */
+  readonly reference?: Sequence | undefined;
 }
 
 /** Positions of the first bucket; each further one ends at twice the one before. */
@@ -45,11 +50,14 @@ const firstBucket = 16;
 /** Logits of a pass: 512 rows of a large vocabulary would take 300 MB. */
 const logitBytes = 64 << 20;
 
-/** Predicts `ids` window by window. `sequence` is used up: it holds the last window afterwards. */
+/**
+ * Predicts `ids` window by window. `sequence` is used up: it holds the last window afterwards, and so does
+ * the reference.
+ */
 export async function evaluateIds(
   sequence: Sequence,
   ids: Uint32Array,
-  { window, stride = window, first, signal, onTokens }: EvaluateOptions,
+  { window, stride = window, first, reference, signal, onTokens }: EvaluateOptions,
 ): Promise<Evaluation> {
   if (!(Number.isInteger(window) && window > 0)) {
     throw new RangeError(`Cannot evaluate in windows of ${window} tokens: give a whole number of 1 or more`);
@@ -63,25 +71,30 @@ export async function evaluateIds(
   const windows = windowsOf(ids.length, { window, stride });
   const work = windows.reduce((sum, { from, to }) => sum + to - from, 0);
   const buckets: { nats: number; tokens: number }[] = [];
+  const meter = new QualityMeter();
   let nats = 0, tokens = 0, done = 0, counted = 0;
   for (const { from, to } of windows) {
     const targets = ids.subarray(from, to);
     const text = first === undefined ? targets : Uint32Array.of(first, ...targets);
     const added = text.length - targets.length;
     sequence.truncate(0);
+    reference?.truncate(0);
     // The last id of a window predicts nothing.
     for (let at = 0; at < text.length - 1; at += chunk) {
       signal?.throwIfAborted();
       const part = text.subarray(at, Math.min(at + chunk, text.length - 1));
       const rows = Uint32Array.from(part, (_, i) => i);
-      const logits = await sequence.pass(part, rows, { promptLength: text.length - 1 });
+      const how = { promptLength: text.length - 1 };
+      const logits = await sequence.pass(part, rows, how);
+      const expected = await reference?.pass(part, rows, how);
       const vocabulary = logits.length / rows.length;
+      const rowOf = (all: Float32Array, row: number) =>
+        all.subarray(row * vocabulary, (row + 1) * vocabulary);
       for (const row of rows) {
         const before = at + row + 1 - added; // tokens of the window before the predicted one
-        const loss = crossEntropy(
-          logits.subarray(row * vocabulary, (row + 1) * vocabulary),
-          text[at + row + 1]!,
-        );
+        const next = text[at + row + 1]!;
+        const loss = crossEntropy(rowOf(logits, row), next);
+        if (expected) meter.add(rowOf(logits, row), rowOf(expected, row), next);
         const bucket = buckets[bucketOf(before)] ??= { nats: 0, tokens: 0 };
         bucket.nats += loss;
         bucket.tokens++;
@@ -105,7 +118,7 @@ export async function evaluateIds(
       natsPerToken: bucket.nats / bucket.tokens,
       tokens: bucket.tokens,
     }));
-  return { natsPerToken: nats / tokens, tokens, byPosition };
+  return { natsPerToken: nats / tokens, tokens, byPosition, ...(reference && { quality: meter.quality }) };
 }
 
 /** One evaluation of several texts: means over all their tokens. */
@@ -115,7 +128,12 @@ export function mergeEvaluations(evaluations: readonly Evaluation[]): Evaluation
     const before = buckets.get(from);
     buckets.set(from, { from, to, ...meanOf([...(before ? [before] : []), { natsPerToken, tokens }]) });
   }
-  return { ...meanOf(evaluations), byPosition: [...buckets.values()].sort((a, b) => a.from - b.from) };
+  const qualities = evaluations.flatMap(({ quality }) => quality ?? []);
+  return {
+    ...meanOf(evaluations),
+    byPosition: [...buckets.values()].sort((a, b) => a.from - b.from),
+    ...(qualities.length > 0 && { quality: mergeQualities(qualities) }),
+  };
 }
 
 function meanOf(losses: readonly { readonly natsPerToken: number; readonly tokens: number }[]) {
