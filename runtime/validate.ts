@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { CACHE_DTYPES, WEIGHT_CHOICES } from "./device/formats/mod.ts";
 import { schemas as v } from "./deps.ts";
 import type { EmbedOptions, EncodeOptions } from "./encoder_model.ts";
 import type { ChatOptions, EvaluationOptions, GenerateOptions } from "./language_model.ts";
@@ -52,8 +53,8 @@ const OPEN_ENCODER: Schemas<Omit<OpenOptions, "draft" | "window">> = {
   device: oneOf("auto", "wasm", "webgpu"),
   threads: whole(1),
   offline: flag,
-  weights: oneOf("auto", "f32", "f16", "q8", "q4"),
-  cache: oneOf("auto", "f32", "f16", "q8"),
+  weights: oneOf("auto", ...WEIGHT_CHOICES),
+  cache: oneOf("auto", ...CACHE_DTYPES),
   contextLength: number,
 
   deviceReason: text,
@@ -93,7 +94,13 @@ const GENERATE: Schemas<GenerateOptions> = {
 const variables = v.record(v.string(), v.unknown(), "an object, e.g. { enable_thinking: false }");
 const CHAT: Schemas<ChatOptions> = { ...GENERATE, variables };
 const RENDER: Schemas<RenderOptions> = { addGenerationPrompt: flag, variables };
-const EVALUATE: Schemas<EvaluationOptions> = { window: whole(1), stride: whole(1), signal, onProgress: call };
+const EVALUATE: Schemas<EvaluationOptions> = {
+  window: whole(1),
+  stride: whole(1),
+  reference: v.looseObject({ info: v.looseObject({}) }, "a model that openModel gave"),
+  signal,
+  onProgress: call,
+};
 const LOGITS = { source: v.unknown(), signal };
 const SESSION: Schemas<SessionContent> = { text, messages: v.array(v.unknown(), "a list") };
 const ENCODE: Schemas<EncodeOptions & { globalTokens: unknown }> = {
