@@ -30,7 +30,8 @@ async function withHub(
   const cacheDir = await Deno.makeTempDir({ prefix: "lakh-hub-" });
   await using hub = new HubServer(files);
   try {
-    await body(hub, { cacheDir, endpoint: hub.endpoint, token: "secret", offline: false, retry: QUICK });
+    const quiet = { retry: QUICK, onWarning: () => {} };
+    await body(hub, { cacheDir, endpoint: hub.endpoint, token: "secret", offline: false, ...quiet });
   } finally {
     await Deno.remove(cacheDir, { recursive: true });
   }

@@ -21,18 +21,24 @@ export interface Output {
 
 /**
  * Writes a file in place of an older one, which stays as it is until the new one is complete and on the disk. Throws what
- * `write` throws, or an Error that says in words why the file cannot be written.
+ * `write` throws, or an Error that says in words why the file cannot be written. `parts`: another folder on the same disk
+ * for what is not complete.
  *
  * @example
  * ```ts ignore
  * await writeAtomically("talk.json", (output) => output.write(new TextEncoder().encode("{}")));
  * ```
  */
-export async function writeAtomically(path: string, write: (output: Output) => Promise<void>): Promise<void> {
+export async function writeAtomically(
+  path: string,
+  write: (output: Output) => Promise<void>,
+  options: { readonly parts?: string } = {},
+): Promise<void> {
   const target = await finalPath(path);
   await checkName(target);
-  await removeAbandoned(folderOf(target));
-  const { part, file } = await openPart(target);
+  const folder = options.parts ?? folderOf(target);
+  await removeAbandoned(folder);
+  const { part, file } = await openPart(folder);
   unfinished.add(part);
   try {
     await write({
@@ -61,12 +67,12 @@ export async function checkWritable(path: string, bytes = 0): Promise<void> {
   await checkName(target);
   let part: string | undefined;
   try {
-    const opened = await openPart(target);
+    const opened = await openPart(folderOf(target));
     part = opened.part;
     opened.file.close();
     const free = bytes > 0 ? await freeBytes(folderOf(target)) : undefined;
     if (free !== undefined && free < bytes) {
-      throw new Error(
+      throw new PlaceError(
         `it will take about ${megabytes(bytes)}, the disk has ${
           megabytes(free)
         } left: free some space, or choose ` +
@@ -80,8 +86,12 @@ export async function checkWritable(path: string, bytes = 0): Promise<void> {
   }
 }
 
+/** No file can be written there. */
+class PlaceError extends Error {}
+
 /** Why the system refuses a file, and what to do; undefined for errors that are not the system's. */
 export function inWords(error: unknown): Error | undefined {
+  if (error instanceof PlaceError) return error;
   const { code } = (error ?? {}) as { code?: unknown };
   const words = typeof code === "string" && Object.hasOwn(WORDS, code) ? WORDS[code] : undefined;
   if (words !== undefined) return new Error(words, { cause: error });
@@ -111,7 +121,7 @@ const WORDS: Readonly<Record<string, string>> = {
 
 /** A link's target, so that the file behind it is written and the link stays. Refuses what is no file. */
 async function finalPath(path: string): Promise<string> {
-  if (path === "" || /[/\\]$/.test(path)) throw new Error("it is a folder: add a file's name");
+  if (path === "" || /[/\\]$/.test(path)) throw new PlaceError("it is a folder: add a file's name");
   let target: string, info: Deno.FileInfo;
   try {
     target = await Deno.realPath(path);
@@ -120,8 +130,8 @@ async function finalPath(path: string): Promise<string> {
     return path; // a new file, or what opening it refuses
   }
   const { isFile, isDirectory } = info;
-  if (isDirectory) throw new Error("it is a folder: add a file's name");
-  if (!isFile) throw new Error("it is a device or a pipe: give the name of a file");
+  if (isDirectory) throw new PlaceError("it is a folder: add a file's name");
+  if (!isFile) throw new PlaceError("it is a device or a pipe: give the name of a file");
   return target;
 }
 
@@ -137,10 +147,10 @@ async function checkName(target: string): Promise<void> {
 }
 
 /** Creates a part and locks it. */
-async function openPart(target: string): Promise<{ readonly part: string; readonly file: Deno.FsFile }> {
+async function openPart(folder: string): Promise<{ readonly part: string; readonly file: Deno.FsFile }> {
   removePartsAtExit();
   while (true) {
-    const part = `${folderOf(target)}/${crypto.randomUUID().slice(0, 8)}${SUFFIX}`;
+    const part = `${folder}/${crypto.randomUUID().slice(0, 8)}${SUFFIX}`;
     let file: Deno.FsFile;
     try {
       file = await Deno.open(part, { write: true, createNew: true });

@@ -6,7 +6,7 @@
 import type { Files, RandomAccessFile } from "./files.ts";
 
 /** No config and no tokenizer is longer. */
-const MOST_TEXT_BYTES = 256 << 20;
+export const MOST_TEXT_BYTES = 256 << 20;
 
 /**
  * Opens a folder in Hugging Face form. Throws an Error in words when there is no such folder, when the path is a file,

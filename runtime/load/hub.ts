@@ -7,23 +7,38 @@ import type { OnProgress } from "../progress.ts";
 import type { Files } from "./files.ts";
 import { openFolder } from "./folder.ts";
 import {
+  CacheError,
   environment,
   findToken,
   hubCacheFolder,
   isCommit,
+  isSafePath,
+  isShardName,
   ModelCache,
   type ModelName,
   parseModelName,
   shardsOf,
 } from "./hub_cache.ts";
 import { downloadFile, type HubFile } from "./hub_file.ts";
-import { type Connection, get, PATIENT, persist, type Retry, Transient } from "./hub_http.ts";
+import {
+  type Connection,
+  get,
+  IMPATIENT,
+  PATIENT,
+  persist,
+  readAll,
+  type Retry,
+  Transient,
+} from "./hub_http.ts";
 
 export { isModelName } from "./hub_cache.ts";
 
 const DEFAULT_ENDPOINT = "https://huggingface.co";
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
+
+/** A repository of ten thousand files takes three million. */
+const MOST_LISTING_BYTES = 64 << 20;
 
 /** What a model needs besides its weights, if the repository has it. */
 const SMALL_FILES = [
@@ -55,7 +70,7 @@ export interface DownloadOptions {
   readonly onProgress?: OnProgress;
   /** Stops the download, which a later call resumes. */
   readonly signal?: AbortSignal;
-  /** Hears, in words, that a cached copy is used because the hub cannot be reached. Default: console.warn. */
+  /** Hears, in words, what is waited for, and that a cached copy is used in place of the hub. Default: console.warn. */
   readonly onWarning?: (message: string) => void;
   readonly retry?: Retry;
 }
@@ -84,11 +99,12 @@ export async function downloadModel(name: string, options: DownloadOptions = {})
 /** Whom to ask for a model. */
 export async function connect(name: string, options: DownloadOptions): Promise<Connection> {
   return {
-    endpoint: checkEndpoint(options.endpoint ?? environment("HF_ENDPOINT") ?? DEFAULT_ENDPOINT),
+    ...checkEndpoint(options.endpoint ?? environment("HF_ENDPOINT") ?? DEFAULT_ENDPOINT),
     model: name,
     token: checkToken(options.token ?? await findToken()),
     retry: options.retry ?? PATIENT,
     signal: options.signal,
+    onWarning: options.onWarning ?? ((text) => console.warn(text)),
   };
 }
 
@@ -111,22 +127,51 @@ async function refresh(
     const found = await cache.complete(model.revision);
     if ("folder" in found) return found.folder; // a commit never changes
   }
-  const { onProgress, onWarning = (text) => console.warn(text) } = options;
+  const { onProgress } = options;
   const connection = await connect(name, options);
+  const { onWarning } = connection;
+  const known = await cache.commit(model.revision);
+  const found = known === undefined ? undefined : await cache.complete(known);
+  const copy = found && "folder" in found ? found.folder : undefined;
 
   let commit: string, listed: readonly HubFile[];
   try {
-    ({ commit, files: listed } = await listModel(connection, model));
+    // Whoever has the model should be able to use it on a train, and at once.
+    const patience = copy === undefined || options.retry ? connection : { ...connection, retry: IMPATIENT };
+    ({ commit, files: listed } = await listModel(patience, model));
   } catch (error) {
-    // Whoever has the model should be able to use it on a train.
-    if (!(error instanceof Error && error.cause instanceof Transient)) throw error;
-    const known = await cache.commit(model.revision);
-    const found = known === undefined ? undefined : await cache.complete(known);
-    if (!found || !("folder" in found)) throw error;
+    if (!(error instanceof Error && error.cause instanceof Transient) || copy === undefined) throw error;
     onWarning(`${error.cause.message}: using the copy of "${name}" in the cache`);
-    return found.folder;
+    return copy;
   }
 
+  try {
+    const folder = await download(name, { cache, commit, listed, connection, onProgress });
+    // Last, so that an interrupted download leaves the revision with the copy that is complete.
+    await cache.setCommit(model.revision, commit).catch((error) => {
+      if (!(error instanceof CacheError)) throw error;
+      // The files are there: only a run without a network would look for others.
+      onWarning(`${error.message} (the model is used all the same)`);
+    });
+    return folder;
+  } catch (error) {
+    if (!(error instanceof CacheError) || copy === undefined) throw error;
+    onWarning(`${error.message}: using the older copy of "${name}" that is there`);
+    return copy;
+  }
+}
+
+/** Fetches what is missing of a commit; its folder. */
+async function download(
+  name: string,
+  { cache, commit, listed, connection, onProgress }: {
+    readonly cache: ModelCache;
+    readonly commit: string;
+    readonly listed: readonly HubFile[];
+    readonly connection: Connection;
+    readonly onProgress: OnProgress | undefined;
+  },
+): Promise<string> {
   const byPath = new Map(listed.map((file) => [file.path, file]));
   const pick = (names: readonly string[]) => names.flatMap((path) => byPath.get(path) ?? []);
   if (!byPath.has("config.json")) throw unusable(name, listed, "config.json");
@@ -143,6 +188,15 @@ async function refresh(
     // The index first: it tells the shards, and so the total. Its bytes are counted below, where it is found cached.
     await fetchAll(pick([INDEX]), () => {});
     const shards = shardsOf(await Deno.readTextFile(`${cache.snapshot(commit)}/${INDEX}`));
+    const strange = shards.find((shard) => !isShardName(shard));
+    if (strange !== undefined) {
+      throw new Error(
+        `Cannot download "${name}": ${INDEX} lists ${
+          JSON.stringify(strange.slice(0, 200))
+        } as weights, which is not the ` +
+          `name of a .safetensors file beside it: the repository is damaged or means harm, choose another`,
+      );
+    }
     const missing = shards.find((shard) => !byPath.has(shard));
     if (missing !== undefined) throw unusable(name, listed, missing);
     weights = pick(shards);
@@ -153,8 +207,6 @@ async function refresh(
     all,
     (count) => onProgress?.({ phase: "download", done: done += count, total, unit: "bytes" }),
   );
-  // Last, so that an interrupted download leaves the revision with the copy that is complete.
-  await cache.setCommit(model.revision, commit);
   return cache.snapshot(commit);
 }
 
@@ -166,12 +218,18 @@ export async function listModel(
   const path = `/api/models/${repository}/revision/${encodeURIComponent(revision)}?blobs=true`;
   const answer = await persist(
     connection,
-    () => get(connection, { path }, async (response) => await response.text()),
+    () =>
+      get(connection, { path }, async (_, pieces) => {
+        const what =
+          `Cannot download "${connection.model}": the listing of ${connection.endpoint} is too long`;
+        return new TextDecoder().decode(await readAll(pieces, MOST_LISTING_BYTES, what));
+      }),
   );
   try {
     const { sha, siblings } = JSON.parse(answer) as { sha: unknown; siblings: readonly Sibling[] };
     if (typeof sha !== "string" || !isCommit(sha)) throw new TypeError(`sha is ${JSON.stringify(sha)}`);
-    return { commit: sha, files: siblings.map(hubFile) };
+    if (!Array.isArray(siblings)) throw new TypeError("there is no list of files");
+    return { commit: sha, files: siblings.map(hubFile).filter(({ path }) => isSafePath(path)) };
   } catch (error) {
     throw new Error(
       `Cannot download "${connection.model}": ${connection.endpoint} does not answer as the hub does ` +
@@ -190,9 +248,9 @@ interface Sibling {
 
 function hubFile({ rfilename: path, size, blobId, lfs }: Sibling): HubFile {
   const file = { path, size: lfs?.size ?? size, id: lfs?.sha256 ?? blobId };
-  const valid = typeof path === "string" && Number.isSafeInteger(file.size) &&
-    /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(file.id ?? "") && !path.startsWith("/") &&
-    !path.split("/").includes("..");
+  const valid = typeof path === "string" && Number.isSafeInteger(file.size) && file.size! >= 0 &&
+    /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(file.id ?? "") && !/^[/\\]/.test(path) &&
+    !path.split(/[/\\]/).includes("..");
   if (!valid) throw new TypeError(`a file is listed as ${JSON.stringify(file)}`);
   return file as HubFile;
 }
@@ -217,11 +275,16 @@ function checkToken(token: string | undefined): string | undefined {
   return token;
 }
 
-function checkEndpoint(endpoint: string): string {
-  if (!/^https?:$/.test(URL.parse(endpoint)?.protocol ?? "")) {
-    throw new Error(`Cannot use the endpoint "${endpoint}": it is no http address: check HF_ENDPOINT`);
+/** An address and what it says before the "@", which no message may show. */
+function checkEndpoint(endpoint: string): Pick<Connection, "endpoint" | "credentials"> {
+  const url = URL.parse(endpoint);
+  if (!url || !/^https?:$/.test(url.protocol)) {
+    const shown = endpoint.replace(/\/\/.*@/, "//…@");
+    throw new Error(`Cannot use the endpoint "${shown}": it is no http address: check HF_ENDPOINT`);
   }
-  return endpoint.replace(/\/+$/, "");
+  const credentials = url.username === "" ? undefined : `${url.username}:${url.password}`;
+  const plain = credentials === undefined ? endpoint : `${url.origin}${url.pathname}`;
+  return { endpoint: plain.replace(/\/+$/, ""), credentials };
 }
 
 /** A switch of the environment. */

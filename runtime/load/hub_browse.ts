@@ -4,11 +4,11 @@
  * @module
  */
 import type { Files, RandomAccessFile } from "./files.ts";
-import { openFolder } from "./folder.ts";
+import { MOST_TEXT_BYTES, openFolder } from "./folder.ts";
 import { connect, type DownloadOptions, isTrue, listModel } from "./hub.ts";
 import { environment, hubCacheFolder, ModelCache, parseModelName } from "./hub_cache.ts";
 import { encodePath, type HubFile } from "./hub_file.ts";
-import { type Connection, get, persist } from "./hub_http.ts";
+import { type Connection, get, persist, readAll, Transient } from "./hub_http.ts";
 
 /**
  * The files of a model `org/name[@revision]`: those of the cache where it is complete, else the hub's own, of which only
@@ -61,6 +61,12 @@ class RemoteFiles implements Files {
   async text(name: string): Promise<string | undefined> {
     const file = this.#find(name);
     if (!file) return undefined;
+    if (file.size > MOST_TEXT_BYTES) {
+      throw new Error(
+        `Cannot read "${name}" of "${this.label}": it is listed with ${file.size} bytes, at most ${MOST_TEXT_BYTES} are ` +
+          `read: check the name, or HF_ENDPOINT`,
+      );
+    }
     const bytes = new Uint8Array(file.size);
     await this.#read(file, 0, bytes);
     return new TextDecoder().decode(bytes);
@@ -90,17 +96,19 @@ class RemoteFiles implements Files {
     if (into.length === 0) return;
     const request = { path: `${this.#folder}/${encodePath(path)}`, range: `bytes=${offset}-${end - 1}` };
     await persist(this.#connection, () =>
-      get(this.#connection, request, async (response) => {
-        if (response.status !== 206 && into.length < size) {
+      get(this.#connection, request, async (response, pieces) => {
+        const partial = response.status === 206 &&
+          response.headers.get("content-range")?.startsWith(`bytes ${offset}-${end - 1}/`);
+        if (!partial && (response.status !== 200 || into.length < size)) {
           await response.body?.cancel();
           throw new Error(
             `Cannot read "${path}" of "${this.label}": ${this.#connection.endpoint} sends whole files only: ` +
               `download the model first: lakh run --model ${this.label} "Hello"`,
           );
         }
-        const bytes = await response.bytes();
+        const bytes = await readAll(pieces, into.length, `Cannot read "${path}" of "${this.label}"`);
         if (bytes.length !== into.length) {
-          throw new Error(`Cannot read "${path}": ${bytes.length} bytes came, asked were ${into.length}`);
+          throw new Transient(`${bytes.length} bytes of "${path}" came, asked were ${into.length}`);
         }
         into.set(bytes);
       }));

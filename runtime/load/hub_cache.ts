@@ -11,6 +11,8 @@
  * @module
  */
 
+import { inWords, type Output, writeAtomically } from "./atomic_file.ts";
+
 /** A model on the hub. */
 export interface ModelName {
   /** org/name */
@@ -47,11 +49,37 @@ export function environment(name: string): string | undefined {
   }
 }
 
+/** A folder or file that an environment variable names, as Python's expanduser and expandvars read it. */
+function environmentPath(name: string): string | undefined {
+  const path = environment(name);
+  return path === undefined
+    ? undefined
+    : expandPath(path, { variable: environment, windows: Deno.build.os === "windows" });
+}
+
+/** `~/x`, `$HOME/x`, `${HOME}/x`, and `%USERPROFILE%\\x` on Windows. What is not known stays as it is. */
+export function expandPath(
+  path: string,
+  { variable, windows }: {
+    readonly variable: (name: string) => string | undefined;
+    readonly windows: boolean;
+  },
+): string {
+  const home = windows ? variable("USERPROFILE") ?? variable("HOME") : variable("HOME");
+  const start = /^~(?=$|\/|\\)/;
+  const absolute = home === undefined ? path : path.replace(start, () => home.replace(/[/\\]$/, ""));
+  const names = windows ? /\$(\w+)|\$\{([^}]*)\}|%([^%]+)%/g : /\$(\w+)|\$\{([^}]*)\}/g;
+  return absolute.replace(names, (whole, ...groups) => {
+    const name = groups.slice(0, windows ? 3 : 2).find((group) => group !== undefined);
+    return name === undefined ? whole : variable(name) ?? whole;
+  });
+}
+
 /** HF_HOME, or where huggingface_hub has it by default. */
 export function huggingFaceHome(): string {
-  const given = environment("HF_HOME");
+  const given = environmentPath("HF_HOME");
   if (given) return given;
-  const xdg = environment("XDG_CACHE_HOME");
+  const xdg = environmentPath("XDG_CACHE_HOME");
   if (xdg) return `${xdg}/huggingface`;
   const home = environment("HOME") ?? environment("USERPROFILE");
   if (!home) {
@@ -64,7 +92,8 @@ export function huggingFaceHome(): string {
 
 /** HF_HUB_CACHE, or `hub` in HF_HOME. */
 export function hubCacheFolder(): string {
-  return environment("HF_HUB_CACHE") ?? environment("HUGGINGFACE_HUB_CACHE") ?? `${huggingFaceHome()}/hub`;
+  return environmentPath("HF_HUB_CACHE") ?? environmentPath("HUGGINGFACE_HUB_CACHE") ??
+    `${huggingFaceHome()}/hub`;
 }
 
 /** HF_TOKEN, or the one that `hf auth login` left. */
@@ -72,7 +101,7 @@ export async function findToken(): Promise<string | undefined> {
   const given = environment("HF_TOKEN") ?? environment("HUGGING_FACE_HUB_TOKEN");
   if (given) return given;
   try {
-    const path = environment("HF_TOKEN_PATH") ?? `${huggingFaceHome()}/token`;
+    const path = environmentPath("HF_TOKEN_PATH") ?? `${huggingFaceHome()}/token`;
     return (await Deno.readTextFile(path)).trim() || undefined;
   } catch {
     return undefined; // most people have none, and need none
@@ -114,11 +143,16 @@ export class ModelCache {
     return text !== undefined && isCommit(text.trim()) ? text.trim() : undefined;
   }
 
+  /** Remembers what a revision means now. A cache that may only be read is as good without. */
   async setCommit(revision: string, commit: string): Promise<void> {
-    if (isCommit(revision)) return;
+    if (isCommit(revision) || await this.commit(revision).catch(() => undefined) === commit) return;
     const path = `${this.folder}/refs/${revision}`;
-    await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
-    await Deno.writeTextFile(path, commit);
+    await inCache(path, async () => {
+      await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+      const write = (output: Output) => output.write(new TextEncoder().encode(commit));
+      // Whatever lies in refs is a revision to Python.
+      await writeAtomically(path, write, { parts: this.folder });
+    });
   }
 
   /**
@@ -132,7 +166,9 @@ export class ModelCache {
     if (await has("model.safetensors")) return { folder };
     const index = await readText(`${folder}/model.safetensors.index.json`);
     if (index === undefined) return { missing: "model.safetensors" };
-    for (const shard of shardsOf(index)) if (!await has(shard)) return { missing: shard };
+    for (const shard of shardsOf(index)) {
+      if (!isShardName(shard) || !await has(shard)) return { missing: shard };
+    }
     return { folder };
   }
 }
@@ -148,14 +184,48 @@ export function shardsOf(index: string): string[] {
   }
 }
 
+/** Whether an index may name it as a shard: a file beside it. */
+export function isShardName(name: string): boolean {
+  return name.endsWith(".safetensors") && !name.includes("/") && isSafePath(name);
+}
+
+/**
+ * Whether a path of a repository stays within the folder that it is put into, on every system: no "..", no root, no
+ * backslash, no drive or stream ("C:"), no device of Windows, no control character.
+ */
+export function isSafePath(path: string): boolean {
+  // deno-lint-ignore no-control-regex -- these are what it looks for
+  if (path.length > 1000 || /[\x00-\x1f\x7f\\:*?"<>|]/.test(path)) return false;
+  return path.split("/").every((part) =>
+    part !== "" && part !== "." && part !== ".." && !/[. ]$/.test(part) &&
+    !/^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i.test(part)
+  );
+}
+
+/** The system refuses to change the cache: what is in it may still be used. */
+export class CacheError extends Error {}
+
+/** Runs what changes the cache; an Error in words when the system refuses it. */
+export async function inCache<T>(path: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    const words = inWords(error);
+    if (!words) throw error;
+    throw new CacheError(
+      `Cannot write "${path}" in the cache of models: ${words.message}, or set HF_HUB_CACHE to a folder of your own`,
+      { cause: error },
+    );
+  }
+}
+
 /** Size of a file, through links; undefined when there is none. */
 export async function fileSize(path: string): Promise<number | undefined> {
   try {
     const { isFile, size } = await Deno.stat(path);
     return isFile ? size : undefined;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
-    throw error;
+    return absent(path, error);
   }
 }
 
@@ -163,7 +233,17 @@ async function readText(path: string): Promise<string | undefined> {
   try {
     return await Deno.readTextFile(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
-    throw error;
+    return absent(path, error);
   }
+}
+
+/** Undefined where there is no file; an Error in words where it may not be looked at. */
+function absent(path: string, error: unknown): undefined {
+  const { code } = error as { code?: unknown };
+  if (["ENOENT", "ENOTDIR", "EISDIR", "ELOOP"].includes(String(code))) return undefined;
+  const why = error instanceof Deno.errors.PermissionDenied ? "no permission" : (error as Error).message;
+  throw new Error(
+    `Cannot read "${path}" in the cache of models: ${why}: set HF_HUB_CACHE to a folder of your own`,
+    { cause: error },
+  );
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { createHash, type Hash } from "node:crypto";
-import { fileSize, type ModelCache } from "./hub_cache.ts";
+import { fileSize, inCache, type ModelCache } from "./hub_cache.ts";
 import { type Connection, get, persist, sleep, Transient } from "./hub_http.ts";
 
 /** A file of a model at a commit. */
@@ -18,9 +18,14 @@ export interface HubFile {
 
 /** How often to look whether another process has finished. */
 const LOCK_POLL_MS = 100;
+/** After so long a wait a person wants to know what for. */
+const LOCK_SILENCE_MS = 3000;
 
 /** Bytes read at once to hash what an earlier run left. */
 const HASH_PIECE_BYTES = 1 << 20;
+
+/** Attempts at a file from a server that always begins at its first byte. */
+const MOST_RESTARTS = 3;
 
 /**
  * Downloads a file unless the cache has it, and links it into the snapshot. `onBytes` hears of bytes that are there,
@@ -34,21 +39,30 @@ export async function downloadFile(
   const { cache, commit, onBytes } = to;
   const target = `${cache.snapshot(commit)}/${file.path}`;
   const blob = cache.blob(file.id);
-  if (await fileSize(target) !== file.size) {
-    await Deno.mkdir(cache.blob("").slice(0, -1), { recursive: true });
-    using _lock = await takeLock(connection, cache.lock(file.id));
-    if (await fileSize(blob) !== file.size) await fetchBlob(connection, file, { ...to, blob });
-    else onBytes(file.size);
-    await link(blob, target, file);
-  } else onBytes(file.size);
+  if (await fileSize(target) === file.size) return onBytes(file.size);
+  const blobs = cache.blob("").slice(0, -1);
+  await inCache(blobs, () => Deno.mkdir(blobs, { recursive: true }));
+  using _lock = await takeLock(connection, file, cache.lock(file.id));
+  if (await fileSize(blob) !== file.size) await fetchBlob(connection, file, { ...to, blob });
+  else onBytes(file.size);
+  await inCache(target, () => link(blob, target, file));
 }
 
 /** Two processes that want the same file: the second waits, then finds it. */
-async function takeLock(connection: Connection, path: string): Promise<Disposable> {
-  await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
-  const lock = await Deno.open(path, { create: true, write: true });
+async function takeLock(connection: Connection, { path: name }: HubFile, path: string): Promise<Disposable> {
+  const lock = await inCache(path, async () => {
+    await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+    return await Deno.open(path, { create: true, write: true });
+  });
   try {
-    while (!await lock.tryLock(true)) await sleep(LOCK_POLL_MS, connection.signal);
+    for (let waited = 0; !await lock.tryLock(true); waited += LOCK_POLL_MS) {
+      if (waited === LOCK_SILENCE_MS) {
+        connection.onWarning(
+          `another process downloads ${name} of "${connection.model}": waiting for it (if none runs, remove "${path}")`,
+        );
+      }
+      await sleep(LOCK_POLL_MS, connection.signal);
+    }
   } catch (error) {
     lock.close();
     throw error;
@@ -62,14 +76,15 @@ async function fetchBlob(
   to: { readonly blob: string; readonly commit: string; readonly onBytes: (count: number) => void },
 ): Promise<void> {
   const incomplete = `${to.blob}.incomplete`;
-  let damaged = 0, counted = 0;
+  const fail = (why: string) => new Error(`Cannot download "${connection.model}": ${why}`);
+  let damaged = 0, restarts = 0, counted = 0, furthest = 0;
   // What the last attempt counted may have to come again.
   const count = (total: number) => {
     to.onBytes(total - counted);
     counted = total;
   };
   await persist(connection, async (progressed) => {
-    const output = await openForAppending(incomplete);
+    const output = await inCache(incomplete, () => openForAppending(incomplete));
     try {
       let { size: have } = await output.stat();
       if (have > file.size) {
@@ -79,10 +94,11 @@ async function fetchBlob(
       let hash = newHash(file);
       if (have > 0) await hashStart(incomplete, have, hash);
       count(have);
+      furthest = Math.max(furthest, have);
       if (have < file.size || file.size === 0) {
         const path = `/${connection.model.split("@")[0]}/resolve/${to.commit}/${encodePath(file.path)}`;
         const range = have > 0 ? `bytes=${have}-` : undefined;
-        await get(connection, { path, range }, async (response, alive) => {
+        await get(connection, { path, range }, async (response, pieces) => {
           const resumed = response.status === 206 &&
             response.headers.get("content-range")?.startsWith(`bytes ${have}-`);
           if (have > 0 && !resumed) {
@@ -91,19 +107,38 @@ async function fetchBlob(
             have = 0;
             hash = newHash(file);
             count(0);
+            if (++restarts >= MOST_RESTARTS) {
+              await response.body?.cancel();
+              throw fail(
+                `${connection.endpoint} does not go on where ${file.path} broke off, and breaks off each time: use a ` +
+                  `steadier network or another HF_ENDPOINT, or put the file into a folder by hand`,
+              );
+            }
             if (response.status !== 200) {
               await response.body?.cancel();
               throw new Transient(`${connection.endpoint} does not continue "${file.path}"`);
             }
           }
-          for await (const piece of response.body ?? []) {
-            alive();
+          const total = totalOf(response);
+          if (total !== undefined && total !== file.size) {
+            await response.body?.cancel();
+            throw fail(
+              `${file.path} has ${total} bytes at ${connection.endpoint}, which lists ${file.size}: try again later, or ` +
+                `another HF_ENDPOINT`,
+            );
+          }
+          for await (const piece of pieces) {
             have += piece.length;
             if (have > file.size) break;
             await writeAll(output, piece);
             hash.update(piece);
             count(have);
-            progressed();
+            // Bytes that came before, or a few more, are no progress: a line that is cut each time would never be
+            // given up.
+            if (have >= furthest + Math.min(file.size / 64, 65536)) {
+              furthest = have;
+              progressed();
+            }
           }
         });
       }
@@ -113,20 +148,31 @@ async function fetchBlob(
         count(0);
         // Once may be an old piece of an interrupted run, twice is the server's.
         if (++damaged > 1) {
-          throw new Error(
-            `Cannot download "${connection.model}": the contents of ${file.path} do not have the checksum ` +
-              `${file.id}, twice: try again later, or another HF_ENDPOINT`,
+          throw fail(
+            `the contents of ${file.path} do not have the checksum ${file.id}, twice: try again later, or another ` +
+              `HF_ENDPOINT`,
           );
         }
         throw new Transient(`the contents of ${file.path} were damaged on the way`);
       }
+      await output.sync();
     } catch (error) {
       throw diskFull(error, { connection, path: incomplete, size: file.size }) ?? error;
     } finally {
       output.close();
     }
   });
-  await Deno.rename(incomplete, to.blob);
+  await inCache(to.blob, () => Deno.rename(incomplete, to.blob));
+}
+
+/** Bytes of the whole file, as an answer tells them. */
+function totalOf({ status, headers }: Response): number | undefined {
+  const told = status === 206
+    ? /\/(\d+)$/.exec(headers.get("content-range") ?? "")?.[1]
+    : status === 416
+    ? /^bytes \*\/(\d+)$/.exec(headers.get("content-range") ?? "")?.[1]
+    : headers.get("content-length");
+  return told === null || told === undefined ? undefined : Number(told);
 }
 
 async function openForAppending(path: string): Promise<Deno.FsFile> {
@@ -170,18 +216,22 @@ async function hashStart(path: string, length: number, hash: Hash): Promise<void
 
 /** A relative link, as Python makes it; where links are not allowed (Windows) the file itself moves. */
 async function link(blob: string, target: string, file: HubFile): Promise<void> {
-  await Deno.mkdir(target.slice(0, target.lastIndexOf("/")), { recursive: true });
+  const folder = target.slice(0, target.lastIndexOf("/"));
+  await Deno.mkdir(folder, { recursive: true });
   const up = "../".repeat(file.path.split("/").length + 1);
+  const part = `${folder}/.${crypto.randomUUID().slice(0, 8)}.link`;
   try {
-    await Deno.remove(target);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  try {
-    await Deno.symlink(`${up}blobs/${file.id}`, target, { type: "file" });
+    await Deno.symlink(`${up}blobs/${file.id}`, part, { type: "file" });
   } catch (error) {
     if (Deno.build.os !== "windows") throw error;
     await Deno.rename(blob, target);
+    return;
+  }
+  try {
+    await Deno.rename(part, target);
+  } catch (error) {
+    await Deno.remove(part).catch(() => {});
+    throw error;
   }
 }
 
