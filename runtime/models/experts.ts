@@ -16,7 +16,7 @@ export interface ExpertsShape {
   readonly experts: number;
   /** Experts a row goes through. */
   readonly chosen: number;
-  /** Whether the chosen experts' weights add up to one. */
+  /** What the router's softmax runs over: "chosen" gives weights that add up to one, "all" smaller ones. */
   readonly softmaxOver: "chosen" | "all";
   readonly hiddenSize: number;
   readonly intermediate: number;

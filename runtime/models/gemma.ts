@@ -11,6 +11,7 @@ import type { DecoderLayer } from "./decoder.ts";
 import { gatedMlp } from "./feed_forward.ts";
 import { llamaFrame } from "./llama_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
+import { preNormLayer } from "./pre_norm_layer.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
 import { sizesFromConfig } from "./sizes.ts";
@@ -36,10 +37,7 @@ export function gemma(device: Device, weights: Weights, config: Config): Decoder
     const mlpNorm = w.rmsNorm("post_attention_layernorm", hiddenSize, eps, { plus });
     const feed = gatedMlp(device, w.at("mlp"), mlp);
 
-    return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
-      return device.add(x, feed(mlpNorm(x)));
-    };
+    return preNormLayer(device, { attnNorm, attend, mlpNorm, feed });
   }
 
   return llamaFrame(device, weights, config, {

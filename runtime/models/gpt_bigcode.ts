@@ -6,83 +6,33 @@
  *
  * @module
  */
-import type { AttentionSpec } from "../device/attention_spec.ts";
 import type { Device } from "../device/device.ts";
 import { activationFromConfig } from "./activation.ts";
-import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
-import { plainMlp } from "./feed_forward.ts";
+import { gptFrame } from "./gpt_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
-import { learnedPositions } from "./positions.ts";
 import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
-import { checkedSizes, factsOf } from "./sizes.ts";
+import { multiHeadSizes } from "./sizes.ts";
 
 /** SantaCoder and the first StarCoder. */
 export function gptBigcode(device: Device, weights: Weights, config: Config): Decoder {
-  const hiddenSize = config.int("n_embd");
-  const heads = config.int("n_head");
-  const headDim = hiddenSize / heads;
-  const vocabulary = config.int("vocab_size");
-  const kvHeads = config.flag("multi_query", true) ? 1 : heads;
-  const sizes = checkedSizes({
-    hiddenSize,
-    layers: config.int("n_layer"),
-    heads,
-    kvHeads,
-    headDim,
-    vocabulary,
-  });
-  const eps = config.float("layer_norm_epsilon", 1e-5);
+  const all = multiHeadSizes(config, { hiddenSize: "n_embd", heads: "n_head", layers: "n_layer" });
+  const sizes = config.flag("multi_query", true) ? { ...all, kvHeads: 1 } : all;
+  const { hiddenSize, heads, kvHeads, headDim } = sizes;
   config.only("add_cross_attention", false);
-  const mlp = {
-    up: "c_fc",
-    down: "c_proj",
-    hiddenSize,
+  const scale = config.flag("scale_attn_weights", true) ? headDim ** -0.5 : 1;
+
+  return gptFrame(device, weights, config, {
+    sizes,
     intermediate: config.int("n_inner", 4 * hiddenSize),
     activation: activationFromConfig(config, "activation_function", "gelu_pytorch_tanh"),
-    bias: true,
-  };
-  const scale = config.flag("scale_attn_weights", true) ? headDim ** -0.5 : 1;
-  const spec: AttentionSpec = { heads, kvHeads, scale, mask: causal() };
-
-  function layer(w: Weights): DecoderLayer {
-    const attnNorm = w.layerNorm("ln_1", hiddenSize, eps);
-    const qkv = fusedProjections(w.at("attn"), sizes, {
-      qkv: "c_attn",
-      layout: "grouped",
-      bias: true,
-    });
-    const o = w.linear("attn.c_proj", { in: hiddenSize, out: hiddenSize, bias: true });
-    const attend = selfAttention(device, { ...qkv, o, spec });
-    const mlpNorm = w.layerNorm("ln_2", hiddenSize, eps);
-    const feed = plainMlp(device, w.at("mlp"), mlp);
-    w.ignore("attn.bias", "attn.masked_bias"); // saved masks
-
-    return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
-      return device.add(x, feed(mlpNorm(x)));
-    };
-  }
-
-  const contextLength = config.int("n_positions");
-  const embed = weights.embedding("transformer.wte", { vocabulary, hidden: hiddenSize });
-  const place = learnedPositions(weights, "transformer.wpe", {
-    positions: contextLength,
-    hidden: hiddenSize,
-  });
-  const layers = weights.list("transformer.h", sizes.layers, layer);
-  const norm = weights.layerNorm("transformer.ln_f", hiddenSize, eps);
-  const tied = config.flag("tie_word_embeddings", true);
-  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
-
-  return decoder(device, {
-    facts: factsOf(sizes, {
-      positions: "learned",
-      contextLength,
-      contextIsHard: true,
-      attention: "learned positions",
-    }),
-    embed: ({ ids, segments }) => device.add(embed(ids), place(segments)),
-    layers,
-    output: (x) => head(norm(x)),
+    contextLength: config.int("n_positions"),
+    attention(w) {
+      w.ignore("bias", "masked_bias"); // saved masks
+      return selfAttention(device, {
+        ...fusedProjections(w, sizes, { qkv: "c_attn", layout: "grouped", bias: true }),
+        o: w.linear("c_proj", { in: hiddenSize, out: hiddenSize, bias: true }),
+        spec: { heads, kvHeads, scale, mask: causal() },
+      });
+    },
   });
 }

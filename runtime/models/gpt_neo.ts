@@ -6,39 +6,21 @@
  *
  * @module
  */
-import type { AttentionSpec } from "../device/attention_spec.ts";
 import type { Device } from "../device/device.ts";
 import { activationFromConfig } from "./activation.ts";
-import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
-import { plainMlp } from "./feed_forward.ts";
+import { gptFrame } from "./gpt_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
-import { learnedPositions } from "./positions.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { checkedSizes, factsOf } from "./sizes.ts";
+import { multiHeadSizes } from "./sizes.ts";
 
 /** GPT-Neo 125M to 2.7B, TinyStories. */
 export function gptNeo(device: Device, weights: Weights, config: Config): Decoder {
-  const hiddenSize = config.int("hidden_size");
-  const heads = config.int("num_heads");
-  const headDim = hiddenSize / heads;
-  const vocabulary = config.int("vocab_size");
-  const sizes = checkedSizes({
-    hiddenSize,
-    layers: config.int("num_layers"),
-    heads,
-    kvHeads: heads,
-    headDim,
-    vocabulary,
+  const sizes = multiHeadSizes(config, {
+    hiddenSize: "hidden_size",
+    heads: "num_heads",
+    layers: "num_layers",
   });
-  const eps = config.float("layer_norm_epsilon", 1e-5);
-  const mlp = {
-    up: "c_fc",
-    down: "c_proj",
-    hiddenSize,
-    intermediate: config.int("intermediate_size", 4 * hiddenSize),
-    activation: activationFromConfig(config, "activation_function", "gelu_new"),
-    bias: true,
-  };
+  const { hiddenSize, heads, kvHeads } = sizes;
   const kinds = config.texts("attention_layers");
   const window = config.int("window_size", 256);
   const maskOf = (kind: string | undefined) => {
@@ -47,46 +29,18 @@ export function gptNeo(device: Device, weights: Weights, config: Config): Decode
     throw new RangeError(`Cannot use attention_layers with "${kind}": supported are global and local`);
   };
 
-  function layer(w: Weights, index: number): DecoderLayer {
-    const attnNorm = w.layerNorm("ln_1", hiddenSize, eps);
-    const projections = separateProjections(w.at("attn.attention"), sizes, {
-      oName: "out_proj",
-      oBias: true,
-    });
-    const spec: AttentionSpec = { heads, kvHeads: heads, scale: 1, mask: maskOf(kinds[index]) };
-    const attend = selfAttention(device, { ...projections, spec });
-    const mlpNorm = w.layerNorm("ln_2", hiddenSize, eps);
-    const feed = plainMlp(device, w.at("mlp"), mlp);
-    w.ignore("attn.attention.bias", "attn.attention.masked_bias"); // saved masks
-
-    return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
-      return device.add(x, feed(mlpNorm(x)));
-    };
-  }
-
-  const contextLength = config.int("max_position_embeddings");
-  const embed = weights.embedding("transformer.wte", { vocabulary, hidden: hiddenSize });
-  const place = learnedPositions(weights, "transformer.wpe", {
-    positions: contextLength,
-    hidden: hiddenSize,
-  });
-  const layers = weights.list("transformer.h", sizes.layers, layer);
-  const norm = weights.layerNorm("transformer.ln_f", hiddenSize, eps);
-  const tied = config.flag("tie_word_embeddings", true);
-  const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
-
-  return decoder(device, {
-    facts: factsOf(sizes, {
-      positions: "learned",
-      contextLength,
-      contextIsHard: true,
-      attention: `learned positions, window ${window} in ${
-        kinds.filter((kind) => kind === "local").length
-      } layers`,
-    }),
-    embed: ({ ids, segments }) => device.add(embed(ids), place(segments)),
-    layers,
-    output: (x) => head(norm(x)),
+  return gptFrame(device, weights, config, {
+    sizes,
+    intermediate: config.int("intermediate_size", 4 * hiddenSize),
+    activation: activationFromConfig(config, "activation_function", "gelu_new"),
+    contextLength: config.int("max_position_embeddings"),
+    words: `window ${window} in ${kinds.filter((kind) => kind === "local").length} layers`,
+    attention(w, index) {
+      w.ignore("attention.bias", "attention.masked_bias"); // saved masks
+      return selfAttention(device, {
+        ...separateProjections(w.at("attention"), sizes, { oName: "out_proj", oBias: true }),
+        spec: { heads, kvHeads, scale: 1, mask: maskOf(kinds[index]) },
+      });
+    },
   });
 }

@@ -12,6 +12,7 @@ import type { DecoderLayer } from "./decoder.ts";
 import { windowsFromConfig } from "./layer_types.ts";
 import { llamaFrame } from "./llama_frame.ts";
 import type { Apply, Config, Decoder, Weights } from "./model.ts";
+import { preNormLayer } from "./pre_norm_layer.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
 import { intUnder, sizesFromConfig } from "./sizes.ts";
@@ -70,10 +71,7 @@ export function gptOss(device: Device, weights: Weights, config: Config): Decode
     const mlpNorm = w.rmsNorm("post_attention_layernorm", hiddenSize, eps);
     const feed = mixture(w.at("mlp"));
 
-    return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
-      return device.add(x, feed(mlpNorm(x)));
-    };
+    return preNormLayer(device, { attnNorm, attend, mlpNorm, feed });
   }
 
   return llamaFrame(device, weights, config, {

@@ -12,6 +12,7 @@ import type { DecoderLayer } from "./decoder.ts";
 import { gatedMlp } from "./feed_forward.ts";
 import { llamaFrame } from "./llama_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
+import { preNormLayer } from "./pre_norm_layer.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
 import { sizesFromConfig } from "./sizes.ts";
@@ -40,11 +41,12 @@ export function granite(device: Device, weights: Weights, config: Config): Decod
     const mlpNorm = w.rmsNorm("post_attention_layernorm", hiddenSize, eps);
     const feed = gatedMlp(device, w.at("mlp"), mlp);
 
-    return (x, caches, batch) => {
-      const attended = attend(attnNorm(x), caches, batch); // [rows, hiddenSize]
-      x = device.add(x, device.scale(attended, residualFactor));
-      return device.add(x, device.scale(feed(mlpNorm(x)), residualFactor));
-    };
+    return preNormLayer(device, {
+      attnNorm,
+      attend: (h, caches, batch) => device.scale(attend(h, caches, batch), residualFactor),
+      mlpNorm,
+      feed: (h) => device.scale(feed(h), residualFactor),
+    });
   }
 
   return llamaFrame(device, weights, config, {

@@ -14,6 +14,7 @@ import { mptSlopes } from "./alibi.ts";
 import { decoder, type DecoderLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
+import { preNormLayer } from "./pre_norm_layer.ts";
 import { causal, clipFromConfig, fusedProjections, selfAttention } from "./self_attention.ts";
 import { checkedSizes, factsOf } from "./sizes.ts";
 
@@ -84,10 +85,7 @@ export function mpt(device: Device, weights: Weights, config: Config): Decoder {
       bias,
     });
 
-    return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
-      return device.add(x, feed(mlpNorm(x)));
-    };
+    return preNormLayer(device, { attnNorm, attend, mlpNorm, feed });
   }
 
   const embed = weights.embedding("transformer.wte", { vocabulary, hidden: hiddenSize });

@@ -12,6 +12,7 @@ import type { DecoderLayer } from "./decoder.ts";
 import { gatedMlp } from "./feed_forward.ts";
 import { llamaFrame } from "./llama_frame.ts";
 import type { Apply, Config, Decoder, Weights } from "./model.ts";
+import { preNormLayer } from "./pre_norm_layer.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, clipFromConfig, selfAttention, separateProjections } from "./self_attention.ts";
 import { sizesFromConfig } from "./sizes.ts";
@@ -33,10 +34,7 @@ export function olmo(device: Device, weights: Weights, config: Config): Decoder 
     const attend = selfAttention(device, { q: clip(q), k: clip(k), v: clip(v), o, spec, rope });
     const feed = gatedMlp(device, w.at("mlp"), mlp);
 
-    return (x, caches, batch) => {
-      x = device.add(x, attend(norm(x), caches, batch)); // [rows, hiddenSize]
-      return device.add(x, feed(norm(x)));
-    };
+    return preNormLayer(device, { attnNorm: norm, attend, mlpNorm: norm, feed });
   }
 
   return llamaFrame(device, weights, config, {

@@ -12,8 +12,9 @@ import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
 import type { Apply, Config, Decoder, Weights } from "./model.ts";
 import { learnedPositions } from "./positions.ts";
+import { preNormLayer } from "./pre_norm_layer.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { checkedSizes, factsOf } from "./sizes.ts";
+import { factsOf, multiHeadSizes } from "./sizes.ts";
 
 /** Rows of the position table that come before position 0. */
 const POSITION_OFFSET = 2;
@@ -22,18 +23,12 @@ const same: Apply = (x) => x;
 
 /** OPT in all sizes, Galactica. */
 export function opt(device: Device, weights: Weights, config: Config): Decoder {
-  const hiddenSize = config.int("hidden_size");
-  const heads = config.int("num_attention_heads");
-  const vocabulary = config.int("vocab_size");
-  const layerCount = config.int("num_hidden_layers");
-  const sizes = checkedSizes({
-    hiddenSize,
-    layers: layerCount,
-    heads,
-    kvHeads: heads,
-    headDim: hiddenSize / heads,
-    vocabulary,
+  const sizes = multiHeadSizes(config, {
+    hiddenSize: "hidden_size",
+    heads: "num_attention_heads",
+    layers: "num_hidden_layers",
   });
+  const { hiddenSize, heads, vocabulary } = sizes;
   const eps = 1e-5;
   const bias = config.flag("enable_bias", true);
   const before = config.flag("do_layer_norm_before", true);
@@ -59,12 +54,7 @@ export function opt(device: Device, weights: Weights, config: Config): Decoder {
     const feed = plainMlp(device, w, mlp);
     const mlpNorm = w.layerNorm("final_layer_norm", hiddenSize, eps);
 
-    if (before) {
-      return (x, caches, batch) => {
-        x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
-        return device.add(x, feed(mlpNorm(x)));
-      };
-    }
+    if (before) return preNormLayer(device, { attnNorm, attend, mlpNorm, feed });
     return (x, caches, batch) => {
       x = attnNorm(device.add(x, attend(x, caches, batch))); // [rows, hiddenSize]
       return mlpNorm(device.add(x, feed(x)));
@@ -82,7 +72,7 @@ export function opt(device: Device, weights: Weights, config: Config): Decoder {
     offset: POSITION_OFFSET,
   });
   const inward = projected ? w.linear("project_in", { in: embedSize, out: hiddenSize }) : same;
-  const layers = w.list("layers", layerCount, layer);
+  const layers = w.list("layers", sizes.layers, layer);
   const lastNorm = before && !config.flag("_remove_final_layer_norm", false);
   const norm = lastNorm ? w.layerNorm("final_layer_norm", hiddenSize, eps) : same;
   const outward = projected ? w.linear("project_out", { in: hiddenSize, out: embedSize }) : same;

@@ -10,7 +10,8 @@ import type { Device } from "../device/device.ts";
 import { activationFromConfig } from "./activation.ts";
 import type { DecoderLayer } from "./decoder.ts";
 import { llamaFrame } from "./llama_frame.ts";
-import type { Config, Decoder, Weights } from "./model.ts";
+import type { Apply, Config, Decoder, Weights } from "./model.ts";
+import { preNormLayer } from "./pre_norm_layer.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
 import { sizesFromConfig } from "./sizes.ts";
@@ -41,11 +42,9 @@ export function phi3(device: Device, weights: Weights, config: Config): Decoder 
     const gate = half(0), up = half(intermediate);
     const down = w.linear("mlp.down_proj", { in: intermediate, out: hiddenSize });
 
-    return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
-      const h = mlpNorm(x);
-      return device.add(x, down(device.activate(gate(h), activation, up(h))));
-    };
+    const feed: Apply = (h) => down(device.activate(gate(h), activation, up(h)));
+
+    return preNormLayer(device, { attnNorm, attend, mlpNorm, feed });
   }
 
   return llamaFrame(device, weights, config, {

@@ -30,6 +30,16 @@ export function sizesFromConfig(config: Config): Sizes & { readonly intermediate
   return { ...sizes, intermediate: config.int("intermediate_size") };
 }
 
+/** Sizes of decoders whose heads all have keys of their own, under the names that a family gives them. */
+export function multiHeadSizes(
+  config: Config,
+  names: { readonly hiddenSize: string; readonly heads: string; readonly layers: string },
+): Sizes {
+  const hiddenSize = config.int(names.hiddenSize), heads = config.int(names.heads);
+  const [layers, vocabulary] = [config.int(names.layers), config.int("vocab_size")];
+  return checkedSizes({ hiddenSize, layers, heads, kvHeads: heads, headDim: hiddenSize / heads, vocabulary });
+}
+
 /**
  * The same sizes.
  *

@@ -13,6 +13,7 @@ import { gatedMlp } from "./feed_forward.ts";
 import { windowsFromConfig } from "./layer_types.ts";
 import { llamaFrame } from "./llama_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
+import { preNormLayer } from "./pre_norm_layer.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
 import { sizesFromConfig } from "./sizes.ts";
@@ -48,10 +49,7 @@ export function smollm3(device: Device, weights: Weights, config: Config): Decod
     const mlpNorm = w.rmsNorm("post_attention_layernorm", hiddenSize, eps);
     const feed = gatedMlp(device, w.at("mlp"), mlp);
 
-    return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
-      return device.add(x, feed(mlpNorm(x)));
-    };
+    return preNormLayer(device, { attnNorm, attend, mlpNorm, feed });
   }
 
   return llamaFrame(device, weights, config, {

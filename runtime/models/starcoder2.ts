@@ -12,6 +12,7 @@ import type { DecoderLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
 import { llamaFrame } from "./llama_frame.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
+import { preNormLayer } from "./pre_norm_layer.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
 import { sizesFromConfig } from "./sizes.ts";
@@ -40,10 +41,7 @@ export function starcoder2(device: Device, weights: Weights, config: Config): De
     const mlpNorm = w.layerNorm("post_attention_layernorm", hiddenSize, eps);
     const feed = plainMlp(device, w.at("mlp"), mlp);
 
-    return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
-      return device.add(x, feed(mlpNorm(x)));
-    };
+    return preNormLayer(device, { attnNorm, attend, mlpNorm, feed });
   }
 
   return llamaFrame(device, weights, config, {

@@ -14,26 +14,21 @@ import { decoder, type DecoderLayer, outputLayer } from "./decoder.ts";
 import { plainMlp } from "./feed_forward.ts";
 import type { Config, Decoder, Weights } from "./model.ts";
 import { positionIds, sinusoids } from "./positions.ts";
+import { preNormLayer } from "./pre_norm_layer.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
-import { checkedSizes, factsOf } from "./sizes.ts";
+import { factsOf, multiHeadSizes } from "./sizes.ts";
 
 /** The first token has position 2, as in fairseq. */
 const POSITION_OFFSET = 2;
 
 /** XGLM 564M to 7.5B. */
 export function xglm(device: Device, weights: Weights, config: Config): Decoder {
-  const hiddenSize = config.int("d_model");
-  const heads = config.int("attention_heads");
-  const headDim = hiddenSize / heads;
-  const vocabulary = config.int("vocab_size");
-  const sizes = checkedSizes({
-    hiddenSize,
-    layers: config.int("num_layers"),
-    heads,
-    kvHeads: heads,
-    headDim,
-    vocabulary,
+  const sizes = multiHeadSizes(config, {
+    hiddenSize: "d_model",
+    heads: "attention_heads",
+    layers: "num_layers",
   });
+  const { hiddenSize, heads, vocabulary } = sizes;
   const eps = 1e-5;
   config.only("add_cross_attention", false);
   const mlp = {
@@ -57,10 +52,7 @@ export function xglm(device: Device, weights: Weights, config: Config): Decoder 
     const mlpNorm = w.layerNorm("final_layer_norm", hiddenSize, eps);
     const feed = plainMlp(device, w, mlp);
 
-    return (x, caches, batch) => {
-      x = device.add(x, attend(attnNorm(x), caches, batch)); // [rows, hiddenSize]
-      return device.add(x, feed(mlpNorm(x)));
-    };
+    return preNormLayer(device, { attnNorm, attend, mlpNorm, feed });
   }
 
   const embed = weights.embedding("model.embed_tokens", { vocabulary, hidden: hiddenSize });
