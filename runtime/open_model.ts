@@ -10,7 +10,7 @@ import type { EncoderModel } from "./encoder_model.ts";
 import { inspectCheckpoint, type Inspection } from "./judge/inspect.ts";
 import type { LanguageModel } from "./language_model.ts";
 import type { Files } from "./load/files.ts";
-import { folderFiles, openFolder } from "./load/folder.ts";
+import { openFolder } from "./load/folder.ts";
 import { isModelName } from "./load/hub_cache.ts";
 import { chooseWeightDType } from "./load/weights.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
@@ -153,7 +153,7 @@ async function isName(source: string): Promise<boolean> {
 
 async function exists(path: string): Promise<boolean> {
   try {
-    await folderFiles(path);
+    await Deno.stat(path);
     return true;
   } catch {
     return false;

@@ -61,7 +61,7 @@ export async function inspectCheckpoint(files: Files): Promise<Inspection> {
   for (const { name, shape } of weights.declared) add(parts, partOf(name), countOf(shape));
   const dtypes: Record<string, number> = {};
   for (const [name, info] of checkpoint.tensors) {
-    if (numbersIn(name, info) > 0) add(dtypes, info.dtype, numbersIn(name, info));
+    if (numbersIn(name, info) > 0) add(dtypes, info.stored ?? info.dtype, numbersIn(name, info));
   }
   const inMemory = (dtype: WeightDType) =>
     sum(weights.declared.map((one) => weightBytes(formatOf(one, dtype), countOf(one.shape))));

@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Checkpoint } from "./safetensors.ts";
+
 /** A read-only set of named files. */
 export interface Files {
   /** For messages: a path or a name. */
@@ -14,6 +16,8 @@ export interface Files {
   text(name: string): Promise<string | undefined>;
   /** Opens a file for random access. Throws when there is none of that name. */
   open(name: string): Promise<RandomAccessFile>;
+  /** Opens the weights where they are in another form than safetensors. */
+  openWeights?(): Promise<Checkpoint>;
 }
 
 /** A file read by byte ranges. */

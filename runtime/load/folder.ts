@@ -4,13 +4,14 @@
  * @module
  */
 import type { Files, RandomAccessFile } from "./files.ts";
+import { ggufModels, isGguf } from "./gguf/names.ts";
 
 /** No config and no tokenizer is longer. */
 export const MOST_TEXT_BYTES = 256 << 20;
 
 /**
- * Opens a folder in Hugging Face form. Throws an Error in words when there is no such folder, when the path is a file,
- * or when it holds no config.json.
+ * Opens a folder in Hugging Face form, a GGUF file, or a folder that holds one. Throws an Error in words when there is
+ * no such folder, when the path is another file, or when the folder holds neither config.json nor one GGUF model.
  *
  * @example
  * ```ts
@@ -19,17 +20,43 @@ export const MOST_TEXT_BYTES = 256 << 20;
  * ```
  */
 export async function openFolder(path: string): Promise<Files> {
+  if (isGguf(path) && await isFile(path)) {
+    const end = Math.max(path.lastIndexOf("/"), Deno.build.os === "windows" ? path.lastIndexOf("\\") : -1);
+    const folder = await folderFiles(end < 0 ? "." : path.slice(0, end) || "/");
+    const { ggufFiles } = await import("./gguf/files.ts");
+    return await ggufFiles(folder, path.slice(end + 1), path);
+  }
   const files = await folderFiles(path);
   const names = await files.list();
   if (!names.includes("config.json")) {
-    const others = names.filter((name) => /\.(gguf|bin|pt|pth|onnx)$/.test(name)).slice(0, 3);
+    const models = ggufModels(names);
+    if (models.length === 1) {
+      const { ggufFiles } = await import("./gguf/files.ts");
+      return await ggufFiles(files, models[0]!, path);
+    }
+    if (models.length > 1) {
+      const more = models.length > 8 ? `, and ${models.length - 8} more` : "";
+      throw new Error(
+        `Cannot open "${path}": it has ${models.length} GGUF models: give the path of one: ` +
+          models.slice(0, 8).join(", ") + more,
+      );
+    }
+    const others = names.filter((name) => /\.(bin|pt|pth|onnx)$/.test(name)).slice(0, 3);
     const held = others.length > 0 ? ` (it has ${others.join(", ")})` : "";
     throw new Error(
       `Cannot open "${path}": there is no config.json in it${held}: give a folder with config.json, ` +
-        `tokenizer.json and *.safetensors, as save_pretrained() writes it`,
+        `tokenizer.json and *.safetensors, as save_pretrained() writes it, or with a .gguf file`,
     );
   }
   return files;
+}
+
+async function isFile(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isFile;
+  } catch {
+    return false; // what is wrong is said when it is opened
+  }
 }
 
 /** The folder as {@linkcode Files} without asking for a config.json. */
@@ -41,7 +68,9 @@ export async function folderFiles(path: string): Promise<Files> {
     throw unreadable(path, error, "there is no such folder: check the path; a model of the hub is org/name");
   }
   if (!info.isDirectory) {
-    throw new Error(`Cannot open "${path}": it is a file: give the folder that holds config.json`);
+    throw new Error(
+      `Cannot open "${path}": it is a file: give a .gguf file, or the folder that holds config.json`,
+    );
   }
 
   const inside = (name: string) => {

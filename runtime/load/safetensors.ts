@@ -44,6 +44,7 @@ export interface Checkpoint extends Disposable {
  * ```
  */
 export async function openCheckpoint(files: Files): Promise<Checkpoint> {
+  if (files.openWeights) return await files.openWeights();
   const names = await files.list();
   const index = names.includes(SINGLE) || !names.includes(INDEX) ? undefined : await readIndex(files);
   const shards = index ? [...new Set(index.values())].sort() : [SINGLE];

@@ -15,6 +15,8 @@ export const MAX_HEADER_BYTES = 100_000_000;
 export interface TensorInfo {
   /** As the file names it: F32, F16, BF16, I64, … */
   readonly dtype: string;
+  /** The packed format that the file has and that reading unpacks, where it is another: Q4_K, … */
+  readonly stored?: string;
   readonly shape: readonly number[];
   /** Name of the file within its folder. */
   readonly file: string;
