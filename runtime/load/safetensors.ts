@@ -131,6 +131,14 @@ export function countParameters(checkpoint: Checkpoint): Map<string, number> {
   return counts;
 }
 
+/** Throws an Error when a file was written to since it was opened. `path` is for the message. */
+export async function checkUnchanged(file: RandomAccessFile, path: string): Promise<void> {
+  if (await file.unchanged?.() ?? true) return;
+  throw new Error(
+    `Cannot load "${path}": it was changed while it was read: wait until it is written, load again`,
+  );
+}
+
 class OpenCheckpoint implements Checkpoint {
   readonly label: string;
   readonly tensors: ReadonlyMap<string, TensorInfo>;
@@ -174,12 +182,7 @@ class OpenCheckpoint implements Checkpoint {
   }
 
   async checkUnchanged(): Promise<void> {
-    for (const [name, file] of this.#open) {
-      if (await file.unchanged?.() ?? true) continue;
-      throw new Error(
-        `Cannot load "${this.label}/${name}": it was changed while it was read: wait until it is written, load again`,
-      );
-    }
+    for (const [name, file] of this.#open) await checkUnchanged(file, `${this.label}/${name}`);
   }
 
   close(): void {

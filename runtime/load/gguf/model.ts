@@ -4,7 +4,7 @@
  * @module
  */
 import type { Files, RandomAccessFile } from "../files.ts";
-import type { Checkpoint, TensorInfo } from "../safetensors.ts";
+import { type Checkpoint, checkUnchanged, type TensorInfo } from "../safetensors.ts";
 import { short } from "../safetensors_header.ts";
 import type {
   Architecture,
@@ -209,6 +209,10 @@ class GgufCheckpoint implements Checkpoint {
       throw new RangeError(`Cannot read tensor "${name}": bytes ${from} to ${to} are outside of it`);
     }
     yield* readPlaced(placed, { from, to });
+  }
+
+  async checkUnchanged(): Promise<void> {
+    for (const file of this.#open.values()) await checkUnchanged(file, this.label);
   }
 
   close(): void {
