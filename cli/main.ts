@@ -22,6 +22,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "continue a prompt or answer about a file",
     load: async () => (await import("./run.ts")).default,
   },
+  serve: {
+    summary: "serve a model to other programs (OpenAI's and Anthropic's API)",
+    load: async () => (await import("./serve.ts")).default,
+  },
   embed: {
     summary: "turn texts into vectors, or tell how near they are to each other",
     load: async () => (await import("./embed.ts")).default,

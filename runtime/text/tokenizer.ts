@@ -9,6 +9,7 @@
 import { HuggingFaceTokenizer } from "../deps.ts";
 import type { Files } from "../load/files.ts";
 import { type JsonObject, readJsonFile } from "./json_file.ts";
+import { type TokenBytes, tokenBytesOf } from "./token_bytes.ts";
 
 /** Byte tokens of sentencepiece vocabularies, <0x00> to <0xFF>: text, even where a file marks them special. */
 const byteToken = /^<0x[0-9A-Fa-f]{2}>$/;
@@ -61,10 +62,12 @@ export class Tokenizer {
   readonly eosId: number | undefined;
   readonly #tokenizer: HuggingFaceTokenizer;
   readonly #label: string;
+  readonly #tokenBytes: TokenBytes;
 
   /** From the objects of tokenizer.json and tokenizer_config.json; `label` is for messages. */
   constructor(definition: JsonObject, config: JsonObject, label = "the model") {
     this.#label = label;
+    this.#tokenBytes = tokenBytesOf(definition);
     try {
       this.#tokenizer = new HuggingFaceTokenizer(definition, config);
     } catch (error) {
@@ -96,6 +99,16 @@ export class Tokenizer {
   /** The token's own text, with the vocabulary's marks for spaces and bytes; undefined for an id without one. */
   tokenOf(id: number): string | undefined {
     return this.#tokenizer.id_to_token(id) ?? undefined;
+  }
+
+  /**
+   * The bytes that a token stands for, which need not be whole characters; a special token's are its own text. Empty for an
+   * id without a token.
+   */
+  tokenBytes(id: number): Uint8Array {
+    const token = this.tokenOf(id);
+    if (token === undefined) return new Uint8Array(0);
+    return this.specialIds.has(id) ? new TextEncoder().encode(token) : this.#tokenBytes(token);
   }
 
   /**

@@ -1,0 +1,186 @@
+/**
+ * POST /v1/chat/completions and /v1/chat/completions/input_tokens.
+ *
+ * Every chunk has every field, in the order in which strict clients want them: the role first, with content null; texts;
+ * an empty delta with the reason; the usage, if asked for, without choices; [DONE].
+ *
+ * @module
+ */
+import type { Done } from "../runtime/language_model.ts";
+import { encodeConversation, messageSchema, templateFields, templateMessages } from "./conversation.ts";
+import type { ServerContext } from "./context.ts";
+import { z } from "./deps.ts";
+import type { Asked, Engine } from "./engine.ts";
+import { asApiError, invalid } from "./errors.ts";
+import type { ChosenToken } from "./log_probabilities.ts";
+import { answeringModel } from "./models.ts";
+import { check, readObject } from "./request.ts";
+import {
+  logitBiasOf,
+  MOST_TOP_LOGPROBS,
+  refuseUnsupported,
+  samplingFields,
+  samplingOptions,
+} from "./sampling.ts";
+import { eventStream } from "./sse.ts";
+import { finishReason, progressOf, timingsOf, usageOf, writeAll } from "./writing.ts";
+
+/** The body of a chat. */
+export const chatSchema = z.object({
+  ...samplingFields,
+  ...templateFields,
+  messages: z.array(messageSchema).min(1),
+  max_completion_tokens: z.int().min(0).optional(),
+  logprobs: z.boolean().default(false),
+  top_logprobs: z.int().min(0).max(MOST_TOP_LOGPROBS).optional(),
+});
+type ChatRequest = z.infer<typeof chatSchema>;
+
+/** What a chat is written from. */
+function askedOf(engine: Engine, body: ChatRequest, signal: AbortSignal): Asked[] {
+  if (body.top_logprobs !== undefined && !body.logprobs) {
+    throw invalid("Cannot use top_logprobs without logprobs: give logprobs: true", "top_logprobs");
+  }
+  const prompt = encodeConversation(engine, templateMessages(body.messages), { fields: body });
+  return Array.from({ length: body.n }, (_, choice) => ({
+    prompt,
+    turn: true,
+    options: samplingOptions(body, choice),
+    maxTokens: body.max_completion_tokens ?? body.max_tokens,
+    logprobs: body.logprobs ? body.top_logprobs ?? 0 : undefined,
+    logitBias: logitBiasOf(body),
+    signal,
+  }));
+}
+
+/** Answers a chat, whole or as a stream. */
+export async function chat(request: Request, context: ServerContext): Promise<Response> {
+  const engine = context.engine();
+  const object = await readObject(request, context.guard);
+  refuseUnsupported(object);
+  const body = check(chatSchema, object);
+  const model = answeringModel(body.model, context);
+  return body.stream
+    ? streamChat(body, { engine, model, context })
+    : await wholeChat(body, { engine, model, context, signal: context.signalOf(request) });
+}
+
+interface Answering {
+  readonly engine: Engine;
+  readonly model: string;
+  readonly context: ServerContext;
+}
+
+async function wholeChat(
+  body: ChatRequest,
+  { engine, model, context, signal }: Answering & { readonly signal: AbortSignal },
+): Promise<Response> {
+  const choices = Array.from({ length: body.n }, () => ({ text: "", tokens: [] as ChosenToken[] }));
+  const done: Done[] = [];
+  for await (const event of writeAll(engine, askedOf(engine, body, signal), context.metrics)) {
+    const choice = choices[event.choice]!;
+    if (event.kind === "text") {
+      choice.text += event.text;
+      choice.tokens.push(...event.tokens);
+    } else if (event.kind === "done") done[event.choice] = event.done;
+  }
+  return Response.json({
+    id: newId(),
+    object: "chat.completion",
+    created: now(),
+    model,
+    system_fingerprint: fingerprint(engine),
+    choices: choices.map(({ text, tokens }, index) => ({
+      index,
+      message: { role: "assistant", content: text, refusal: null },
+      logprobs: body.logprobs ? chatLogprobs(engine, tokens) : null,
+      finish_reason: finishReason(done[index]!),
+    })),
+    usage: usageOf(done),
+    timings: timingsOf(done[0]!),
+  });
+}
+
+function streamChat(body: ChatRequest, { engine, model, context }: Answering): Response {
+  const stopping = new AbortController();
+  // What is refused is told by a status, before the stream begins.
+  const events = writeAll(engine, askedOf(engine, body, stopping.signal), context.metrics);
+  const started = performance.now();
+  const common = { id: newId(), object: "chat.completion.chunk", created: now(), model };
+  const { include_usage: withUsage = false, include_progress: withProgress = body.return_progress } =
+    body.stream_options ?? {};
+  const chunk = (choices: readonly unknown[], more: object = {}) => ({
+    ...common,
+    system_fingerprint: fingerprint(engine),
+    choices,
+    ...(withUsage && { usage: null }),
+    ...more,
+  });
+  const choice = (index: number, delta: object, more: object = {}) => ({
+    index,
+    delta,
+    logprobs: null,
+    finish_reason: null,
+    ...more,
+  });
+  return eventStream(async ({ send, sendText }, signal) => {
+    signal.addEventListener("abort", () => stopping.abort(signal.reason));
+    context.ending.addEventListener("abort", () => stopping.abort(context.ending.reason));
+    const begun = new Set<number>(), done: Done[] = [];
+    const begin = (index: number) => {
+      if (begun.has(index)) return;
+      begun.add(index);
+      send(chunk([choice(index, { role: "assistant", content: null })]));
+    };
+    for await (const event of events) {
+      if (event.kind === "reading") {
+        if (withProgress) send(chunk([], { prompt_progress: progressOf(event, started) }));
+        continue;
+      }
+      begin(event.choice);
+      if (event.kind === "text") {
+        const logprobs = body.logprobs ? chatLogprobs(engine, event.tokens) : null;
+        send(chunk([choice(event.choice, { content: event.text }, { logprobs })]));
+      } else {
+        done[event.choice] = event.done;
+        const last = choice(event.choice, {}, { finish_reason: finishReason(event.done) });
+        send(chunk([last], { timings: timingsOf(event.done) }));
+      }
+    }
+    context.ending.throwIfAborted();
+    if (withUsage) send(chunk([], { usage: usageOf(done) }));
+    sendText("[DONE]");
+  }, {
+    pingSeconds: context.settings.pingSeconds,
+    onError: (error, { send }) => send({ error: asApiError(error) }),
+  });
+}
+
+/** How many tokens a chat takes, without answering it. */
+export async function chatInputTokens(request: Request, context: ServerContext): Promise<Response> {
+  const engine = context.engine();
+  const body = check(chatSchema, await readObject(request, context.guard));
+  const prompt = encodeConversation(engine, templateMessages(body.messages), { fields: body });
+  return Response.json({ object: "response.input_tokens", input_tokens: prompt.length });
+}
+
+/** Likelihoods in OpenAI's form for chats. */
+function chatLogprobs(engine: Engine, tokens: readonly ChosenToken[]) {
+  const told = ({ id, logprob }: { readonly id: number; readonly logprob: number }) => {
+    const bytes = engine.tokenBytes(id);
+    return { token: new TextDecoder().decode(bytes), logprob, bytes: [...bytes] };
+  };
+  return {
+    content: tokens.map((token) => ({ ...told(token), top_logprobs: token.top.map(told) })),
+    refusal: null,
+  };
+}
+
+const newId = () => `chatcmpl-${crypto.randomUUID().replaceAll("-", "")}`;
+/** Seconds since 1970. */
+export const now = () => Math.floor(Date.now() / 1000);
+
+/** The same seed gives the same answer as long as this is the same. */
+export function fingerprint({ info }: Engine): string {
+  return `fp_${info.device}_${info.weights}_${info.cache}`;
+}

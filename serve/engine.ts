@@ -1,0 +1,305 @@
+/**
+ * The model behind the server: the only file that calls it.
+ *
+ * A generation runs as fast as the model goes, whoever reads it: its pieces wait in a queue, so that a client that reads
+ * slowly keeps nobody else waiting.
+ *
+ * @module
+ */
+import type { EncoderModel } from "../runtime/encoder_model.ts";
+import type { Done, GenerateOptions, LanguageModel, Piece } from "../runtime/language_model.ts";
+import type { Message } from "../runtime/text/chat_template.ts";
+import { openEncoder, openModel, type OpenOptions } from "../runtime/open_model.ts";
+import { ApiError, busy, contextExceeded, invalid, notSupported } from "./errors.ts";
+import { EventQueue } from "./event_queue.ts";
+import { type ChosenToken, LogProbabilities } from "./log_probabilities.ts";
+
+/** What is served, and how much of it at once. */
+export interface EngineOptions {
+  /** Folder, name, or undefined for the storyteller. */
+  readonly model: string | undefined;
+  readonly open: OpenOptions;
+  /** An encoder for vectors and ranks beside it. */
+  readonly encoder?: string | undefined;
+  /** Generations that may run or wait. */
+  readonly maxRequests: number;
+  /** Tokens of an answer when the request does not say. */
+  readonly maxTokens: number;
+  /** Seconds that one generation may take. */
+  readonly timeoutSeconds: number;
+}
+
+/** One answer to write. */
+export interface Asked {
+  readonly prompt: Uint32Array;
+  /** Whether it is a turn of a conversation, which ends where a turn ends. */
+  readonly turn: boolean;
+  readonly options: Omit<GenerateOptions, "signal" | "onProgress" | "onLogits" | "maxTokens">;
+  /** Undefined for as many as there is room for. */
+  readonly maxTokens: number | undefined;
+  /** Likelihoods of the tokens, and of so many of the likeliest beside them; undefined for none. */
+  readonly logprobs?: number | undefined;
+  /** Added to the logits of ids. */
+  readonly logitBias?: ReadonlyMap<number, number> | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** What happens while an answer is written. */
+export type Event =
+  /** So many tokens of the prompt are read; `cached` of them were before. */
+  | { readonly kind: "reading"; readonly total: number; readonly cached: number; readonly processed: number }
+  | { readonly kind: "text"; readonly text: string; readonly tokens: readonly ChosenToken[] }
+  /** `stop`: the stop string that ended it. */
+  | { readonly kind: "done"; readonly done: Done; readonly stop: string | undefined };
+
+/** Logits of a prompt that may be held at once: 256 MiB. */
+const MOST_LOGITS = 1 << 26;
+
+/** A model that serves many. */
+export class Engine {
+  readonly #model: LanguageModel;
+  readonly #encoder: EncoderModel | undefined;
+  readonly #options: EngineOptions;
+  /** By which requests call it. */
+  readonly id: string;
+  readonly encoderId: string | undefined;
+  /** Seconds since 1970. */
+  readonly created = Math.floor(Date.now() / 1000);
+  #requests = 0;
+
+  constructor(model: LanguageModel, encoder: EncoderModel | undefined, options: EngineOptions) {
+    this.#model = model;
+    this.#encoder = encoder;
+    this.#options = options;
+    this.id = shortName(model.info.name);
+    this.encoderId = encoder && shortName(encoder.info.name);
+  }
+
+  static async open(options: EngineOptions): Promise<Engine> {
+    const model = await openModel(options.model, options.open);
+    try {
+      const { draft: _, window: _w, contextLength: _c, ...others } = options.open;
+      const encoder = options.encoder === undefined
+        ? undefined
+        : await openEncoder(options.encoder, { ...others, cache: "auto" });
+      return new Engine(model, encoder, options);
+    } catch (error) {
+      await model.close();
+      throw error;
+    }
+  }
+
+  get info(): LanguageModel["info"] {
+    return this.#model.info;
+  }
+
+  get encoderInfo(): EncoderModel["info"] | undefined {
+    return this.#encoder?.info;
+  }
+
+  /** Tokens of prompt and answer together; Infinity where only memory limits them. */
+  get contextLength(): number {
+    return this.info.contextLength ?? Infinity;
+  }
+
+  /** Bytes of weights and caches. */
+  get memoryInUse(): number {
+    return this.#model.device.memoryInUse;
+  }
+
+  /** Generations that run or wait. */
+  get requests(): number {
+    return this.#requests;
+  }
+
+  encode(text: string, options: { readonly special?: boolean } = {}): Uint32Array {
+    return this.#model.tokenizer.encode(text, options);
+  }
+
+  decode(ids: Iterable<number>, options: { readonly special?: boolean } = {}): string {
+    return this.#model.tokenizer.decode(ids, options);
+  }
+
+  tokenBytes(id: number): Uint8Array {
+    return this.#model.tokenizer.tokenBytes(id);
+  }
+
+  /** Ids of a text prompt, which begins as texts of this model begin. Throws an ApiError when there are none. */
+  encodePrompt(text: string): Uint32Array {
+    const ids = this.encode(text);
+    if (ids.length > 0) return ids;
+    const { bosId, eosId } = this.#model.tokenizer;
+    const first = bosId ?? eosId;
+    if (first === undefined) throw invalid("Cannot go on from an empty prompt: give a text", "prompt");
+    return Uint32Array.of(first);
+  }
+
+  /** Throws an ApiError with the template's own words when it refuses the messages. */
+  encodeChat(messages: readonly Message[], options: Parameters<LanguageModel["render"]>[1]): Uint32Array {
+    if (this.info.kind === "seq2seq") {
+      throw notSupported(
+        `Cannot chat with model_type "${this.info.modelType}": it reads a text and writes another: use /v1/completions`,
+      );
+    }
+    try {
+      return this.#model.encodeChat(messages, options);
+    } catch (error) {
+      throw invalid(error instanceof Error ? error.message : String(error), "messages");
+    }
+  }
+
+  /** The text that the model is given for these messages. */
+  render(messages: readonly Message[], options: Parameters<LanguageModel["render"]>[1]): string {
+    try {
+      return this.#model.render(messages, options);
+    } catch (error) {
+      throw invalid(error instanceof Error ? error.message : String(error), "messages");
+    }
+  }
+
+  /** Throws an ApiError when ids are none of the vocabulary. */
+  checkIds(ids: readonly number[], param: string): void {
+    const { vocabulary } = this.info.facts;
+    const wrong = ids.find((id) => id >= vocabulary);
+    if (wrong !== undefined) {
+      throw invalid(
+        `Cannot read the id ${wrong}: the vocabulary has ${vocabulary}: give smaller ones`,
+        param,
+      );
+    }
+  }
+
+  /** Tokens of an answer; throws an ApiError when the prompt leaves no room for any. */
+  roomFor(promptTokens: number, wanted: number | undefined): number {
+    const room = this.contextLength - promptTokens;
+    if (room < 1 && wanted !== 0 || room < 0) throw contextExceeded(promptTokens, this.contextLength);
+    return Math.min(room, wanted ?? this.#options.maxTokens);
+  }
+
+  /**
+   * Writes an answer. Throws an ApiError at once when the prompt is too long or too many wait; what fails later is thrown
+   * while the events are read. Aborting `signal` stops the work within one chunk, and ends the events.
+   */
+  write(asked: Asked): AsyncIterable<Event> {
+    const maxTokens = this.info.kind === "seq2seq"
+      ? asked.maxTokens
+      : this.roomFor(asked.prompt.length, asked.maxTokens);
+    const { maxRequests } = this.#options;
+    if (this.#requests >= maxRequests) {
+      throw busy(`Cannot take the request: ${maxRequests} others run or wait: try again later`);
+    }
+    this.#requests++;
+    const events = new EventQueue<Event>();
+    this.#pump(asked, maxTokens, events)
+      .then(() => events.end(), (error) => events.fail(error))
+      .finally(() => this.#requests--);
+    return events;
+  }
+
+  /**
+   * Likelihoods of the tokens of a text; the first, before which nothing stands, has none and is its id. Throws an
+   * ApiError when it would take too much memory.
+   */
+  async likelihoods(ids: Uint32Array, top: number, signal: AbortSignal): Promise<(ChosenToken | number)[]> {
+    const { vocabulary } = this.info.facts;
+    const most = Math.floor(MOST_LOGITS / vocabulary);
+    if (ids.length > most) {
+      throw invalid(
+        `Cannot give the likelihoods of a prompt of ${ids.length} tokens: at most ${most}: leave out echo or logprobs`,
+        "echo",
+      );
+    }
+    const { logits } = await this.#model.logits(ids, { signal });
+    return [...ids].map((id, i) =>
+      i === 0 ? id : new LogProbabilities(logits.subarray((i - 1) * vocabulary, i * vocabulary), top).of(id)
+    );
+  }
+
+  /** One vector a text. */
+  async embed(
+    texts: readonly (string | Uint32Array)[],
+    options: { readonly signal: AbortSignal },
+  ): Promise<{ readonly vectors: Float32Array[]; readonly tokens: number }> {
+    const encoder = this.#encoder;
+    if (!encoder) {
+      throw notSupported(
+        "Cannot embed: no encoder is loaded: start lakh serve with --embed-model DIR or --embed-model org/name",
+      );
+    }
+    const { prompt, lowerCase, contextLength = Infinity } = encoder.info;
+    let tokens = 0;
+    const all = texts.map((text) => {
+      const whole = typeof text === "string" ? prompt + text : "";
+      const ids = typeof text === "string"
+        ? encoder.tokenizer.encode(lowerCase ? whole.toLowerCase() : whole)
+        : text;
+      if (ids.length > contextLength) throw contextExceeded(ids.length, contextLength);
+      const wrong = ids.find((id) => id >= encoder.info.facts.vocabulary);
+      if (wrong !== undefined) {
+        throw invalid(`Cannot embed the id ${wrong}: the vocabulary has none`, "input");
+      }
+      tokens += ids.length;
+      return ids;
+    });
+    return { vectors: await encoder.embed(all, options), tokens };
+  }
+
+  async close(): Promise<void> {
+    await this.#model.close();
+    await this.#encoder?.close();
+  }
+
+  async #pump(asked: Asked, maxTokens: number | undefined, events: EventQueue<Event>): Promise<void> {
+    const { prompt, logitBias, logprobs, options } = asked;
+    const { timeoutSeconds } = this.#options;
+    const timeout = AbortSignal.timeout(timeoutSeconds * 1000);
+    const signal = AbortSignal.any([asked.signal, timeout]);
+    /** Likelihoods of tokens that were chosen and have not come out. */
+    const rows: LogProbabilities[] = [];
+    const onLogits = (logits: Float32Array) => {
+      if (logprobs !== undefined) rows.push(new LogProbabilities(logits, logprobs));
+      for (const [id, bias] of logitBias ?? []) logits[id] = logits[id]! + bias;
+    };
+    const generate: GenerateOptions = {
+      ...options,
+      ...(maxTokens !== undefined && { maxTokens }),
+      ...((logprobs !== undefined || logitBias) && { onLogits }),
+      signal,
+      onProgress: ({ done, total }) => {
+        const cached = Math.max(0, prompt.length - total);
+        events.push({ kind: "reading", total: prompt.length, cached, processed: cached + done });
+      },
+    };
+    const ids: number[] = [];
+    const pieces: AsyncIterable<Piece> = asked.turn
+      ? this.#model.chat(prompt, generate)
+      : this.#model.generate(prompt, generate);
+    for await (const piece of pieces) {
+      ids.push(...piece.ids);
+      const tokens = logprobs === undefined ? [] : piece.ids.map((id) => rows.shift()!.of(id));
+      if (piece.text !== "" || tokens.length > 0) events.push({ kind: "text", text: piece.text, tokens });
+      if (!piece.done) continue;
+      if (timeout.aborted && !asked.signal.aborted) {
+        throw new ApiError(504, `Cannot go on: the answer took more than ${timeoutSeconds} s`, {
+          type: "timeout_error",
+          code: "timeout",
+        });
+      }
+      events.push({ kind: "done", done: piece.done, stop: this.#stopString(ids, options.stop ?? []) });
+    }
+  }
+
+  /** Which of the stop strings came; undefined when the model ended the text itself. */
+  #stopString(ids: readonly number[], stops: readonly string[]): string | undefined {
+    if (stops.length === 0) return undefined;
+    const text = this.decode(ids);
+    const found = stops.map((stop) => ({ stop, at: text.indexOf(stop) })).filter(({ at }) => at >= 0);
+    return found.sort((a, b) => a.at - b.at)[0]?.stop;
+  }
+}
+
+/** A folder's last part; a name of the hub as it is. */
+function shortName(name: string): string {
+  const path = name.replace(/[/\\]+$/, "");
+  return /^(\/|\.|[A-Za-z]:)/.test(path) ? path.split(/[/\\]/).at(-1)! : path;
+}
