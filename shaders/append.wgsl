@@ -7,11 +7,16 @@ struct Params {
   headStride: u32,
   valueOffset: u32,
 }
+/// Where a row goes: first quad of its page in the slab, token in the page.
+struct Place {
+  row: u32,
+  page: u32,
+  token: u32,
+}
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> keys: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> values: array<vec4<f32>>;
-/// row, first quad of its page, token in the page
-@group(0) @binding(3) var<storage, read> places: array<u32>;
+@group(0) @binding(3) var<storage, read> places: array<Place>;
 @group(0) @binding(4) var<storage, read_write> slab: array<Quad>;
 
 @compute @workgroup_size(64)
@@ -23,10 +28,10 @@ fn main(
   let at = flatIndex(group, groups, local, 64u);
   let rowQuads = p.kvHeads * p.quads;
   if (at >= p.rows * rowQuads) { return; }
-  let place = 3u * (at / rowQuads);
-  let source = places[place] * rowQuads + at % rowQuads;
+  let place = places[at / rowQuads];
+  let source = place.row * rowQuads + at % rowQuads;
   let head = (at % rowQuads) / p.quads;
-  let goal = places[place + 1u] + head * p.headStride + places[place + 2u] * p.quads + at % p.quads;
+  let goal = place.page + head * p.headStride + place.token * p.quads + at % p.quads;
   slab[goal] = packQuad(keys[source]);
   slab[goal + p.valueOffset] = packQuad(values[source]);
 }

@@ -9,11 +9,16 @@ struct Params {
   keyScales: u32,
   valueScales: u32,
 }
+/// Where a row goes: first quad of its page in the slab, token in the page.
+struct Place {
+  row: u32,
+  page: u32,
+  token: u32,
+}
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> keys: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> values: array<vec4<f32>>;
-/// row, first quad of its page, token in the page
-@group(0) @binding(3) var<storage, read> places: array<u32>;
+@group(0) @binding(3) var<storage, read> places: array<Place>;
 @group(0) @binding(4) var<storage, read_write> slab: array<u32>;
 
 fn largestOf(numbers: vec4<f32>) -> f32 {
@@ -29,11 +34,9 @@ fn main(
 ) {
   let at = flatIndex(group, groups, local, 64u);
   if (at >= p.rows * p.kvHeads) { return; }
-  let place = 3u * (at / p.kvHeads);
+  let place = places[at / p.kvHeads];
   let head = at % p.kvHeads;
-  let source = (places[place] * p.kvHeads + head) * p.quads;
-  let page = places[place + 1u];
-  let token = places[place + 2u];
+  let source = (place.row * p.kvHeads + head) * p.quads;
   var keyLargest = 0.0;
   var valueLargest = 0.0;
   for (var i = 0u; i < p.quads; i++) {
@@ -42,11 +45,11 @@ fn main(
   }
   let keyFactor = select(127.0 / keyLargest, 0.0, keyLargest == 0.0);
   let valueFactor = select(127.0 / valueLargest, 0.0, valueLargest == 0.0);
-  let goal = page + head * p.headStride + token * p.quads;
+  let goal = place.page + head * p.headStride + place.token * p.quads;
   for (var i = 0u; i < p.quads; i++) {
     slab[goal + i] = packQuad(keys[source + i] * keyFactor);
     slab[goal + p.valueOffset + i] = packQuad(values[source + i] * valueFactor);
   }
-  slab[page + p.keyScales + head * 64u + token] = bitcast<u32>(keyLargest / 127.0);
-  slab[page + p.valueScales + head * 64u + token] = bitcast<u32>(valueLargest / 127.0);
+  slab[place.page + p.keyScales + head * 64u + place.token] = bitcast<u32>(keyLargest / 127.0);
+  slab[place.page + p.valueScales + head * 64u + place.token] = bitcast<u32>(valueLargest / 127.0);
 }

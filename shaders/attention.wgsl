@@ -21,7 +21,7 @@ var<workgroup> probabilities: array<vec4<f32>, 512>;
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let item = itemAt(group.x);
+  let item = itemAt(p.base + p.items, group.x);
   var head = group.y;
   if (p.perHead == 1u) { head = item.head; }
   let kvHead = head / (p.heads / p.kvHeads);
@@ -67,11 +67,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 
   for (var t = 0u; t < item.tileCount; t++) {
-    let entry = work[item.tiles + t];
+    let entry = work[p.base + item.tiles + t];
     let tile = entry >> 1u;
     let isPartial = (entry & 1u) == 1u;
     let keysHere = min(PAGE, item.keyCount - tile * PAGE);
-    let page = work[item.pages + tile];
+    let page = work[p.base + item.pages + tile];
     let keyBase = page + kvHead * p.headStride;
     let valueBase = keyBase + p.valueOffset;
 

@@ -21,7 +21,7 @@ var<workgroup> totals: array<f32, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let item = itemAt(group.x);
+  let item = itemAt(p.base + p.items, group.x);
   let share = p.heads / p.kvHeads;
   let kvHead = group.y;
   let queryCount = item.rows * share;
@@ -48,11 +48,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 
   for (var t = 0u; t < item.tileCount; t++) {
-    let entry = work[item.tiles + t];
+    let entry = work[p.base + item.tiles + t];
     let tile = entry >> 1u;
     let isPartial = (entry & 1u) == 1u;
     let keysHere = min(PAGE, item.keyCount - tile * PAGE);
-    let page = work[item.pages + tile];
+    let page = work[p.base + item.pages + tile];
     let keyBase = page + kvHead * p.headStride;
     let valueBase = keyBase + p.valueOffset;
 

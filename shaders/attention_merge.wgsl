@@ -4,8 +4,16 @@ struct Params {
   rows: u32,
   heads: u32,
   quads: u32,
-  work: u32,
+  /// Where the merges begin in `work`.
+  merges: u32,
   sinks: u32,
+}
+/// A row of the result: place of its first part for head 0, number of parts, places between parts.
+struct Merge {
+  row: u32,
+  first: u32,
+  count: u32,
+  stride: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> parts: array<vec4<f32>>;
@@ -18,23 +26,20 @@ struct Params {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   if (local >= p.quads) { return; }
   let head = group.y;
-  // Row of the result, place of its first part for head 0, number of parts, places between parts.
-  let at = p.work + group.x * 4u;
-  let first = work[at + 1u] + head;
-  let count = work[at + 2u];
-  let stride = work[at + 3u];
+  let merge = mergeAt(p.merges, group.x);
+  let first = merge.first + head;
   var largest = -3.0e38;
   if (p.sinks != 0xffffffffu) { largest = extra[p.sinks + head]; }
   let sink = largest;
-  for (var i = 0u; i < count; i++) { largest = max(largest, states[first + i * stride].x); }
+  for (var i = 0u; i < merge.count; i++) { largest = max(largest, states[first + i * merge.stride].x); }
   var total = 0.0;
   if (p.sinks != 0xffffffffu) { total = exp(sink - largest); }
   var sum = vec4<f32>();
-  for (var i = 0u; i < count; i++) {
-    let place = first + i * stride;
+  for (var i = 0u; i < merge.count; i++) {
+    let place = first + i * merge.stride;
     let factor = exp(states[place].x - largest);
     total += states[place].y * factor;
     sum += parts[place * p.quads + local] * factor;
   }
-  result[(work[at] * p.heads + head) * p.quads + local] = select(sum / total, vec4<f32>(), total <= 0.0);
+  result[(merge.row * p.heads + head) * p.quads + local] = select(sum / total, vec4<f32>(), total <= 0.0);
 }

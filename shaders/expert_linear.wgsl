@@ -5,13 +5,12 @@
 //
 // Bytes: pairs · out · in · format; flops: 2 · pairs · out · in, so 1 flop a byte in f16. Workgroup memory: 512 bytes.
 struct Params {
-  pairs: u32,
   outputs: u32,
   features: u32,
   stride: u32,
+  hasBias: u32,
   /// Pairs that share a row of x.
   share: u32,
-  hasBias: u32,
   biasStride: u32,
   /// Weight rows in this part of the stack.
   firstRow: u32,

@@ -1,29 +1,7 @@
 // layerNorm: (x − mean) / sqrt(var + eps) · weight + bias over groups of `size` features. One workgroup a group.
 // The variance is of x − mean, in a second pass: E[x²] − mean² loses digits. Bytes: 4 · 4 a number (reads after the
 // first come out of cache); 7 flops a number. Workgroup memory: 1 KiB.
-struct Params {
-  size: u32,
-  groups: u32,
-  eps: f32,
-  hasBias: u32,
-}
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> result: array<f32>;
-
-override THREADS: u32 = 64u;
-
-@compute @workgroup_size(THREADS)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) local: u32,
-) {
-  let at = flatIndex(group, groups, 0u, 1u);
-  if (at >= p.groups) { return; }
-  let start = at * p.size;
+fn normalize(start: u32, local: u32) {
   var sum = 0.0;
   for (var i = local; i < p.size; i += THREADS) { sum += x[start + i]; }
   let mean = workgroupSum(sum, local, THREADS) / f32(p.size);

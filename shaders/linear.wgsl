@@ -1,5 +1,6 @@
 // linear, many rows: result [rows, out] = x [rows, in] · weightᵀ + bias. With lib/tile_experts.wgsl instead of
-// lib/tile_rows.wgsl it is expertLinear: a tile then holds rows that chose the same expert, which is read once for all.
+// lib/tile_rows.wgsl it is expertLinear: a tile then holds rows that chose the same expert, which is read once for all. Those
+// files have the parameters.
 //
 // A workgroup of 64 threads makes a tile of 64 × 64 results, a thread 8 × 8 of them in registers (two times two vec4
 // of rows and columns), walking `in` 16 features at a time through workgroup memory, stored feature-major so that a
@@ -11,21 +12,6 @@
 //
 // Flops: 2 · rows · out · in. Bytes per tile and 16 features: 64 · 16 · (4 + format); with f16 weights 2 · 64 · 64 · 16 /
 // 6,144 = 21 flops a byte out of cache. Workgroup memory: 2 · 16 · 64 · 4 = 8 KiB.
-struct Params {
-  rows: u32,
-  outputs: u32,
-  features: u32,
-  stride: u32,
-  /// First column of the result and its number of columns: a weight may be one of several parts.
-  column: u32,
-  columns: u32,
-  hasBias: u32,
-  /// Experts only: rows that share a row of x, numbers in a row of the bias, weight rows [firstRow, lastRow) of the part.
-  share: u32,
-  biasStride: u32,
-  firstRow: u32,
-  lastRow: u32,
-}
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 @group(0) @binding(5) var<storage, read_write> result: array<f32>;

@@ -8,10 +8,16 @@
 struct Params {
   segments: u32,
 }
+/// Rows [begin, end); the `k` chosen ones go to places from `first` on.
+struct Segment {
+  begin: u32,
+  end: u32,
+  k: u32,
+  first: u32,
+}
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> scores: array<f32>;
-/// from, to, k, first place in the results
-@group(0) @binding(2) var<storage, read> segments: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> segments: array<Segment>;
 @group(0) @binding(3) var<storage, read_write> rows: array<u32>;
 @group(0) @binding(4) var<storage, read_write> weights: array<f32>;
 
@@ -42,16 +48,16 @@ fn workgroupMax(value: f32, local: u32) -> f32 {
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let segment = segments[group.x];
-  let k = segment.z;
-  let n = segment.y - segment.x;
+  let k = segment.k;
+  let n = segment.end - segment.begin;
 
   var ceiling = 3.0e38; // −a of the round before
   for (var round = 0u; round < ROUNDS; round++) {
     var largest = -3.0e38;
-    for (var i = local; i < n; i += THREADS) { largest = max(largest, min(scores[segment.x + i], ceiling)); }
+    for (var i = local; i < n; i += THREADS) { largest = max(largest, min(scores[segment.begin + i], ceiling)); }
     largest = workgroupMax(largest, local);
     var sum = 0.0;
-    for (var i = local; i < n; i += THREADS) { sum += exp(min(scores[segment.x + i], ceiling) - largest); }
+    for (var i = local; i < n; i += THREADS) { sum += exp(min(scores[segment.begin + i], ceiling) - largest); }
     sum = workgroupSum(sum, local, THREADS);
     ceiling = largest + log(sum) - log(f32(k));
   }
@@ -62,7 +68,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let candidate = threshold | bit;
     var count = 0.0; // exact below 2²⁴ rows
     for (var i = local; i < n; i += THREADS) {
-      if (codeOf(scores[segment.x + i]) >= candidate) { count += 1.0; }
+      if (codeOf(scores[segment.begin + i]) >= candidate) { count += 1.0; }
     }
     if (workgroupSum(count, local, THREADS) >= f32(k)) { threshold = candidate; }
   }
@@ -73,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var higher = 0u;
   var same = 0u;
   for (var i = begin; i < end; i++) {
-    let code = codeOf(scores[segment.x + i]);
+    let code = codeOf(scores[segment.begin + i]);
     if (code > threshold) { higher += 1u; }
     if (code == threshold) { same += 1u; }
   }
@@ -91,14 +97,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
   }
   let places = k - allHigher; // for scores equal to the threshold
-  var place = segment.w + higherBefore + min(sameBefore, places);
+  var place = segment.first + higherBefore + min(sameBefore, places);
   for (var i = begin; i < end; i++) {
-    let score = scores[segment.x + i];
+    let score = scores[segment.begin + i];
     let code = codeOf(score);
     let chosen = code > threshold || (code == threshold && sameBefore < places);
     if (code == threshold) { sameBefore += 1u; }
     if (chosen) {
-      rows[place] = segment.x + i;
+      rows[place] = segment.begin + i;
       weights[place] = exp(min(score - ceiling, 0.0));
       place += 1u;
     }

@@ -47,17 +47,17 @@ Deno.test("every shader in shaders/ is part of a kernel", () => {
 });
 
 onGpu("every shader compiles, and binds what its kernel says", {}, async ({ internals: { device } }) => {
-  for (const { name, code, access } of allKernels()) {
+  for (const { name, code, declarations: { bindings } } of allKernels()) {
     if (code.includes("enable f16;") && !device.features.has("shader-f16")) continue;
     device.pushErrorScope("validation");
     const module = device.createShaderModule({ code });
     const layout = device.createBindGroupLayout({
       entries: [
         { binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform" } },
-        ...access.map((use, i): GPUBindGroupLayoutEntry => ({
+        ...bindings.map(({ access }, i): GPUBindGroupLayoutEntry => ({
           binding: i + 1,
           visibility: GPUShaderStage.COMPUTE,
-          buffer: { type: use === "read" ? "read-only-storage" : "storage" },
+          buffer: { type: access === "read" ? "read-only-storage" : "storage" },
         })),
       ],
     });

@@ -1,11 +1,10 @@
 // What both attention kernels share: parameters, bindings, the rule of a score and the mask.
 //
-// A work item is 12 words of `work`: see runtime/device/webgpu/attention.ts, which writes them.
+// `Item` and `List` are structs of words in `work`; itemAt and listAt, which read them, are made from the structs.
 
 struct Params {
   /// Where this dispatch's items begin in `work`.
   items: u32,
-  itemCount: u32,
   /// 1 when items name their head (plans that differ by head).
   perHead: u32,
   heads: u32,
@@ -38,7 +37,7 @@ struct Params {
   keepFirst: i32,
   blockSize: i32,
   blockLocal: i32,
-  /// In `work`: global blocks; then [heads, randomBlocks] of (first, count) and the lists they point to.
+  /// In `work`: global blocks; then [heads, randomBlocks] of List.
   globals: u32,
   globalCount: u32,
   randoms: u32,
@@ -47,7 +46,7 @@ struct Params {
   queriesRouted: u32,
   keysRouted: u32,
   keyPositions: u32,
-  /// Where this operation's lists begin in `work`; places in items and lists count from here.
+  /// Where this operation's lists begin in `work`; all other places in `work` count from here.
   base: u32,
   /// Row of the first bound query, for `positions`.
   firstRow: u32,
@@ -74,6 +73,7 @@ const PAGE = 64u;
 /// A score that is not seen; finite, so that differences of two of them are 0 and not NaN.
 const HIDDEN = -3.0e38;
 
+/// Queries of one segment, and the key tiles that they walk.
 struct Item {
   /// Row of its first query, number of rows, position of the first.
   row: u32,
@@ -94,13 +94,10 @@ struct Item {
   keyRow: u32,
 }
 
-fn itemAt(index: u32) -> Item {
-  let at = p.base + p.items + index * 12u;
-  return Item(
-    work[at], work[at + 1u], bitcast<i32>(work[at + 2u]), p.base + work[at + 3u], work[at + 4u],
-    p.base + work[at + 5u], work[at + 6u],
-    bitcast<i32>(work[at + 7u]), work[at + 8u], work[at + 9u], work[at + 10u], work[at + 11u],
-  );
+/// Blocks in `work` that a query block attends to as well.
+struct List {
+  first: u32,
+  count: u32,
 }
 
 fn queryPosition(item: Item, row: u32) -> i32 {
@@ -130,9 +127,9 @@ fn multiplicity(head: u32, q: i32, k: i32) -> u32 {
   }
   var times = select(0u, 1u, seen);
   if (qBlock < p.randomBlocks) {
-    let at = p.base + p.randoms + 2u * (head * u32(p.randomBlocks) + u32(qBlock));
-    for (var i = 0u; i < work[at + 1u]; i++) {
-      if (i32(work[p.base + work[at] + i]) == kBlock) { times += 1u; }
+    let list = listAt(p.base + p.randoms, head * u32(p.randomBlocks) + u32(qBlock));
+    for (var i = 0u; i < list.count; i++) {
+      if (i32(work[p.base + list.first + i]) == kBlock) { times += 1u; }
     }
   }
   return times;

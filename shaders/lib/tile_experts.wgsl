@@ -1,4 +1,18 @@
 // Tiles of linear.wgsl: up to 64 (row, choice) pairs of the same expert, as group_experts.wgsl has sorted them.
+struct Params {
+  outputs: u32,
+  features: u32,
+  stride: u32,
+  columns: u32,
+  hasBias: u32,
+  /// Pairs that share a row of x, numbers in a row of the bias.
+  share: u32,
+  biasStride: u32,
+  /// Weight rows [firstRow, lastRow) are bound: the stack may be in several parts.
+  firstRow: u32,
+  lastRow: u32,
+}
+
 /// Pairs by expert.
 @group(0) @binding(6) var<storage, read> order: array<u32>;
 /// Number of tiles, then expert, first place in `order` and number of pairs of each.

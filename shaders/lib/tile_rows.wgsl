@@ -1,4 +1,15 @@
 // Tiles of linear.wgsl: 64 rows after another of one weight.
+struct Params {
+  rows: u32,
+  outputs: u32,
+  features: u32,
+  stride: u32,
+  /// First column of the result and its number of columns: a weight may be one of several parts.
+  column: u32,
+  columns: u32,
+  hasBias: u32,
+}
+
 struct Tile {
   /// Its first row, and how many it has.
   first: u32,

@@ -4,7 +4,8 @@
  * @module
  */
 import type { KvCache, Segment, Tensor } from "../device.ts";
-import { kernels } from "./kernels.ts";
+import type { Values } from "./declarations.ts";
+import { kernels, structs } from "./kernels.ts";
 import { GpuKvCache, PAGE, type Slab } from "./kv_cache.ts";
 import { folded } from "./recorder.ts";
 import { plain } from "./rows.ts";
@@ -53,30 +54,36 @@ export function append(
   const geometry = mineCaches[0]?.geometry;
   if (!geometry) return;
   const { kvHeads, headDim, dtype, headStride, valueOffset, keyScales, valueScales, pageQuads } = geometry;
+  const inPage = { kvHeads, quads: headDim / 4, headStride, valueOffset };
+  const page = dtype === "q8" ? { ...inPage, keyScales, valueScales } : inPage;
   const keyRegion = plain(gpu, keys, "append"), valueRegion = plain(gpu, values, "append");
   for (const part of stretches(rows, [features], gpu.memory.limits)) {
-    const places = new Map<Slab, number[]>();
+    const places = new Map<Slab, Values[]>();
     mineCaches.forEach((cache, i) => {
       const { from, to, start } = segments[i]!;
       for (let row = Math.max(from, part.from); row < Math.min(to, part.to); row++) {
         const position = start + row - from;
         const { slab, index } = cache.pages[Math.floor(position / PAGE)]!;
         if (!places.has(slab)) places.set(slab, []);
-        places.get(slab)!.push(row - part.from, index * pageQuads, position % PAGE);
+        places.get(slab)!.push({
+          row: row - part.from,
+          page: index * pageQuads,
+          token: position % PAGE,
+        });
       }
     });
-    for (const [slab, words] of places) {
-      const count = words.length / 3;
-      gpu.recorder.dispatch(
+    for (const [slab, items] of places) {
+      const count = items.length;
+      gpu.dispatch(
         kernels.append[dtype],
-        [
-          rowsOf(keyRegion, features, part.from, part.to),
-          rowsOf(valueRegion, features, part.from, part.to),
-          gpu.tables.put(Uint32Array.from(words)),
-          slab.region,
-        ],
         {
-          parameters: [count, kvHeads, headDim / 4, headStride, valueOffset, keyScales, valueScales],
+          keys: rowsOf(keyRegion, features, part.from, part.to),
+          values: rowsOf(valueRegion, features, part.from, part.to),
+          places: gpu.tables.put(structs.place.pack(items)),
+          slab: slab.region,
+        },
+        {
+          parameters: { rows: count, ...page },
           groups: folded(Math.ceil(count * kvHeads * (dtype === "q8" ? 1 : headDim / 4) / THREADS)),
           work: { bytes: count * features * (8 + 2 * { f32: 4, f16: 2, q8: 1 }[dtype]) },
         },

@@ -2,8 +2,7 @@
  * Attention on the GPU: turns segments, pages and tile plans into the work lists that shaders/attention*.wgsl walk.
  *
  * Few rows of a segment go to the decode kernel, which splits the cache over workgroups, many to the tile kernel. Pages in
- * several slabs take a dispatch a slab. A work item is 12 words: first row, rows, position of the first row, tile list,
- * tiles, page list, keys, position of the first key, flags, head, slot, first key's row.
+ * several slabs take a dispatch a slab. The lists hold structs that the shaders declare (Item, List, Merge).
  *
  * @module
  */
@@ -13,10 +12,11 @@ import type { CacheDType, KeySource, Rows, Tensor } from "../device.ts";
 import { bucketTable } from "../host_tables.ts";
 import { type Keys, keysOf, type Source, type Store } from "./attention_keys.ts";
 import { extraOf, joinRegions, type SharedLists, Words } from "./attention_tables.ts";
-import { kernels } from "./kernels.ts";
+import type { Values } from "./declarations.ts";
+import { kernels, structs } from "./kernels.ts";
 import { PAGE } from "./kv_cache.ts";
 import type { Region } from "./memory.ts";
-import { type Constants, floatBits, type Work } from "./recorder.ts";
+import type { Work } from "./recorder.ts";
 import { type Gpu, type GpuTensor, mine, rowsOf, sides, stretches } from "./tensor.ts";
 
 /** Rows of a segment up to which the decode kernel serves it. */
@@ -36,6 +36,31 @@ interface Part {
   readonly source: Source;
   readonly pages: number;
 }
+
+/** One Item: queries [row, row + rows) of a part and the key tiles that they walk. */
+function itemOf(
+  words: Words,
+  { source, pages }: Part,
+  tiles: Uint32Array,
+  given: { row: number; rows: number; position: number; flags: number; head: number; slot: number },
+) {
+  return {
+    row: given.row,
+    rows: given.rows,
+    position: given.position,
+    tiles: words.list(tiles),
+    tileCount: tiles.length,
+    pages,
+    keyCount: source.count,
+    keyPosition: source.position,
+    flags: given.flags,
+    head: given.head,
+    slot: given.slot,
+    keyRow: source.row,
+  };
+}
+type Item = ReturnType<typeof itemOf>;
+
 /** queries [rows, heads · headDim] → [rows, heads · headDim] */
 export function attention(
   gpu: Gpu,
@@ -79,6 +104,7 @@ export function attention(
 function isDense({ causal, prefix, window, keepFirst, blocks }: AttentionMask): boolean {
   return !causal && !prefix && !window && !keepFirst && !blocks;
 }
+
 /** Dispatches of one attention operation. */
 class Plan {
   readonly #gpu: Gpu;
@@ -141,7 +167,7 @@ class Plan {
     const state = passes > 1
       ? this.#gpu.temporary(8 * this.#heads * Math.max(...parts.map(({ to }) => to)))
       : this.#gpu.unused;
-    const items: number[][][] = Array.from({ length: passes }, () => []);
+    const items: Item[][] = Array.from({ length: passes }, () => []);
     for (const part of parts) {
       for (let row = part.from; row < part.to; row += TILE_ROWS) {
         const count = Math.min(TILE_ROWS, part.to - row), position = part.position + row - part.from;
@@ -150,25 +176,14 @@ class Plan {
           for (let pass = 0; pass < passes; pass++) {
             const tiles = passes === 1 ? all : all.filter((tile) => part.source.stores[tile >> 1] === pass);
             const flags = (pass === 0 ? 1 : 0) | (pass === passes - 1 ? 2 : 0);
-            items[pass]!.push([
-              row,
-              count,
-              position,
-              words.list(tiles),
-              tiles.length,
-              part.pages,
-              part.source.count,
-              part.source.position,
-              flags,
-              head,
-              0,
-              part.source.row,
-            ]);
+            items[pass]!.push(
+              itemOf(words, part, tiles, { row, rows: count, position, flags, head, slot: 0 }),
+            );
           }
         }
       }
     }
-    const starts = items.map((list) => words.list(Uint32Array.from(list.flat())));
+    const starts = items.map((list) => words.list(structs.item.pack(list)));
     const list = this.#gpu.lists.put(words.used);
     for (let pass = 0; pass < passes; pass++) {
       const store = stores[pass] ?? { keys: this.#gpu.dummy, values: this.#gpu.dummy };
@@ -179,7 +194,6 @@ class Plan {
         list,
         shared,
         items: starts[pass]!,
-        count: items[pass]!.length,
         work: this.#work(items[pass]!, perHead ? 1 : this.#heads),
         perHead,
         groups: [items[pass]!.length, perHead ? 1 : this.#heads],
@@ -206,10 +220,11 @@ class Plan {
     const plans = parts.map(({ source, position, from, to }) => this.#tiles(source, 0, position, to - from));
     const tiles = plans.reduce((sum, plan) => sum + plan.length, 0);
     const split = Math.max(Math.ceil(tiles * this.#kvHeads * chunks / BUSY_GROUPS), LEAST_TILES);
-    const items: number[][][] = Array.from({ length: Math.max(stores.length, 1) }, () => []);
-    const merges: number[] = [];
+    const items: Item[][] = Array.from({ length: Math.max(stores.length, 1) }, () => []);
+    const merges: Values[] = [];
     let slots = 0;
-    parts.forEach(({ from, to, position, source, pages }, i) => {
+    parts.forEach((part, i) => {
+      const { from, to, position, source } = part;
       const first = slots, stride = (to - from) * this.#heads;
       let count = 0;
       stores.forEach((_, store) => {
@@ -218,29 +233,17 @@ class Plan {
           : plans[i]!.filter((tile) => source.stores[tile >> 1] === store);
         for (let begin = 0; begin < here.length; begin += split, count++) {
           const list = here.subarray(begin, begin + split);
-          items[store]!.push([
-            from,
-            to - from,
-            position,
-            words.list(list),
-            list.length,
-            pages,
-            source.count,
-            source.position,
-            0,
-            0,
-            slots,
-            source.row,
-          ]);
+          const given = { row: from, rows: to - from, position, flags: 0, head: 0, slot: slots };
+          items[store]!.push(itemOf(words, part, list, given));
           slots += stride;
         }
       });
       for (let row = from; row < to; row++) {
-        merges.push(row, first + (row - from) * this.#heads, count, stride);
+        merges.push({ row, first: first + (row - from) * this.#heads, count, stride });
       }
     });
-    const starts = items.map((list) => words.list(Uint32Array.from(list.flat())));
-    const merge = words.list(Uint32Array.from(merges));
+    const starts = items.map((list) => words.list(structs.item.pack(list)));
+    const merge = words.list(structs.merge.pack(merges));
     const list = this.#gpu.lists.put(words.used);
     const sums = this.#gpu.temporary(16 * this.#quads * slots), state = this.#gpu.temporary(8 * slots);
     const lanes = Math.ceil(this.#quads / columns);
@@ -255,7 +258,6 @@ class Plan {
         list,
         shared,
         items: starts[store]!,
-        count: here.length,
         work: this.#work(here, this.#heads),
         perHead: false,
         groups: [here.length, this.#kvHeads, chunks],
@@ -263,13 +265,19 @@ class Plan {
       });
     });
     const whole = this.#gpu.lists.whole(list);
-    this.#gpu.recorder.dispatch(
+    this.#gpu.dispatch(
       kernels.attentionMerge,
-      [sums, state, whole, this.#extra.region, bound.result],
+      { parts: sums, states: state, work: whole, extra: this.#extra.region, result: bound.result },
       {
-        parameters: [merges.length / 4, this.#heads, this.#quads, list.offset / 4 + merge, this.#extra.sinks],
-        groups: [merges.length / 4, this.#heads],
-        work: { bytes: slots * (16 * this.#quads + 8) + 4 * merges.length * this.#heads * this.#quads },
+        parameters: {
+          rows: merges.length,
+          heads: this.#heads,
+          quads: this.#quads,
+          merges: list.offset / 4 + merge,
+          sinks: this.#extra.sinks,
+        },
+        groups: [merges.length, this.#heads],
+        work: { bytes: slots * (16 * this.#quads + 8) + 16 * merges.length * this.#heads * this.#quads },
       },
     );
     this.#gpu.memory.recycle(sums);
@@ -277,15 +285,15 @@ class Plan {
   }
 
   /** Of items, in whole tiles: keys and values are counted once an item and key head. */
-  #work(items: readonly (readonly number[])[], heads: number): Work {
+  #work(items: readonly Item[], heads: number): Work {
     const quadBytes = { f32: 16, f16: 8, q8: 4 }[this.#keys.dtype];
     const sharing = this.#heads / this.#kvHeads;
     let flops = 0, bytes = 0;
-    for (const [, rows, , , tiles] of items) {
-      const keys = tiles! * PAGE;
-      flops += 16 * rows! * keys * this.#quads * heads;
+    for (const { rows, tileCount } of items) {
+      const keys = tileCount * PAGE;
+      flops += 16 * rows * keys * this.#quads * heads;
       bytes += 2 * keys * this.#quads * quadBytes * Math.ceil(heads / sharing) +
-        32 * rows! * this.#quads * heads;
+        32 * rows * this.#quads * heads;
     }
     return { flops, bytes };
   }
@@ -329,35 +337,33 @@ class Plan {
       lists.globals = words.list(Uint32Array.from(blocks.global));
       lists.blocks = Math.max(0, ...blocks.random.map((head) => head.length));
       const heads = Array.from({ length: this.#heads }, (_, i) => blocks.random[i] ?? []);
-      const pairs = heads.flatMap((head) =>
+      const chosen = heads.flatMap((head) =>
         Array.from({ length: lists.blocks }, (_, i) => {
           const list = head[i] ?? [];
-          return [words.list(Uint32Array.from(list)), list.length];
+          return { first: words.list(Uint32Array.from(list)), count: list.length };
         })
       );
-      lists.randoms = words.list(Uint32Array.from(pairs.flat()));
+      lists.randoms = words.list(structs.list.pack(chosen));
     }
     return lists;
   }
 
   #dispatch(
     kernel: typeof kernels.attention[CacheDType],
-    { queries, result, firstRow, store, state, list, shared, items, count, work, perHead, groups, constants }:
-      {
-        readonly queries: Region;
-        readonly result: Region;
-        readonly firstRow: number;
-        readonly store: Store;
-        readonly state: Region;
-        readonly list: Region;
-        readonly shared: SharedLists;
-        readonly items: number;
-        readonly count: number;
-        readonly work: Work;
-        readonly perHead: boolean;
-        readonly groups: readonly [number, number?, number?];
-        readonly constants: Constants;
-      },
+    { queries, result, firstRow, store, state, list, shared, items, work, perHead, groups, constants }: {
+      readonly queries: Region;
+      readonly result: Region;
+      readonly firstRow: number;
+      readonly store: Store;
+      readonly state: Region;
+      readonly list: Region;
+      readonly shared: SharedLists;
+      readonly items: number;
+      readonly work: Work;
+      readonly perHead: boolean;
+      readonly groups: readonly [number, number?, number?];
+      readonly constants: Values;
+    },
   ): void {
     const { scale = 1 / Math.sqrt(4 * this.#quads), softcap = 0, bias, mask } = this.#spec;
     const { blocks, window } = mask;
@@ -365,66 +371,65 @@ class Plan {
     const base = list.offset / 4;
     const summaries = bias?.kind === "buckets" ? bias.summaries : undefined;
     const routed = this.#routedQueries || keys.routed;
-    this.#gpu.recorder.dispatch(
+    this.#gpu.dispatch(
       kernel,
-      [
+      {
         queries,
-        store.keys,
-        store.values,
+        keys: store.keys,
+        values: store.values,
         result,
         state,
-        this.#gpu.lists.whole(list),
-        this.#extra.region,
-        routed ? this.#positions.region : this.#gpu.dummy,
-      ],
+        work: this.#gpu.lists.whole(list),
+        extra: this.#extra.region,
+        positions: routed ? this.#positions.region : this.#gpu.dummy,
+      },
       {
-        parameters: [
+        parameters: {
           items,
-          count,
-          perHead ? 1 : 0,
-          this.#heads,
-          this.#kvHeads,
-          this.#quads,
-          floatBits(scale),
-          floatBits(softcap),
-          keys.headStride,
-          keys.tokenStride,
-          keys.valueOffset,
-          keys.keyScales,
-          keys.valueScales,
-          this.#extra.bias,
-          this.#extra.stride,
-          this.#extra.summaries,
-          this.#extra.sinks,
-          shared.buckets,
-          shared.reach,
-          summaries?.count ?? 0,
-          summaries?.size ?? 1,
-          mask.causal ? 1 : 0,
-          mask.prefix ?? 0,
-          window?.left ?? 0,
-          window?.right ?? 0,
-          mask.keepFirst ?? 0,
-          blocks?.size ?? 1,
-          blocks?.local ?? 0,
-          shared.globals,
-          blocks?.global.length ?? 0,
-          shared.randoms,
-          shared.blocks,
-          this.#routedQueries ? 1 : 0,
-          keys.routed ? 1 : 0,
-          this.#positions.keys,
+          perHead,
+          heads: this.#heads,
+          kvHeads: this.#kvHeads,
+          quads: this.#quads,
+          scale,
+          softcap,
+          headStride: keys.headStride,
+          tokenStride: keys.tokenStride,
+          valueOffset: keys.valueOffset,
+          keyScales: keys.keyScales,
+          valueScales: keys.valueScales,
+          bias: this.#extra.bias,
+          tableStride: this.#extra.stride,
+          summaryTable: this.#extra.summaries,
+          sinks: this.#extra.sinks,
+          buckets: shared.buckets,
+          reach: shared.reach,
+          summaryCount: summaries?.count ?? 0,
+          summarySize: summaries?.size ?? 1,
+          causal: mask.causal,
+          prefix: mask.prefix ?? 0,
+          left: window?.left ?? 0,
+          right: window?.right ?? 0,
+          keepFirst: mask.keepFirst ?? 0,
+          blockSize: blocks?.size ?? 1,
+          blockLocal: blocks?.local ?? 0,
+          globals: shared.globals,
+          globalCount: blocks?.global.length ?? 0,
+          randoms: shared.randoms,
+          randomBlocks: shared.blocks,
+          queriesRouted: this.#routedQueries,
+          keysRouted: keys.routed !== undefined,
+          keyPositions: this.#positions.keys,
           base,
           firstRow,
-        ],
+        },
         groups,
         work,
         constants: {
           ...constants,
           BIAS: bias === undefined ? 0 : bias.kind === "alibi" ? 1 : summaries ? 3 : 2,
-          SOFTCAP: softcap > 0 ? 1 : 0,
-          WINDOW: window ? 1 : 0,
-          BLOCKS: blocks ? 1 : 0,
+          SOFTCAP: softcap > 0,
+          WINDOW: window !== undefined,
+          BLOCKS: blocks !== undefined,
         },
       },
     );

@@ -15,11 +15,6 @@ export class Words {
   #words = new Uint32Array(256);
   length = 0;
 
-  push(...words: number[]): void {
-    this.#room(words.length);
-    for (const word of words) this.#words[this.length++] = word;
-  }
-
   /** Appends a list and returns where it begins. */
   list(words: Uint32Array): number {
     this.#room(words.length);

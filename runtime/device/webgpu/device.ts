@@ -108,6 +108,7 @@ export class WebGpuDevice implements Device {
     this.#gpu = {
       recorder: this.#recorder,
       memory: this.#memory,
+      dispatch: (kernel, buffers, how) => this.#recorder.dispatch(kernel, buffers, how),
       tables,
       lists,
       dummy: this.#memory.create(16, "a dummy", "tables"),

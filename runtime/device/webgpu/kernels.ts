@@ -1,13 +1,12 @@
 /**
- * The shaders as kernels: source text, composed of an operation and shared pieces, and how each binding is used.
+ * The shaders as kernels: source text, composed of an operation and shared pieces.
  *
- * Binding 0 is always the uniform parameters; binding i + 1 is `access[i]`. An input that is absent is bound to a
- * 16-byte dummy, so a kernel has one layout; what else varies is an `override` constant.
+ * The text declares its arguments, see declarations.ts. An input that is absent is bound to a 16-byte dummy, so that a
+ * kernel has one layout; what else varies is an `override` constant.
  *
  * @module
  */
 import activate from "../../../shaders/activate.wgsl" with { type: "text" };
-import add from "../../../shaders/add.wgsl" with { type: "text" };
 import append from "../../../shaders/append.wgsl" with { type: "text" };
 import appendQ8 from "../../../shaders/append_q8.wgsl" with { type: "text" };
 import attention from "../../../shaders/attention.wgsl" with { type: "text" };
@@ -22,6 +21,7 @@ import gather from "../../../shaders/gather.wgsl" with { type: "text" };
 import groupExperts from "../../../shaders/group_experts.wgsl" with { type: "text" };
 import layerNorm from "../../../shaders/layer_norm.wgsl" with { type: "text" };
 import libAttention from "../../../shaders/lib/attention.wgsl" with { type: "text" };
+import norm from "../../../shaders/lib/norm.wgsl" with { type: "text" };
 import flat from "../../../shaders/lib/flat.wgsl" with { type: "text" };
 import quadF16 from "../../../shaders/lib/quad_f16.wgsl" with { type: "text" };
 import quadF32 from "../../../shaders/lib/quad_f32.wgsl" with { type: "text" };
@@ -40,7 +40,7 @@ import linear from "../../../shaders/linear.wgsl" with { type: "text" };
 import linearDecode from "../../../shaders/linear_decode.wgsl" with { type: "text" };
 import linearF16 from "../../../shaders/linear_f16.wgsl" with { type: "text" };
 import linearQ8 from "../../../shaders/linear_q8.wgsl" with { type: "text" };
-import multiply from "../../../shaders/multiply.wgsl" with { type: "text" };
+import pairwise from "../../../shaders/pairwise.wgsl" with { type: "text" };
 import packRowsF16 from "../../../shaders/pack_rows_f16.wgsl" with { type: "text" };
 import packRowsQ8 from "../../../shaders/pack_rows_q8.wgsl" with { type: "text" };
 import rmsNorm from "../../../shaders/rms_norm.wgsl" with { type: "text" };
@@ -55,20 +55,26 @@ import scatterAdd from "../../../shaders/scatter_add.wgsl" with { type: "text" }
 import slice from "../../../shaders/slice.wgsl" with { type: "text" };
 import topK from "../../../shaders/top_k.wgsl" with { type: "text" };
 import type { CacheDType, WeightDType } from "../device.ts";
+import { type Declarations, declarationsIn, structIn } from "./declarations.ts";
 
-/** One shader module and its bindings. */
-export interface Kernel {
-  /** Unique; also the label in profiles and messages. */
-  readonly name: string;
-  readonly code: string;
-  readonly access: readonly ("read" | "write")[];
+/** One shader module. */
+export class Kernel {
+  #declarations: Declarations | undefined;
+
+  constructor(
+    /** Unique; also the label in profiles and messages. */
+    readonly name: string,
+    readonly code: string,
+  ) {}
+
+  /** How it wants to be called; read from its text when first asked for. */
+  get declarations(): Declarations {
+    return this.#declarations ??= declarationsIn(this.code);
+  }
 }
 
-type Access = Kernel["access"];
-const R = "read", W = "write";
-
-function kernel(name: string, access: Access, ...pieces: string[]): Kernel {
-  return { name, access, code: pieces.join("\n") };
+function kernel(name: string, ...pieces: string[]): Kernel {
+  return new Kernel(name, pieces.join("\n"));
 }
 
 function each<K extends string>(pieces: Record<K, string>, make: (key: K, piece: string) => Kernel) {
@@ -87,70 +93,79 @@ const weights: Record<WeightDType, string> = {
 const quads: Record<CacheDType, string> = { f32: quadF32, f16: quadF16, q8: quadQ8 };
 
 /** Per weight format and by whether rows of x are whole vec4s. */
-function perWeight(name: string, access: Access, ...pieces: string[]) {
+function perWeight(name: string, ...pieces: string[]) {
   return {
-    vec4: each(weights, (dtype, piece) => kernel(`${name} ${dtype}`, access, flat, xVec4, piece, ...pieces)),
+    vec4: each(weights, (dtype, piece) => kernel(`${name} ${dtype}`, flat, xVec4, piece, ...pieces)),
     scalar: each(
       weights,
-      (dtype, piece) => kernel(`${name} ${dtype} unaligned`, access, flat, xScalar, piece, ...pieces),
+      (dtype, piece) => kernel(`${name} ${dtype} unaligned`, flat, xScalar, piece, ...pieces),
     ),
   };
 }
 
-const attentionAccess: Access = [R, R, R, W, W, R, R, R];
+/** Structs of the lists that attention walks. */
+export const structs = {
+  item: structIn(libAttention, "Item"),
+  list: structIn(libAttention, "List"),
+  merge: structIn(attentionMerge, "Merge"),
+  /** A row that `append` moves. */
+  place: structIn(append, "Place"),
+  /** Rows that `route` chooses from. */
+  segment: structIn(route, "Segment"),
+};
+const readers = [structs.item.reader("work"), structs.list.reader("work")];
 
 /** All kernels. */
 export const kernels = {
-  activate: kernel("activate", [R, R, W], flat, activate),
-  add: kernel("add", [R, R, W], flat, add),
+  activate: kernel("activate", flat, activate),
+  add: kernel("add", flat, pairwise),
   append: {
-    f32: kernel("append f32", [R, R, R, W], flat, quadF32, append),
-    f16: kernel("append f16", [R, R, R, W], flat, quadF16, append),
-    q8: kernel("append q8", [R, R, R, W], flat, quadQ8, appendQ8),
+    f32: kernel("append f32", flat, quadF32, append),
+    f16: kernel("append f16", flat, quadF16, append),
+    q8: kernel("append q8", flat, quadQ8, appendQ8),
   },
   attention: each(
     quads,
-    (dtype, piece) => kernel(`attention ${dtype}`, attentionAccess, piece, libAttention, attention),
+    (dtype, piece) => kernel(`attention ${dtype}`, piece, libAttention, ...readers, attention),
   ),
   attentionDecode: each(
     quads,
-    (dtype, piece) =>
-      kernel(`attention_decode ${dtype}`, attentionAccess, piece, libAttention, attentionDecode),
+    (dtype, piece) => kernel(`attention_decode ${dtype}`, piece, libAttention, ...readers, attentionDecode),
   ),
-  attentionMerge: kernel("attention_merge", [R, R, R, R, W], attentionMerge),
-  chooseExperts: kernel("choose_experts", [R, W, W], flat, chooseExperts),
-  clamp: kernel("clamp", [R, W], flat, clamp),
-  combineExperts: kernel("combine_experts", [R, R, W], flat, combineExperts),
-  embed: each(weights, (dtype, piece) => kernel(`embed ${dtype}`, [R, R, R, W], flat, piece, embed)),
-  expertLinear: perWeight("expert_linear", [R, R, R, R, R, W], expertLinear),
-  expertLinearTiles: perWeight("expert_linear_tiles", [R, R, R, R, W, R, R], tileExperts, linear),
-  gather: kernel("gather", [R, R, W], flat, gather),
-  groupExperts: kernel("group_experts", [R, W, W], groupExperts),
-  layerNorm: kernel("layer_norm", [R, R, R, W], flat, reduce, layerNorm),
-  linear: perWeight("linear", [R, R, R, R, W], tileRows, linear),
-  linearDecode: perWeight("linear_decode", [R, R, R, R, W], linearDecode),
-  linearF16: kernel("linear_f16 f16", [R, R, R, R, W], linearF16),
+  attentionMerge: kernel("attention_merge", attentionMerge, structs.merge.reader("work")),
+  chooseExperts: kernel("choose_experts", flat, chooseExperts),
+  clamp: kernel("clamp", flat, clamp),
+  combineExperts: kernel("combine_experts", flat, combineExperts),
+  embed: each(weights, (dtype, piece) => kernel(`embed ${dtype}`, flat, piece, embed)),
+  expertLinear: perWeight("expert_linear", expertLinear),
+  expertLinearTiles: perWeight("expert_linear_tiles", tileExperts, linear),
+  gather: kernel("gather", flat, gather),
+  groupExperts: kernel("group_experts", groupExperts),
+  layerNorm: kernel("layer_norm", flat, reduce, norm, layerNorm),
+  linear: perWeight("linear", tileRows, linear),
+  linearDecode: perWeight("linear_decode", linearDecode),
+  linearF16: kernel("linear_f16 f16", linearF16),
   linearQ8: each(
     { q8: weightQ8, q4: weightQ4 },
-    (dtype, piece) => kernel(`linear_q8 ${dtype}`, [R, R, R, R, R, W], piece, linearQ8),
+    (dtype, piece) => kernel(`linear_q8 ${dtype}`, piece, linearQ8),
   ),
-  multiply: kernel("multiply", [R, R, W], flat, multiply),
+  multiply: kernel("multiply", flat, pairwise),
   packRowsF16: {
-    vec4: kernel("pack_rows_f16", [R, W, W], flat, xVec4, packRowsF16),
-    scalar: kernel("pack_rows_f16 unaligned", [R, W, W], flat, xScalar, packRowsF16),
+    vec4: kernel("pack_rows_f16", flat, xVec4, packRowsF16),
+    scalar: kernel("pack_rows_f16 unaligned", flat, xScalar, packRowsF16),
   },
-  packRowsQ8: kernel("pack_rows_q8", [R, W, W], flat, xVec4, packRowsQ8),
-  rmsNorm: kernel("rms_norm", [R, R, W], flat, reduce, rmsNorm),
-  roofF16: kernel("roof_f16", [W], roofF16),
-  roofF32: kernel("roof_f32", [W], roofF32),
-  roofInt8: kernel("roof_int8", [W], roofInt8),
-  roofRead: kernel("roof_read", [R, W], roofRead),
-  rope: kernel("rope", [R, R, W], flat, rope),
-  route: kernel("route", [R, R, W, W], flat, reduce, route),
-  scale: kernel("scale", [R, W], flat, scale),
-  scatterAdd: kernel("scatter_add", [R, R, R, W], flat, scatterAdd),
-  slice: kernel("slice", [R, W], flat, slice),
-  topK: kernel("top_k", [R, W], topK),
+  packRowsQ8: kernel("pack_rows_q8", flat, xVec4, packRowsQ8),
+  rmsNorm: kernel("rms_norm", flat, reduce, norm, rmsNorm),
+  roofF16: kernel("roof_f16", roofF16),
+  roofF32: kernel("roof_f32", roofF32),
+  roofInt8: kernel("roof_int8", roofInt8),
+  roofRead: kernel("roof_read", roofRead),
+  rope: kernel("rope", flat, rope),
+  route: kernel("route", flat, reduce, route),
+  scale: kernel("scale", flat, scale),
+  scatterAdd: kernel("scatter_add", flat, scatterAdd),
+  slice: kernel("slice", flat, slice),
+  topK: kernel("top_k", topK),
 };
 
 /** Every kernel, for tests. */
@@ -158,7 +173,7 @@ export function allKernels(): Kernel[] {
   const found: Kernel[] = [];
   const visit = (value: unknown) => {
     if (typeof value !== "object" || value === null) return;
-    if ("code" in value) found.push(value as Kernel);
+    if (value instanceof Kernel) found.push(value);
     else Object.values(value).forEach(visit);
   };
   visit(kernels);

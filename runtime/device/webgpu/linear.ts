@@ -53,17 +53,25 @@ export function product(gpu: Gpu, { x, matrix, dtype, bias, result }: {
   for (const stretch of stretches(rows, [features, out], gpu.memory.limits)) {
     const { from, to } = stretch, count = to - from;
     if (count === 0) continue;
-    const into = rowsOf(result.region!, out, from, to);
     for (const part of matrix.parts) {
       if (part.rows === 0) continue;
-      const parameters = [count, part.rows, features, matrix.stride, part.first, out, bias ? 1 : 0];
+      const parameters = {
+        rows: count,
+        outputs: part.rows,
+        features,
+        stride: matrix.stride,
+        column: part.first,
+        columns: out,
+        hasBias: bias !== undefined,
+      };
       const groups: Groups = [Math.ceil(part.rows / TILE), Math.ceil(count / TILE)];
       const work = { flops: 2 * count * features * part.rows };
-      const scales = part.scales ?? gpu.dummy, biasRegion = bias ?? gpu.dummy;
+      const weights = part.numbers, scales = part.scales ?? gpu.dummy;
+      const given = { bias: bias ?? gpu.dummy, result: rowsOf(result.region!, out, from, to) };
       if (count <= DECODE_ROWS) {
-        gpu.recorder.dispatch(
+        gpu.dispatch(
           kernels.linearDecode[alignment(features)][dtype],
-          [rowsOf(x.region!, features, from, to), part.numbers, scales, biasRegion, into],
+          { x: rowsOf(x.region!, features, from, to), weights, scales, ...given },
           {
             parameters,
             groups: folded(Math.ceil(part.rows / DECODE_COLUMNS)),
@@ -73,22 +81,22 @@ export function product(gpu: Gpu, { x, matrix, dtype, bias, result }: {
         );
       } else if (dtype === "f16" && gpu.arithmetic.f16 && large) {
         const packed = packF16(gpu, x, stretch);
-        gpu.recorder.dispatch(
+        gpu.dispatch(
           kernels.linearF16,
-          [packed.numbers, part.numbers, packed.factors, biasRegion, into],
+          { x: packed.numbers, weights, largest: packed.factors, ...given },
           { parameters, groups, work },
         );
       } else if ((dtype === "q8" || dtype === "q4") && gpu.arithmetic.packedDot && large) {
         const packed = packQ8(gpu, x, { ...stretch, evenFirst: dtype === "q4" });
-        gpu.recorder.dispatch(
+        gpu.dispatch(
           kernels.linearQ8[dtype],
-          [packed.numbers, part.numbers, scales, packed.factors, biasRegion, into],
+          { x: packed.numbers, weights, scales, factors: packed.factors, ...given },
           { parameters, groups, work },
         );
       } else {
-        gpu.recorder.dispatch(
+        gpu.dispatch(
           kernels.linear[alignment(features)][dtype],
-          [rowsOf(x.region!, features, from, to), part.numbers, scales, biasRegion, into],
+          { x: rowsOf(x.region!, features, from, to), weights, scales, ...given },
           { parameters, groups, work },
         );
       }
@@ -123,10 +131,10 @@ function packF16(gpu: Gpu, x: GpuTensor, { from, to }: { from: number; to: numbe
   return packedOnce(x, `f16 ${from}`, () => {
     const features = x.shape[1]!, rows = to - from, stride = 2 * Math.ceil(features / 4);
     const numbers = gpu.make([rows, stride], "u32"), factors = gpu.make([rows, 1]);
-    gpu.recorder.dispatch(
+    gpu.dispatch(
       kernels.packRowsF16[alignment(features)],
-      [rowsOf(x.region!, features, from, to), numbers.region!, factors.region!],
-      { parameters: [rows, features, stride], groups: folded(rows) },
+      { x: rowsOf(x.region!, features, from, to), packed: numbers.region!, largest: factors.region! },
+      { parameters: { rows, features, stride }, groups: folded(rows) },
     );
     return { numbers: numbers.region!, factors: factors.region!, of: [numbers, factors] };
   });
@@ -140,13 +148,13 @@ function packQ8(
   return packedOnce(x, `q8 ${evenFirst} ${from}`, () => {
     const features = x.shape[1]!, rows = to - from, blocks = features / QUANT_BLOCK;
     const numbers = gpu.make([rows, features / 4], "u32"), factors = gpu.make([rows, blocks]);
-    gpu.recorder.dispatch(
+    gpu.dispatch(
       kernels.packRowsQ8,
-      [rowsOf(x.region!, features, from, to), numbers.region!, factors.region!],
+      { x: rowsOf(x.region!, features, from, to), packed: numbers.region!, factors: factors.region! },
       {
-        parameters: [rows, features],
+        parameters: { rows, features },
         groups: folded(Math.ceil(rows * blocks / 64)),
-        constants: { EVEN_FIRST: evenFirst ? 1 : 0 },
+        constants: { EVEN_FIRST: evenFirst },
       },
     );
     return { numbers: numbers.region!, factors: factors.region!, of: [numbers, factors] };
@@ -195,23 +203,26 @@ export function expertLinear(
     const into = rowsOf(result.region!, count * out, from, to);
     const sorted = tiled ? sortPairs(gpu, chosen, { list, key: `${from}`, pairs: here, experts }) : undefined;
     for (const part of matrix.parts) {
-      const last = part.first + part.rows;
-      const buffers = [
-        rowsOf(mine(x, "run expertLinear").region!, own * features, from, to),
-        part.numbers,
-        part.scales ?? gpu.dummy,
-        biasRegion ?? gpu.dummy,
-      ];
-      const hasBias = biasRegion ? 1 : 0;
+      const buffers = {
+        x: rowsOf(mine(x, "run expertLinear").region!, own * features, from, to),
+        weights: part.numbers,
+        scales: part.scales ?? gpu.dummy,
+        bias: biasRegion ?? gpu.dummy,
+      };
+      const sizes = { outputs: out, features, stride: matrix.stride };
+      const shared = {
+        hasBias: biasRegion !== undefined,
+        share,
+        biasStride,
+        firstRow: part.first,
+        lastRow: part.first + part.rows,
+      };
       if (sorted) {
-        gpu.recorder.dispatch(
+        gpu.dispatch(
           kernels.expertLinearTiles[alignment(features)][dtype],
-          [...buffers, into, sorted.order, sorted.tiles],
+          { ...buffers, result: into, order: sorted.order, tiles: sorted.tiles },
           {
-            parameters: [
-              ...[here, out, features, matrix.stride, 0, out, hasBias],
-              ...[share, biasStride, part.first, last],
-            ],
+            parameters: { ...sizes, columns: out, ...shared },
             groups: [Math.ceil(out / TILE), sorted.most],
             work: { flops: 2 * here * out * features },
           },
@@ -220,14 +231,11 @@ export function expertLinear(
       }
       for (let first = 0; first < here; first += MAX_GROUPS) {
         const some = Math.min(here - first, MAX_GROUPS);
-        gpu.recorder.dispatch(
+        gpu.dispatch(
           kernels.expertLinear[alignment(features)][dtype],
-          [...buffers, list, into],
+          { ...buffers, experts: list, result: into },
           {
-            parameters: [
-              ...[here, out, features, matrix.stride, share, hasBias, biasStride],
-              ...[part.first, last, first],
-            ],
+            parameters: { ...sizes, ...shared, firstPair: first },
             groups: [Math.ceil(out / DECODE_COLUMNS), some],
             work: pairWork(some, { out, features, stride: matrix.stride }),
           },
@@ -252,10 +260,11 @@ function sortPairs(
   const most = Math.floor(pairs / TILE) + experts;
   const sorted = packedOnce(chosen, `pairs ${key}`, () => {
     const order = gpu.make([pairs], "u32"), tiles = gpu.make([1 + 3 * most], "u32");
-    gpu.recorder.dispatch(kernels.groupExperts, [list, order.region!, tiles.region!], {
-      parameters: [pairs, experts],
-      groups: [1],
-    });
+    gpu.dispatch(
+      kernels.groupExperts,
+      { chosen: list, order: order.region!, tiles: tiles.region! },
+      { parameters: { pairs, experts }, groups: [1] },
+    );
     return { numbers: order.region!, factors: tiles.region!, of: [order, tiles] };
   });
   return { order: sorted.numbers, tiles: sorted.factors, most };
@@ -280,11 +289,22 @@ export function embed(gpu: Gpu, table: Tensor, ids: Uint32Array): GpuTensor {
   for (const { from, to } of stretches(ids.length, [columns], gpu.memory.limits)) {
     const list = gpu.tables.put(ids.subarray(from, to));
     for (const part of matrix.parts) {
-      gpu.recorder.dispatch(
+      gpu.dispatch(
         kernels.embed[dtype],
-        [list, part.numbers, part.scales ?? gpu.dummy, rowsOf(result.region!, columns, from, to)],
         {
-          parameters: [to - from, columns, matrix.stride, part.first, part.rows],
+          ids: list,
+          weights: part.numbers,
+          scales: part.scales ?? gpu.dummy,
+          result: rowsOf(result.region!, columns, from, to),
+        },
+        {
+          parameters: {
+            ids: to - from,
+            hidden: columns,
+            stride: matrix.stride,
+            first: part.first,
+            count: part.rows,
+          },
           groups: folded(Math.ceil((to - from) * Math.ceil(columns / 4) / 64)),
           work: { bytes: (to - from) * (16 * matrix.stride + 4 * columns) },
         },

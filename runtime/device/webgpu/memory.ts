@@ -6,6 +6,7 @@
  *
  * @module
  */
+import type { Struct, Values } from "./declarations.ts";
 
 /** Bytes of a buffer, as bound to a kernel. `id` names the buffer for the bind group cache. */
 export interface Region {
@@ -192,7 +193,9 @@ export class Memory {
 interface Chunk {
   readonly region: Region;
   readonly mirror: Uint8Array<ArrayBuffer>;
-  readonly mirrorWords: Uint32Array;
+  /** The mirror's bytes as numbers. */
+  readonly words: Uint32Array;
+  readonly floats: Float32Array;
   used: number;
   written: number;
 }
@@ -226,10 +229,10 @@ export class Arena {
     };
   }
 
-  /** The same for a few words, which may be given as negative integers. */
-  putWords(words: readonly number[], bytes: number): Region {
-    const { region, mirrorWords } = this.#room(bytes);
-    for (let i = 0, at = this.#last / 4; i < words.length; i++) mirrorWords[at + i] = words[i]!;
+  /** The same for one struct, in room of `bytes`. */
+  putStruct(struct: Struct, values: Values, bytes: number): Region {
+    const { region, words, floats } = this.#room(bytes);
+    struct.write(values, words, floats, this.#last / 4);
     return { buffer: region.buffer, id: region.id, offset: this.#last, size: bytes };
   }
 
@@ -241,7 +244,8 @@ export class Arena {
       const size = Math.max(this.#chunkBytes, sizeClass(bytes));
       const region = this.#memory.create(size, "a table of indices", this.#kind);
       const mirror = new Uint8Array(size);
-      chunk = { region, mirror, mirrorWords: new Uint32Array(mirror.buffer), used: 0, written: 0 };
+      const words = new Uint32Array(mirror.buffer), floats = new Float32Array(mirror.buffer);
+      chunk = { region, mirror, words, floats, used: 0, written: 0 };
       this.#chunks.push(chunk);
       this.#current = this.#chunks.length - 1;
     }

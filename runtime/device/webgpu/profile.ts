@@ -174,15 +174,17 @@ export async function measureGpuRoofs(device: WebGpuDevice): Promise<GpuRoofs> {
   /** Amount a second, where `once` records work of `amount(times)`. */
   const rate = async (
     kernel: Kernel,
-    { buffers, parameters, amount }: {
-      readonly buffers: readonly Region[];
-      readonly parameters: (times: number) => readonly number[];
+    { rounds, amount }: {
+      readonly rounds: (times: number) => number;
       readonly amount: (times: number) => number;
     },
   ) => {
     for (let times = 1;; times *= 4) {
       const start = performance.now();
-      recorder.dispatch(kernel, buffers, { parameters: parameters(times), groups: [threads / 64] });
+      recorder.dispatch(kernel, { result: sums }, {
+        parameters: { rounds: rounds(times) },
+        groups: [threads / 64],
+      });
       await device.flush();
       const seconds = (performance.now() - start) / 1000;
       // The first run compiles.
@@ -192,8 +194,7 @@ export async function measureGpuRoofs(device: WebGpuDevice): Promise<GpuRoofs> {
   try {
     const readGbs = await repeatedRead(device, { source, sums, threads });
     const flops = (each: number) => ({
-      buffers: [sums],
-      parameters: (times: number) => [16 * times],
+      rounds: (times: number) => 16 * times,
       amount: (times: number) => each * 16 * times * threads,
     });
     return {
@@ -218,8 +219,8 @@ async function repeatedRead(
   for (let times = 1;; times *= 2) {
     const start = performance.now();
     for (let i = 0; i < times; i++) {
-      recorder.dispatch(kernels.roofRead, [source, sums], {
-        parameters: [source.size / 16, threads],
+      recorder.dispatch(kernels.roofRead, { x: source, result: sums }, {
+        parameters: { vectors: source.size / 16, threads },
         groups: [threads / 64],
       });
     }

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { Values } from "./declarations.ts";
 import type { Kernel } from "./kernels.ts";
 import { Arena, formatBytes, type Memory, type Region } from "./memory.ts";
 
@@ -14,9 +15,10 @@ const PARAMETER_BYTES = 256;
 const BIND_GROUPS = 8192;
 /** Workgroups in one dimension of a dispatch that every WebGPU allows. */
 const MAX_GROUPS = 65535;
+const NONE: Values = {};
 
-/** Values of a kernel's `override` constants. */
-export type Constants = Readonly<Record<string, number>>;
+/** Buffers by the names of a kernel's bindings. */
+export type Buffers = Readonly<Record<string, Region>>;
 /** Workgroups in x, y and z. */
 export type Groups = readonly [number, number?, number?];
 
@@ -33,6 +35,14 @@ export interface Work {
   readonly bytes: number;
 }
 
+/** How a kernel is run. */
+export interface Dispatch {
+  readonly parameters: Values;
+  readonly groups: Groups;
+  readonly constants?: Values;
+  readonly work?: Partial<Work>;
+}
+
 /** A profile that is being made. */
 export interface Timing {
   /** Says where the timestamps of a dispatch go, which gets a pass of its own. */
@@ -41,19 +51,30 @@ export interface Timing {
   resolve(encoder: GPUCommandEncoder): void;
 }
 
-const bits = new DataView(new ArrayBuffer(4));
-
-/** The bit pattern of a float, for parameters. */
-export function floatBits(x: number): number {
-  bits.setFloat32(0, x);
-  return bits.getUint32(0);
-}
-
 /** Folds `count` workgroups into two dimensions, see shaders/lib/flat.wgsl. */
 export function folded(count: number): Groups {
   if (count <= MAX_GROUPS) return [count];
   const rows = Math.ceil(count / MAX_GROUPS);
   return [Math.ceil(count / rows), rows];
+}
+
+/** `buffers` in the order of the kernel's bindings. Throws unless the names are those of the bindings. */
+function bound({ name, declarations: { bindings } }: Kernel, buffers: Buffers): Region[] {
+  const regions: Region[] = new Array(bindings.length);
+  let i = 0;
+  // Callers name the buffers in the order of the bindings, mostly, so that nothing has to be looked up.
+  for (const key in buffers) {
+    const index = bindings[i]?.name === key ? i : bindings.findIndex((binding) => binding.name === key);
+    if (index < 0) break;
+    regions[index] = buffers[key]!;
+    i++;
+  }
+  if (i === bindings.length && i === Object.keys(buffers).length) return regions;
+  throw new TypeError(
+    `Cannot run ${name} with the buffers ${Object.keys(buffers).join(", ")}: it binds ${
+      bindings.map((binding) => binding.name).join(", ")
+    }`,
+  );
 }
 
 function same(a: readonly Region[], b: readonly Region[]): boolean {
@@ -96,29 +117,25 @@ export class Recorder {
   }
 
   /**
-   * `buffers` in the order of the kernel's bindings, `parameters` in that of its struct (floats by `floatBits`). `work`
-   * defaults to the bytes that are bound.
+   * Runs a kernel with what its shader declares: `buffers` by the names of its bindings, `parameters` by the fields of its
+   * Params, `constants` by its overrides (those left out keep the shader's own value). `work` defaults to the bytes that
+   * are bound. Throws a TypeError for a name that is unknown or missing.
    */
   dispatch(
     kernel: Kernel,
-    buffers: readonly Region[],
-    { parameters, groups, constants = {}, work }: {
-      readonly parameters: readonly number[];
-      readonly groups: Groups;
-      readonly constants?: Constants;
-      readonly work?: Partial<Work>;
-    },
+    buffers: Buffers,
+    { parameters, groups, constants = NONE, work }: Dispatch,
   ): void {
     const [x, y = 1, z = 1] = groups;
     if (x === 0 || y === 0 || z === 0) return;
     const compiled = this.#pipeline(kernel, constants);
-    const place = this.#parameters.putWords(parameters, PARAMETER_BYTES);
-    const group = this.#bindGroup(compiled, place, buffers);
+    const place = this.#parameters.putStruct(kernel.declarations.parameters, parameters, PARAMETER_BYTES);
+    const regions = bound(kernel, buffers);
+    const group = this.#bindGroup(compiled, place, regions);
     this.#encoder ??= this.#device.createCommandEncoder();
-    const bound = () => buffers.reduce((bytes, { size }) => bytes + size, 0);
     const timestampWrites = this.timing?.begin(kernel.name, {
       flops: 0,
-      bytes: work?.bytes ?? bound(),
+      bytes: work?.bytes ?? regions.reduce((bytes, { size }) => bytes + size, 0),
       ...work,
     });
     if (timestampWrites) this.#endPass();
@@ -172,7 +189,7 @@ export class Recorder {
     this.#pass = undefined;
   }
 
-  #pipeline(kernel: Kernel, constants: Constants): Pipeline {
+  #pipeline(kernel: Kernel, constants: Values): Pipeline {
     let key = kernel.name;
     for (const name in constants) key += ` ${name}=${constants[name]}`;
     let found = this.#pipelines.get(key);
@@ -182,11 +199,22 @@ export class Recorder {
       module = this.#device.createShaderModule({ code: kernel.code, label: kernel.name });
       this.#modules.set(kernel.name, module);
     }
+    for (const name in constants) {
+      if (!kernel.declarations.overrides.has(name)) {
+        throw new TypeError(`Cannot run ${kernel.name}: its shader has no override ${name}`);
+      }
+    }
     const layout = this.#layout(kernel);
     const pipeline = this.#device.createComputePipeline({
       label: key,
       layout: layout.pipeline,
-      compute: { module, entryPoint: "main", constants },
+      compute: {
+        module,
+        entryPoint: "main",
+        constants: Object.fromEntries(
+          Object.entries(constants).map(([name, value]) => [name, Number(value)]),
+        ),
+      },
     });
     found = { id: this.#pipelines.size, name: kernel.name, pipeline, layout: layout.group };
     this.#pipelines.set(key, found);
@@ -194,17 +222,19 @@ export class Recorder {
   }
 
   /** Kernels whose bindings are used alike share a layout. */
-  #layout({ access }: Kernel): { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout } {
-    const key = access.join();
+  #layout(
+    { declarations: { bindings } }: Kernel,
+  ): { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout } {
+    const key = bindings.map(({ access }) => access).join();
     let found = this.#layouts.get(key);
     if (!found) {
       const group = this.#device.createBindGroupLayout({
         entries: [
           { binding: 0, visibility: COMPUTE, buffer: { type: "uniform", hasDynamicOffset: true } },
-          ...access.map((use, i): GPUBindGroupLayoutEntry => ({
+          ...bindings.map(({ access }, i): GPUBindGroupLayoutEntry => ({
             binding: i + 1,
             visibility: COMPUTE,
-            buffer: { type: use === "read" ? "read-only-storage" : "storage" },
+            buffer: { type: access === "read" ? "read-only-storage" : "storage" },
           })),
         ],
       });

@@ -4,7 +4,8 @@
  * @module
  */
 import type { ExpertChoice, Routed, Segment, Tensor } from "../device.ts";
-import { kernels } from "./kernels.ts";
+import type { Values } from "./declarations.ts";
+import { kernels, structs } from "./kernels.ts";
 import { product } from "./linear.ts";
 import { folded } from "./recorder.ts";
 import { plain } from "./rows.ts";
@@ -29,20 +30,25 @@ export function route(
   }
   const scores = gpu.make([rows, 1]);
   product(gpu, { x: mine(x, "route"), matrix, dtype: "f32", bias: undefined, result: scores });
-  const chosen: Segment[] = [], words: number[] = [];
+  const chosen: Segment[] = [], items: Values[] = [];
   let total = 0;
   for (const { from, to } of segments) {
     const k = to > from ? Math.max(1, Math.floor((to - from) / divisor)) : 0;
-    words.push(from, to, k, total);
+    items.push({ begin: from, end: to, k, first: total });
     chosen.push({ from: total, to: total + k, start: 0 });
     total += k;
   }
   const list = gpu.make([total], "u32"), weights = gpu.make([total, 1]);
   if (total > 0) {
-    gpu.recorder.dispatch(
+    gpu.dispatch(
       kernels.route,
-      [scores.region!, gpu.tables.put(Uint32Array.from(words)), list.region!, weights.region!],
-      { parameters: [segments.length], groups: [segments.length] },
+      {
+        scores: scores.region!,
+        segments: gpu.tables.put(structs.segment.pack(items)),
+        rows: list.region!,
+        weights: weights.region!,
+      },
+      { parameters: { segments: segments.length }, groups: [segments.length] },
     );
   }
   return { rows: list, weights, segments: chosen };
@@ -59,13 +65,13 @@ export function chooseExperts(
     throw new RangeError(`Cannot choose ${count} of ${features} experts`);
   }
   const experts = gpu.make([rows, count], "u32"), weights = gpu.make([rows, count]);
-  gpu.recorder.dispatch(
+  gpu.dispatch(
     kernels.chooseExperts,
-    [plain(gpu, logits, "choose experts"), experts.region!, weights.region!],
+    { logits: plain(gpu, logits, "choose experts"), chosen: experts.region!, weights: weights.region! },
     {
-      parameters: [rows, features, count],
+      parameters: { rows, experts: features, count },
       groups: folded(Math.ceil(rows / THREADS)),
-      constants: { OVER_ALL: softmaxOver === "all" ? 1 : 0 },
+      constants: { OVER_ALL: softmaxOver === "all" },
     },
   );
   return { count, experts, weights };
@@ -79,11 +85,15 @@ export function combineExperts(gpu: Gpu, x: Tensor, { count, weights }: ExpertCh
     throw new RangeError(`Cannot combine experts: x is [${x.shape}], the weights [${weights.shape}]`);
   }
   const result = gpu.make([rows, features]);
-  gpu.recorder.dispatch(
+  gpu.dispatch(
     kernels.combineExperts,
-    [plain(gpu, x, "combine experts"), plain(gpu, weights, "combine experts"), result.region!],
     {
-      parameters: [rows * features, features, count],
+      x: plain(gpu, x, "combine experts"),
+      weights: plain(gpu, weights, "combine experts"),
+      result: result.region!,
+    },
+    {
+      parameters: { size: rows * features, features, count },
       groups: folded(Math.ceil(rows * features / THREADS)),
     },
   );

@@ -6,7 +6,7 @@
 import type { Activation, RopeSpec, Segment, Tensor } from "../device.ts";
 import { kernels } from "./kernels.ts";
 import type { Region } from "./memory.ts";
-import { floatBits, folded } from "./recorder.ts";
+import { folded } from "./recorder.ts";
 import { countOf, type Gpu, type GpuTensor, mine, rowsOf, sides, stretches } from "./tensor.ts";
 
 const THREADS = 64;
@@ -30,11 +30,17 @@ export function plain(gpu: Gpu, x: Tensor, action: string): Region {
   const result = gpu.make([rows, columns]);
   const ids = gpu.tables.put(Uint32Array.from({ length: rows }, (_, i) => i));
   for (const part of matrix.parts) {
-    gpu.recorder.dispatch(
+    gpu.dispatch(
       kernels.embed[dtype],
-      [ids, part.numbers, part.scales ?? gpu.dummy, result.region!],
+      { ids, weights: part.numbers, scales: part.scales ?? gpu.dummy, result: result.region! },
       {
-        parameters: [rows, columns, matrix.stride, part.first, part.rows],
+        parameters: {
+          ids: rows,
+          hidden: columns,
+          stride: matrix.stride,
+          first: part.first,
+          count: part.rows,
+        },
         groups: folded(Math.ceil(rows * Math.ceil(columns / 4) / THREADS)),
       },
     );
@@ -49,15 +55,16 @@ export function rmsNorm(gpu: Gpu, x: Tensor, { weight, eps }: { weight: Tensor; 
   const result = gpu.make([rows, features]);
   for (const { from, to } of stretches(rows, [features], gpu.memory.limits)) {
     const groups = (to - from) * features / size;
-    gpu.recorder.dispatch(
+    gpu.dispatch(
       kernels.rmsNorm,
-      [
-        rowsOf(plain(gpu, x, action), features, from, to),
-        mine(weight, action).region!,
-        rowsOf(result.region!, features, from, to),
-      ],
       {
-        parameters: [size, groups, floatBits(eps)],
+        x: rowsOf(plain(gpu, x, action), features, from, to),
+        weight: mine(weight, action).region!,
+        bias: gpu.dummy,
+        result: rowsOf(result.region!, features, from, to),
+      },
+      {
+        parameters: { size, groups, eps, hasBias: false },
         groups: folded(groups),
         constants: { THREADS: size > 512 ? 256 : 64 },
       },
@@ -80,16 +87,16 @@ export function layerNorm(
   const result = gpu.make([rows, features]);
   for (const { from, to } of stretches(rows, [features], gpu.memory.limits)) {
     const groups = (to - from) * features / size;
-    gpu.recorder.dispatch(
+    gpu.dispatch(
       kernels.layerNorm,
-      [
-        rowsOf(plain(gpu, x, action), features, from, to),
-        mine(weight, action).region!,
-        bias ? mine(bias, action).region! : gpu.dummy,
-        rowsOf(result.region!, features, from, to),
-      ],
       {
-        parameters: [size, groups, floatBits(eps), bias ? 1 : 0],
+        x: rowsOf(plain(gpu, x, action), features, from, to),
+        weight: mine(weight, action).region!,
+        bias: bias ? mine(bias, action).region! : gpu.dummy,
+        result: rowsOf(result.region!, features, from, to),
+      },
+      {
+        parameters: { size, groups, eps, hasBias: bias !== undefined },
         groups: folded(groups),
         constants: { THREADS: size > 512 ? 256 : 64 },
       },
@@ -129,17 +136,17 @@ export function rope(
   });
   const result = gpu.make([rows, features]);
   for (const { from, to } of stretches(rows, [features, dim], gpu.memory.limits)) {
-    gpu.recorder.dispatch(
+    gpu.dispatch(
       kernels.rope,
-      [
-        rowsOf(plain(gpu, x, "run rope"), features, from, to),
-        rowsOf(angles, dim, from, to),
-        rowsOf(result.region!, features, from, to),
-      ],
       {
-        parameters: [to - from, features, headDim, dim],
+        x: rowsOf(plain(gpu, x, "run rope"), features, from, to),
+        angles: rowsOf(angles, dim, from, to),
+        result: rowsOf(result.region!, features, from, to),
+      },
+      {
+        parameters: { rows: to - from, features, headDim, dim },
         groups: folded(Math.ceil((to - from) * heads * (headDim - dim / 2) / THREADS)),
-        constants: { INTERLEAVED: pairing === "interleaved" ? 1 : 0 },
+        constants: { INTERLEAVED: pairing === "interleaved" },
       },
     );
   }
@@ -175,13 +182,13 @@ export function activate(gpu: Gpu, x: Tensor, activation: Activation, multiplier
   }
   const a = plain(gpu, x, "activate"), b = multiplier && plain(gpu, multiplier, "activate");
   return byNumber(gpu, [rows, features], (from, to, result) => {
-    gpu.recorder.dispatch(
+    gpu.dispatch(
       kernels.activate,
-      [rowsOf(a, features, from, to), b ? rowsOf(b, features, from, to) : gpu.dummy, result],
+      { x: rowsOf(a, features, from, to), multiplier: b ? rowsOf(b, features, from, to) : gpu.dummy, result },
       {
-        parameters: [(to - from) * features],
+        parameters: { count: (to - from) * features },
         groups: threads((to - from) * features),
-        constants: { ACTIVATION: kind, GATED: b ? 1 : 0 },
+        constants: { ACTIVATION: kind, GATED: b !== undefined },
       },
     );
   });
@@ -202,10 +209,10 @@ export function combine(gpu: Gpu, operation: "add" | "multiply", a: Tensor, b: T
   const left = plain(gpu, a, operation), right = plain(gpu, b, operation);
   return byNumber(gpu, [rows, features, ...(spread === 2 ? [1] : [])], (from, to, result) => {
     const other = spread === 1 ? right : rowsOf(right, spread === 0 ? features : 1, from, to);
-    gpu.recorder.dispatch(kernels[operation], [rowsOf(left, features, from, to), other, result], {
-      parameters: [(to - from) * features, features],
+    gpu.dispatch(kernels[operation], { a: rowsOf(left, features, from, to), b: other, result }, {
+      parameters: { count: (to - from) * features, features },
       groups: threads((to - from) * features),
-      constants: { SPREAD: spread },
+      constants: { MULTIPLY: operation === "multiply", SPREAD: spread },
     });
   });
 }
@@ -215,8 +222,8 @@ export function scale(gpu: Gpu, x: Tensor, factor: number): GpuTensor {
   const { rows, features } = sides(x, "scale");
   const region = plain(gpu, x, "scale");
   return byNumber(gpu, [rows, features], (from, to, result) => {
-    gpu.recorder.dispatch(kernels.scale, [rowsOf(region, features, from, to), result], {
-      parameters: [(to - from) * features, floatBits(factor)],
+    gpu.dispatch(kernels.scale, { x: rowsOf(region, features, from, to), result }, {
+      parameters: { count: (to - from) * features, factor },
       groups: threads((to - from) * features),
     });
   });
@@ -227,8 +234,8 @@ export function clamp(gpu: Gpu, x: Tensor, { low, high }: { low: number; high: n
   const { rows, features } = sides(x, "clamp");
   const region = plain(gpu, x, "clamp");
   return byNumber(gpu, [rows, features], (from, to, result) => {
-    gpu.recorder.dispatch(kernels.clamp, [rowsOf(region, features, from, to), result], {
-      parameters: [(to - from) * features, floatBits(low), floatBits(high)],
+    gpu.dispatch(kernels.clamp, { x: rowsOf(region, features, from, to), result }, {
+      parameters: { count: (to - from) * features, low, high },
       groups: threads((to - from) * features),
     });
   });
@@ -256,8 +263,14 @@ export function slice(
     const target = rowsOf(result.region!, columns, begin - first, end - first);
     const aligned = target.offset % gpu.memory.limits.alignment === 0;
     const into = aligned ? target : gpu.temporary(target.size);
-    gpu.recorder.dispatch(kernels.slice, [rowsOf(region, features, part.from, part.to), into], {
-      parameters: [count, columns, features, begin - part.from, axis === 1 ? from : 0],
+    gpu.dispatch(kernels.slice, { x: rowsOf(region, features, part.from, part.to), result: into }, {
+      parameters: {
+        count,
+        features: columns,
+        columns: features,
+        row: begin - part.from,
+        column: axis === 1 ? from : 0,
+      },
       groups: threads(count),
     });
     if (!aligned) {
@@ -277,8 +290,13 @@ export function gather(gpu: Gpu, x: Tensor, rows: Tensor): GpuTensor {
   return byNumber(gpu, [countOf(list.shape), features, 1], (from, to, result) => {
     for (const part of stretches(rowCount, [features], gpu.memory.limits)) {
       const some = rowsOf(region, features, part.from, part.to);
-      gpu.recorder.dispatch(kernels.gather, [some, rowsOf(list.region!, 1, from, to), result], {
-        parameters: [(to - from) * features, features, part.from, part.to - part.from],
+      gpu.dispatch(kernels.gather, { x: some, rows: rowsOf(list.region!, 1, from, to), result }, {
+        parameters: {
+          count: (to - from) * features,
+          features,
+          first: part.from,
+          bound: part.to - part.from,
+        },
         groups: threads((to - from) * features),
         work: { bytes: 8 * (to - from) * features },
       });
@@ -305,15 +323,18 @@ export function scatterAdd(
   for (const to of stretches(x.shape[0]!, [features], gpu.memory.limits)) {
     for (const from of stretches(count, [features, 1], gpu.memory.limits)) {
       const numbers = (from.to - from.from) * features;
-      gpu.recorder.dispatch(
+      gpu.dispatch(
         kernels.scatterAdd,
-        [
-          rowsOf(list, 1, from.from, from.to),
-          rowsOf(factors, 1, from.from, from.to),
-          rowsOf(addends, features, from.from, from.to),
-          rowsOf(result.region!, features, to.from, to.to),
-        ],
-        { parameters: [numbers, features, to.from, to.to - to.from], groups: threads(numbers) },
+        {
+          rows: rowsOf(list, 1, from.from, from.to),
+          weights: rowsOf(factors, 1, from.from, from.to),
+          update: rowsOf(addends, features, from.from, from.to),
+          result: rowsOf(result.region!, features, to.from, to.to),
+        },
+        {
+          parameters: { count: numbers, features, first: to.from, bound: to.to - to.from },
+          groups: threads(numbers),
+        },
       );
     }
   }
@@ -336,10 +357,13 @@ export function topK(gpu: Gpu, x: Tensor, k: number): GpuTensor {
   for (const { from, to } of stretches(rows, [features, 2 * k], gpu.memory.limits)) {
     for (let first = from; first < to; first += MOST_ROWS) {
       const count = Math.min(MOST_ROWS, to - first);
-      gpu.recorder.dispatch(
+      gpu.dispatch(
         kernels.topK,
-        [rowsOf(region, features, first, first + count), rowsOf(result.region!, 2 * k, first, first + count)],
-        { parameters: [count, features, k], groups: [count] },
+        {
+          x: rowsOf(region, features, first, first + count),
+          result: rowsOf(result.region!, 2 * k, first, first + count),
+        },
+        { parameters: { rows: count, features, k }, groups: [count] },
       );
     }
   }

@@ -4,8 +4,9 @@
  * @module
  */
 import type { DType, Shape, Tensor } from "../device.ts";
+import type { Kernel } from "./kernels.ts";
 import type { Arena, Memory, Region } from "./memory.ts";
-import type { Recorder } from "./recorder.ts";
+import type { Buffers, Dispatch, Recorder } from "./recorder.ts";
 
 /** Rows [first, first + rows) of an uploaded matrix. */
 export interface WeightPart {
@@ -42,6 +43,8 @@ export class GpuTensor implements Tensor {
 export interface Gpu {
   readonly recorder: Recorder;
   readonly memory: Memory;
+  /** Records a kernel, see Recorder. */
+  dispatch(kernel: Kernel, buffers: Buffers, how: Dispatch): void;
   /** Small tables of one step. */
   readonly tables: Arena;
   /** Work lists of one step, bound as a whole so that bind groups do not depend on their lengths. */

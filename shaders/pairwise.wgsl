@@ -1,4 +1,4 @@
-// multiply: a · b, where b has a's shape, or one number a feature, or one a row. One thread a number.
+// add and multiply: a + b or a · b, where b has a's shape, or one number a feature, or one a row. One thread a number.
 // Bytes: 12 a number (8 where b is short); 1 flop; no workgroup memory.
 struct Params {
   count: u32,
@@ -9,6 +9,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> result: array<f32>;
 
+override MULTIPLY: bool = false;
 /// 0: b is like a; 1: b is [features]; 2: b is [rows, 1]
 override SPREAD: u32 = 0u;
 
@@ -23,5 +24,5 @@ fn main(
   var index = at;
   if (SPREAD == 1u) { index = at % p.features; }
   if (SPREAD == 2u) { index = at / p.features; }
-  result[at] = a[at] * b[index];
+  result[at] = select(a[at] + b[index], a[at] * b[index], MULTIPLY);
 }
