@@ -40,7 +40,7 @@ export interface ModelInfo {
   readonly cache: CacheDType;
   /** Where it runs. */
   readonly device: "wasm" | "webgpu" | "reference";
-  /** Why there, in words: "no GPU: …", "as asked for". */
+  /** Why there, in words: "software GPU, not used", "as asked for". */
   readonly deviceReason?: string;
   /** Threads that compute; 1 on a GPU. */
   readonly threads: number;

@@ -41,7 +41,7 @@ export async function openDevice(
         onChoice?.(gpu.label);
         return gpu;
       } catch (error) {
-        onChoice?.(`no GPU: ${reasonOf(error)}`);
+        onChoice?.(reasonOf(error));
         return await openWasmDevice({ threads, bits });
       }
     case "wasm":
@@ -59,8 +59,8 @@ export async function openDevice(
   }
 }
 
-/** What is between "Cannot open the device …:" and the remedy. */
+/** "no GPU adapter" of "Cannot open the device "webgpu": no GPU adapter: install a driver or use "wasm"". */
 function reasonOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  return message.replace(/^Cannot open the device "webgpu": /, "").replace(/: (use|ask) .*$/s, "");
+  return message.replace(/^Cannot open the device "webgpu": /, "").split(": ")[0]!;
 }

@@ -46,18 +46,17 @@ export function describeAdapter({ info }: GPUAdapter): { label: string; software
 /** Opens a GPU. Throws an Error that says why there is none. */
 export async function openGpu({ software = true, limits = "adapter" }: GpuOptions): Promise<OpenGpu> {
   if (!("gpu" in navigator) || !navigator.gpu) {
-    throw new Error('Cannot open the device "webgpu": this runtime has no WebGPU: use "wasm"');
+    throw new Error('Cannot open the device "webgpu": no WebGPU in this runtime: use "wasm"');
   }
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) {
-    throw new Error(
-      'Cannot open the device "webgpu": there is no GPU adapter: install a driver or use "wasm"',
-    );
+    throw new Error('Cannot open the device "webgpu": no GPU adapter: install a driver or use "wasm"');
   }
   const description = describeAdapter(adapter);
   if (description.software && !software) {
     throw new Error(
-      `Cannot open the device "webgpu": ${description.label} computes on the CPU: use "wasm", or ask for "webgpu" by name`,
+      `Cannot open the device "webgpu": software GPU, not used: ${description.label} computes on the CPU: use "wasm", ` +
+        'or ask for "webgpu" by name',
     );
   }
   const everything = limits === "adapter";

@@ -25,6 +25,7 @@ export type Groups = readonly [number, number?, number?];
 interface Pipeline {
   readonly id: number;
   readonly name: string;
+  readonly constants: Values;
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
 }
@@ -85,12 +86,23 @@ function same(a: readonly Region[], b: readonly Region[]): boolean {
   return a.length === b.length;
 }
 
+function sameValues(a: Values, b: Values): boolean {
+  let count = 0;
+  for (const name in a) {
+    if (a[name] !== b[name]) return false;
+    count++;
+  }
+  for (const _ in b) count--;
+  return count === 0;
+}
+
 /** Command buffers of one GPU device. */
 export class Recorder {
   readonly #device: GPUDevice;
-  readonly #modules = new Map<string, GPUShaderModule>();
+  readonly #modules = new Map<Kernel, GPUShaderModule>();
   readonly #layouts = new Map<string, { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>();
-  readonly #pipelines = new Map<string, Pipeline>();
+  /** One pipeline for each set of constants that a kernel was run with. */
+  readonly #variants = new Map<Kernel, Pipeline[]>();
   readonly #bindGroups = new Map<string, GPUBindGroup>();
   /** By place in a submission, those of the last one that had so many. */
   #history: { pipeline: number; place: number; buffers: readonly Region[]; group: GPUBindGroup }[] = [];
@@ -98,17 +110,14 @@ export class Recorder {
   readonly #parameters: Arena;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
+  /** Number of pipelines compiled so far. */
+  pipelines = 0;
   /** Set while profiling. */
   timing: Timing | undefined;
 
   constructor(device: GPUDevice, readonly memory: Memory) {
     this.#device = device;
     this.#parameters = new Arena(device, memory, "uniform", 2 ** 16);
-  }
-
-  /** Number of pipelines compiled so far. */
-  get pipelines(): number {
-    return this.#pipelines.size;
   }
 
   /** Whether something waits for submission. */
@@ -190,35 +199,29 @@ export class Recorder {
   }
 
   #pipeline(kernel: Kernel, constants: Values): Pipeline {
-    let key = kernel.name;
-    for (const name in constants) key += ` ${name}=${constants[name]}`;
-    let found = this.#pipelines.get(key);
-    if (found) return found;
-    let module = this.#modules.get(kernel.name);
-    if (!module) {
-      module = this.#device.createShaderModule({ code: kernel.code, label: kernel.name });
-      this.#modules.set(kernel.name, module);
-    }
+    let variants = this.#variants.get(kernel);
+    if (!variants) this.#variants.set(kernel, variants = []);
+    for (const variant of variants) if (sameValues(variant.constants, constants)) return variant;
     for (const name in constants) {
       if (!kernel.declarations.overrides.has(name)) {
         throw new TypeError(`Cannot run ${kernel.name}: its shader has no override ${name}`);
       }
     }
+    let module = this.#modules.get(kernel);
+    if (!module) {
+      module = this.#device.createShaderModule({ code: kernel.code, label: kernel.name });
+      this.#modules.set(kernel, module);
+    }
+    const values = Object.entries(constants).map(([name, value]) => [name, Number(value)] as const);
     const layout = this.#layout(kernel);
     const pipeline = this.#device.createComputePipeline({
-      label: key,
+      label: [kernel.name, ...values.map((pair) => pair.join("="))].join(" "),
       layout: layout.pipeline,
-      compute: {
-        module,
-        entryPoint: "main",
-        constants: Object.fromEntries(
-          Object.entries(constants).map(([name, value]) => [name, Number(value)]),
-        ),
-      },
+      compute: { module, entryPoint: "main", constants: Object.fromEntries(values) },
     });
-    found = { id: this.#pipelines.size, name: kernel.name, pipeline, layout: layout.group };
-    this.#pipelines.set(key, found);
-    return found;
+    const made = { id: this.pipelines++, name: kernel.name, constants, pipeline, layout: layout.group };
+    variants.push(made);
+    return made;
   }
 
   /** Kernels whose bindings are used alike share a layout. */
