@@ -21,7 +21,7 @@ import {
   writerOptions,
 } from "./model_options.ts";
 import { openProgressBar, type ProgressBar } from "./progress_bar.ts";
-import { dim, writeError, writeOut } from "./terminal.ts";
+import { dim, plain, writeError, writeOut } from "./terminal.ts";
 
 export default command({
   name: "chat",
@@ -113,7 +113,7 @@ class Chat {
       for await (const piece of pieces) {
         this.#bar.clear();
         text += piece.text;
-        writeOut(piece.text);
+        writeOut(plain(piece.text));
         this.#last = piece.done ?? this.#last;
       }
       if (!text.endsWith("\n")) writeOut("\n");

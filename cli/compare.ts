@@ -19,7 +19,7 @@ import { formatBytes, formatCount, formatDuration } from "./format.ts";
 import { MODEL_OPTIONS } from "./model_options.ts";
 import { openProgressBar } from "./progress_bar.ts";
 import { colours, dim, onInterrupt, writeError, writeOut } from "./terminal.ts";
-import { writeText } from "./text_file.ts";
+import { checkPlace, writeText } from "./text_file.ts";
 
 const { weights, threads } = MODEL_OPTIONS;
 const SHORTEST = 1024;
@@ -91,6 +91,7 @@ export default command({
   ],
 
   async run(values) {
+    if (values.chart) await checkPlace(values.chart);
     const longest = values["max-length"] ?? (values.quick ? SHORTEST : 4 * SHORTEST);
     const lengths = lengthsTo(longest);
     const depths = values.depth.length > 0 ? values.depth : [values.quick ? SHORTEST : 8 * SHORTEST];

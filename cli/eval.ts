@@ -14,7 +14,7 @@ import { formatCount } from "./format.ts";
 import { describeModel, MODEL_OPTIONS, openOptions } from "./model_options.ts";
 import { openProgressBar } from "./progress_bar.ts";
 import { colours, dim, onInterrupt, writeError, writeOut } from "./terminal.ts";
-import { readText, writeText } from "./text_file.ts";
+import { checkPlace, readText, writeText } from "./text_file.ts";
 
 const { context: _, model, ...options } = MODEL_OPTIONS;
 
@@ -73,6 +73,7 @@ export default command({
     if (values.whole && (values.window !== undefined || values.stride !== undefined)) {
       throw new UsageError("Cannot evaluate: --whole is one pass: leave out --window and --stride");
     }
+    if (values.chart) await checkPlace(values.chart);
     const compare = values.compare === undefined ? undefined : formatsOf(values.compare);
     const texts = await Promise.all(words.map(readText));
     using bar = openProgressBar();

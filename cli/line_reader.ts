@@ -10,7 +10,8 @@
 import process from "node:process";
 import readline from "node:readline";
 import { PassThrough } from "node:stream";
-import { writeError } from "./terminal.ts";
+import { endInOrder, listen, writeError } from "./terminal.ts";
+import { whyUnread } from "./text_file.ts";
 
 /** Where messages come from. A message may have several lines. */
 export interface LineReader extends Disposable {
@@ -32,6 +33,7 @@ class PipeReader implements LineReader {
   onInterrupt: (() => void) | undefined;
   interrupted = false;
   readonly #lines = pipedLines();
+  readonly #signals = new DisposableStack();
   readonly #listener = () => {
     if (this.interrupted || !this.onInterrupt) Deno.exit(130);
     this.interrupted = true;
@@ -39,7 +41,8 @@ class PipeReader implements LineReader {
   };
 
   constructor() {
-    Deno.addSignalListener("SIGINT", this.#listener);
+    this.#signals.use(endInOrder());
+    this.#signals.use(listen("SIGINT", this.#listener));
   }
 
   async next(): Promise<string | undefined> {
@@ -54,16 +57,20 @@ class PipeReader implements LineReader {
   }
 
   [Symbol.dispose](): void {
-    Deno.removeSignalListener("SIGINT", this.#listener);
+    this.#signals.dispose();
   }
 }
 
 async function* pipedLines(): AsyncGenerator<string, undefined> {
   let rest = "";
-  for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) yield line.replace(/\r$/, "");
+  try {
+    for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) yield line.replace(/\r$/, "");
+    }
+  } catch (error) {
+    throw new Error(`Cannot read stdin: ${whyUnread(error)}`, { cause: error });
   }
   if (rest) yield rest;
   return undefined;
@@ -97,16 +104,25 @@ class TerminalReader implements LineReader {
     historySize: 1000,
     removeHistoryDuplicates: true,
   });
+  readonly #signals = new DisposableStack();
   readonly #restore = () => {
     writeError("\x1b[?2004l");
-    Deno.stdin.setRaw(false);
+    try {
+      Deno.stdin.setRaw(false);
+    } catch {
+      // The terminal has gone, as at SIGHUP.
+    }
   };
 
   constructor() {
-    Deno.stdin.setRaw(true);
-    // The terminal marks pasted text, so that its line breaks do not send the message.
-    writeError("\x1b[?2004h");
+    this.#raw();
     globalThis.addEventListener("unload", this.#restore);
+    this.#signals.use(endInOrder());
+    this.#signals.use(listen("SIGINT", () => this.#interrupt()));
+    if (Deno.build.os !== "windows") {
+      this.#signals.use(listen("SIGTSTP", () => this.#pause()));
+      this.#signals.use(listen("SIGCONT", () => this.#raw()));
+    }
     this.#editor.on("line", (line: string) => this.#line(line));
     this.#editor.on("close", () => this.#end());
     this.#pump();
@@ -126,8 +142,22 @@ class TerminalReader implements LineReader {
 
   [Symbol.dispose](): void {
     this.#editor.close();
+    this.#signals.dispose();
     globalThis.removeEventListener("unload", this.#restore);
     this.#restore();
+  }
+
+  /** Keys one by one; the terminal marks pasted text, so that its line breaks do not send the message. */
+  #raw(): void {
+    Deno.stdin.setRaw(true);
+    writeError("\x1b[?2004h");
+    if (this.#waiting) this.#prompt();
+  }
+
+  /** Ctrl-Z: the terminal as it was, until the process is continued. */
+  #pause(): void {
+    this.#restore();
+    Deno.kill(Deno.pid, "SIGSTOP");
   }
 
   async #pump(): Promise<void> {

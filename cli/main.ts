@@ -6,7 +6,7 @@
  * @module
  */
 import { columns, type Command, EXIT, helpText, parseOptions, suggest, UsageError } from "./command.ts";
-import { BrokenPipeError, quietDrivers, writeError, writeOut } from "./terminal.ts";
+import { BrokenPipeError, cosmetic, plain, quietDrivers, writeError, writeOut } from "./terminal.ts";
 
 interface Entry {
   readonly summary: string;
@@ -108,9 +108,9 @@ function report(error: unknown): number {
   if (error instanceof BrokenPipeError) return EXIT.ok;
   if (error instanceof DOMException && error.name === "AbortError") return EXIT.interrupted;
   const usage = error instanceof UsageError;
-  writeError(`${error instanceof Error ? error.message : String(error)}\n`);
+  writeError(`${plain(error instanceof Error ? error.message : String(error))}\n`);
   if (!usage && error instanceof Error) {
-    if (Deno.env.get("LAKH_DEBUG") === "1") writeError(`${error.stack ?? ""}\n${causes(error)}`);
+    if (cosmetic("LAKH_DEBUG") === "1") writeError(plain(`${error.stack ?? ""}\n${causes(error)}`));
     else if (!/^Cannot |: /.test(error.message)) writeError("Set LAKH_DEBUG=1 to see where it happened.\n");
   }
   return usage ? EXIT.usage : EXIT.failed;

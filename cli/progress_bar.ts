@@ -8,6 +8,7 @@ import process from "node:process";
 import type { Progress } from "../runtime/progress.ts";
 import type { loadProgressBars } from "../runtime/deps.ts";
 import { formatBytes, formatCount, formatDuration } from "./format.ts";
+import { cosmetic } from "./terminal.ts";
 import { TimeLeft } from "./time_left.ts";
 
 /** What is over sooner shows no bar. */
@@ -34,7 +35,7 @@ type Bar = InstanceType<Awaited<ReturnType<typeof loadProgressBars>>["SingleBar"
 
 /** A bar for a terminal; one that shows nothing elsewhere. */
 export function openProgressBar(): ProgressBar {
-  if (!Deno.stderr.isTerminal() || Deno.env.get("TERM") === "dumb") {
+  if (!Deno.stderr.isTerminal() || cosmetic("TERM") === "dumb") {
     return { onProgress: () => {}, clear: () => {}, [Symbol.dispose]: () => {} };
   }
   return new TerminalProgressBar();

@@ -3,7 +3,9 @@
  *
  * @module
  */
-import { openModel } from "../runtime/open_model.ts";
+import { planModel } from "../runtime/judge/plan.ts";
+import { readConfig } from "../runtime/load/config.ts";
+import { browseFiles, openModel } from "../runtime/open_model.ts";
 import type { Done, LanguageModel } from "../runtime/language_model.ts";
 import { command, EXIT, UsageError } from "./command.ts";
 import { formatBytes } from "./format.ts";
@@ -18,8 +20,8 @@ import {
   writerOptions,
 } from "./model_options.ts";
 import { openProgressBar } from "./progress_bar.ts";
-import { dim, onInterrupt, writeError, writeOut } from "./terminal.ts";
-import { readText } from "./text_file.ts";
+import { dim, onInterrupt, plain, writeError, writeOut } from "./terminal.ts";
+import { checkPlace, readText } from "./text_file.ts";
 
 export default command({
   name: "run",
@@ -92,6 +94,9 @@ export default command({
       throw new UsageError('Cannot run: there is no prompt: type lakh run "Once upon a time"');
     }
 
+    // Told before a book is read for hours, not after.
+    if (values.save !== undefined) await checkPlace(values.save);
+
     using bar = openProgressBar();
     const stopping = new AbortController();
     const { signal } = stopping;
@@ -133,11 +138,13 @@ export default command({
       ? model.chat([...system, { role: "user", content: prompt }], options)
       : model.generate(prompt, options);
 
+    if (values.save !== undefined) await checkPlace(values.save, await sessionBytes(model, prompt, values));
+    const forPeople = Deno.stdout.isTerminal();
     let text = "", done: Done | undefined;
     for await (const piece of pieces) {
       bar.clear();
       text += piece.text;
-      if (!values.json) writeOut(piece.text);
+      if (!values.json) writeOut(forPeople ? plain(piece.text) : piece.text);
       done = piece.done ?? done;
     }
     if (values.save !== undefined && done?.reason !== "cancelled") {
@@ -164,6 +171,25 @@ async function resume(model: LanguageModel, path: string): Promise<string> {
     throw new Error(`Cannot resume "${path}": it was saved without its text: save it with lakh run --save`);
   }
   return text;
+}
+
+/** Bytes that a text will take in a file, with its keys and values: plan's own numbers. */
+async function sessionBytes(
+  { info, tokenizer }: LanguageModel,
+  text: string,
+  { model, offline }: { readonly model: string | undefined; readonly offline: boolean },
+): Promise<number> {
+  const context = Math.max(1, tokenizer.encode(text).length);
+  const { weights, cache, device } = info;
+  if (device === "reference") return 0;
+  const config = await readConfig(await browseFiles(model, { offline }));
+  const plan = await planModel(config, {
+    context,
+    weights: weights === "bf16" ? "auto" : weights,
+    cache,
+    device,
+  });
+  return plan.memory.cache;
 }
 
 function asJson(

@@ -15,7 +15,7 @@ import {
 import { command, EXIT, UsageError } from "./command.ts";
 import { MODEL_OPTIONS } from "./model_options.ts";
 import { openProgressBar } from "./progress_bar.ts";
-import { writeError, writeOut } from "./terminal.ts";
+import { cosmetic, writeError, writeOut } from "./terminal.ts";
 
 const { device, weights, cache, threads, offline } = MODEL_OPTIONS;
 
@@ -89,7 +89,7 @@ export default command({
           ok: false,
           error: error instanceof Error ? error.message : String(error),
         });
-        if (Deno.env.get("LAKH_DEBUG") === "1") writeError(`${(error as Error).stack}\n`);
+        if (cosmetic("LAKH_DEBUG") === "1") writeError(`${(error as Error).stack}\n`);
       }
     }
     if (words.length > 1) writeError(`${words.length - failed} of ${words.length} pass\n`);

@@ -53,7 +53,7 @@ Deno.test("lakh run --resume refuses other files, models and formats in words", 
       [["--resume", at("book.lakh"), "--model", fixturePath("mpt")], 1, /another model/],
       [["--resume", at("book.lakh"), "--file", at("book.txt")], 2, /leave out --file/],
       [["--resume", at("book.lakh"), "--window", "512"], 2, /left the window is gone/],
-      [["--file", at("book.txt"), "--save", at("no/such/folder.lakh")], 1, /Cannot save ".*folder\.lakh"/],
+      [["--file", at("book.txt"), "--save", at("no/such/folder.lakh")], 1, /Cannot write ".*folder\.lakh"/],
     ];
     for (const [args, code, message] of cases) {
       const result = await lakh(["run", "x", "--max-tokens", "1", ...args]);

@@ -53,12 +53,13 @@ export class TerminalProcess implements AsyncDisposable {
   readonly #keys: WritableStreamDefaultWriter<Uint8Array>;
   readonly #reading: Promise<void>;
 
-  constructor(args: readonly string[]) {
+  /** `line` is a line for the shell instead of lakh with `args`. */
+  constructor(args: readonly string[], options: { readonly line?: string } = {}) {
     const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
     this.#child = new Deno.Command("script", {
       args: [
         "-qec",
-        [Deno.execPath(), "run", "-A", "--quiet", CLI, ...args].map(quote).join(" "),
+        options.line ?? [Deno.execPath(), "run", "-A", "--quiet", CLI, ...args].map(quote).join(" "),
         "/dev/null",
       ],
       stdin: "piped",
