@@ -134,7 +134,10 @@ export class GgufModel {
             `"${this.architecture}": lakh does not support this variant`,
         );
       }
-      const here = (pattern: string) => pattern.replace(/\bN\b/, layer).replace(/\bE\b/, expert);
+      const here = (pattern: string) => {
+        const inLayer = pattern.replace(/\bN\b/, layer);
+        return expert === undefined ? inLayer : inLayer.replace(/\bE\b/, expert);
+      };
       const at = (tensor: GgufTensor & { readonly file: string }): Placed => ({
         shape: tensor.shape,
         rows: fileRows(open.get(tensor.file)!, tensor),
@@ -242,13 +245,13 @@ function takeApart(name: string) {
   const [, before, layer, middle, expert] =
     /^((?:\w+\.)?blk)\.(\d+)\.(.*?)(?:\.(\d+))?$/.exec(name.slice(0, name.length - suffix.length)) ?? [];
   if (before === undefined) {
-    return { pattern: name.slice(0, name.length - suffix.length), suffix, layer: "", expert: "" };
+    return { pattern: name.slice(0, name.length - suffix.length), suffix, layer: "", expert };
   }
   return {
     pattern: `${before}.N.${middle}${expert === undefined ? "" : ".E"}`,
     suffix,
     layer: layer!,
-    expert: expert ?? "",
+    expert,
   };
 }
 

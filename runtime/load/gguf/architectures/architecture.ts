@@ -200,15 +200,15 @@ function yarn({ metadata: m, key }: ConfigSource): Json {
   const optional = (name: string, theirs: string) =>
     m.has(key(theirs)) ? { [name]: shortest(m.float(key(theirs))) } : {};
   const factor = shortest(m.float(key("rope.scaling.factor")));
-  // llama.cpp multiplies the temperature 0.1 ln(factor) + 1 by this one.
-  const attention = m.has(key("rope.scaling.attn_factor"))
-    ? { attention_factor: shortest(m.float(key("rope.scaling.attn_factor"))) * (0.1 * Math.log(factor) + 1) }
-    : {};
+  // Both keys hold the checkpoint's own attention_factor; 1 is also written where it has none.
+  const attention = shortest(
+    m.float(key("rope.scaling.yarn_attn_factor"), m.float(key("rope.scaling.attn_factor"), 1)),
+  );
   return {
     rope_type: "yarn",
     factor,
     original_max_position_embeddings: m.int(key("rope.scaling.original_context_length")),
-    ...attention,
+    ...(attention !== 1 && { attention_factor: attention }),
     ...optional("beta_fast", "rope.scaling.yarn_beta_fast"),
     ...optional("beta_slow", "rope.scaling.yarn_beta_slow"),
   };

@@ -138,7 +138,9 @@ export const olmo2: Architecture = {
     return {
       ...await kinConfig(source),
       rms_norm_eps: rmsEps(source),
-      ...(m.has(name) ? { model_type: "olmo3", sliding_window: m.int(name) } : { model_type: "olmo2" }),
+      ...(m.has(name)
+        ? { model_type: "olmo3", sliding_window: m.int(name), ...patternOf(source, 4) }
+        : { model_type: "olmo2" }),
     };
   },
   names: {

@@ -1,0 +1,84 @@
+/** Every family's checkpoint gives the same from a GGUF file as from its folder. */
+import assert from "node:assert/strict";
+import type { Device } from "../runtime/device/device.ts";
+import { F32_TOLERANCE, readReference, verifyModel } from "../runtime/judge/verify.ts";
+import { readConfig } from "../runtime/load/config.ts";
+import type { Files } from "../runtime/load/files.ts";
+import { openFolder } from "../runtime/load/folder.ts";
+import { ggufFiles } from "../runtime/load/gguf/files.ts";
+import { memoryFiles } from "../runtime/load/memory_files.ts";
+import { openCheckpoint } from "../runtime/load/safetensors.ts";
+import { createWeights } from "../runtime/load/weights.ts";
+import { findModel } from "../runtime/models/registry.ts";
+import { fixtureNames, fixturePath } from "./fixtures.ts";
+import { canWrite, ggufOf } from "./gguf_from_folder.ts";
+import { ReferenceDevice } from "./reference/device.ts";
+
+/** Folders that GGUF cannot hold: what llama.cpp does not write, or fixes where these fixtures differ. */
+const WITHOUT: Readonly<Record<string, string>> = {
+  "falcon-alibi": "llama.cpp's Falcon has no ALiBi",
+  "llama-rope-dynamic": "llama.cpp has no dynamic scaling",
+  "mistral": "its window is not written",
+  "starcoder2": "its window is not written",
+  "ministral": "its windows are not written",
+  "qwen2-windows": "its windows are not written",
+  "t5": "its farthest distance, 64, is not written: 128 is meant",
+  "gemma2": "the root that scores are divided by is not written",
+  "gemma3": "the root that scores are divided by is not written",
+};
+
+const folders = new Map(fixtureNames.map((name) => [name, fixturePath(name)]));
+for (const { name } of Deno.readDirSync(new URL("families/", import.meta.url))) {
+  folders.set(name, decodeURIComponent(new URL(`families/${name}`, import.meta.url).pathname));
+}
+
+const written = [...folders].filter(([name, path]) => {
+  const { model_type: type, quantization_config: packed } = JSON.parse(
+    Deno.readTextFileSync(`${path}/config.json`),
+  );
+  return canWrite(type) && !packed && !(name in WITHOUT);
+});
+
+for (const [name, path] of written) {
+  Deno.test(`${name} from GGUF: outputs are the folder's`, async () => {
+    await using device = new ReferenceDevice();
+    const folder = await openFolder(path);
+    const bytes = await ggufOf(folder);
+    const files = await ggufFiles(memoryFiles(name, { "model.gguf": bytes }), "model.gguf");
+    await check(files, folder, device);
+  });
+}
+
+for (const name of ["gemma2", "gemma3"].filter((name) => folders.has(name))) {
+  Deno.test(`${name} from GGUF: tensors are the folder's, and so is the config but for query_pre_attn_scalar`, async () => {
+    const folder = await openFolder(folders.get(name)!);
+    const files = await ggufFiles(memoryFiles(name, { "model.gguf": await ggufOf(folder) }), "model.gguf");
+    const scaled = { ...files, text: withConfig(files, { query_pre_attn_scalar: 24 }) };
+    await using device = new ReferenceDevice();
+    await check(scaled, folder, device);
+  });
+}
+
+/** The text of files, with some keys of config.json changed. */
+function withConfig(files: Files, changes: Readonly<Record<string, unknown>>): Files["text"] {
+  return async (name) => {
+    const text = await files.text(name);
+    return name === "config.json" ? JSON.stringify({ ...JSON.parse(text!), ...changes }) : text;
+  };
+}
+
+async function check(files: Files, folder: Files, device: Device): Promise<void> {
+  const config = await readConfig(files);
+  using checkpoint = await openCheckpoint(files);
+  const weights = createWeights(checkpoint, device);
+  const model = findModel(config)(device, weights, config);
+  await weights.load({ weights: "f32" });
+  const reference = await readReference(folder);
+  const { maxAbsError, maxAbsReference, greedyEqual } = await verifyModel(model, reference, {
+    device,
+    cache: "f32",
+  });
+  assert.ok(maxAbsError <= F32_TOLERANCE * maxAbsReference, `${maxAbsError} of ${maxAbsReference}`);
+  assert.notEqual(greedyEqual, false);
+  weights.free();
+}
