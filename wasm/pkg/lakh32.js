@@ -1,5 +1,6 @@
 /**
- * Names of the operations, in the order of their codes, separated by commas.
+ * The operations in the order of their codes, a line each: "scale(x,count,factor,y)". An argument that is chosen from a
+ * list names the choices: "layout:half|interleaved".
  * @returns {string}
  */
 export function operations() {
@@ -16,19 +17,38 @@ export function operations() {
 }
 
 /**
- * Runs `count` commands from `list` as one of `threads` threads. `counters` has one zeroed u32 per command,
- * `barrier` four u32, `scratch` is this thread's own. False when another thread trapped meanwhile.
+ * The records of u32 words that tables consist of, a line each: "route_segment(from,to,count,first)".
+ * @returns {string}
+ */
+export function records() {
+    let deferred1_0;
+    let deferred1_1;
+    try {
+        const ret = wasm.records();
+        deferred1_0 = ret[0];
+        deferred1_1 = ret[1];
+        return getStringFromWasm0(ret[0], ret[1]);
+    } finally {
+        wasm.__wbindgen_free(deferred1_0, deferred1_1, 1);
+    }
+}
+
+/**
+ * Runs `count` commands from `list` as one of `threads` threads. `counters` has one zeroed u32 per command, `barrier`
+ * four u32, and `scratch` is `scratch_bytes` of this thread's own. Gives 0, or −1 when another thread trapped
+ * meanwhile. Where a command needs more scratch nothing runs, and the bytes that the list needs are given.
  * @param {number} list
  * @param {number} count
  * @param {number} counters
  * @param {number} barrier
  * @param {number} scratch
+ * @param {number} scratch_bytes
  * @param {number} threads
- * @returns {boolean}
+ * @returns {number}
  */
-export function run(list, count, counters, barrier, scratch, threads) {
-    const ret = wasm.run(list, count, counters, barrier, scratch, threads);
-    return ret !== 0;
+export function run(list, count, counters, barrier, scratch, scratch_bytes, threads) {
+    const ret = wasm.run(list, count, counters, barrier, scratch, scratch_bytes, threads);
+    return ret;
 }
 function __wbg_get_imports(memory) {
     const import0 = {

@@ -1,51 +1,65 @@
-//! Writes keys and values of new tokens into their pages: per kv head first keys as [TILE / 4][d][4],
-//! then values as [d / 8][TILE][8] (and [TILE][4] for a last half), so that a page is read from front to back. q8: see
+//! Writes keys and values of new tokens into their pages: per kv head first keys as [TILE / 4][headDim][4], then values
+//! as [valueDim / 8][TILE][8] (and [TILE][4] for a last half), so that a page is read from front to back. q8: see
 //! `attention_q8`.
-//!
-//! Arguments: keys f32 [rows, kvHeads · d], values, first row, rows, page table f64 [pages], first position, kvHeads, d,
-//! format, where in a page the longest key of each kv head is kept (f32 [kvHeads]; 0: nowhere).
-use crate::attention_q8::Head;
+use crate::arguments::{arguments, Kernel};
+use crate::attention_q8::PageHead;
 use crate::attention_spec::TILE;
+use crate::command::Command;
 use crate::simd::*;
-use crate::work::Work;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-pub unsafe fn run(w: &Work) {
-    let (keys, values, first, rows) = (w.pointer::<f32>(0), w.pointer::<f32>(1), w.int(2), w.int(3));
-    let (table, start, kv_heads, d) = (w.pointer::<f64>(4), w.int(5), w.int(6), w.int(7));
-    let (format, bounds) = (Format::of(w.int(8)), w.int(9));
-    w.each(rows * kv_heads, |item| {
-        let (i, head) = (item / kv_heads, item % kv_heads);
-        let (page, slot) = ((start + i) / TILE, (start + i) % TILE);
-        let base = *table.add(page) as usize;
-        if bounds > 0 {
-            let source = keys.add(((first + i) * kv_heads + head) * d);
-            let square: f32 = (0..d).map(|j| *source.add(j) * *source.add(j)).sum();
-            // Bits of positive floats order like the floats; other threads write to this page too.
-            (*((base + bounds) as *const AtomicU32).add(head)).fetch_max(square.sqrt().to_bits(), Ordering::Relaxed);
-        }
-        if format == Format::Q8 {
-            let source = ((first + i) * kv_heads + head) * d;
-            return Head::at(base, head, d).write(slot, d, keys.add(source), values.add(source));
-        }
-        let source = ((first + i) * kv_heads + head) * d;
-        let key = head * 2 * TILE * d + (slot / 4 * d) * 4 + slot % 4; // then steps of 4
-        let value = (head * 2 + 1) * TILE * d;
-        for j in 0..d {
-            let (k, v) = (*keys.add(source + j), *values.add(source + j));
-            let value = value + value_at(d, j, slot);
-            match format {
-                Format::F32 => {
-                    *(base as *mut f32).add(key + j * 4) = k;
-                    *(base as *mut f32).add(value) = v;
-                }
-                _ => {
-                    *(base as *mut u16).add(key + j * 4) = half(k);
-                    *(base as *mut u16).add(value) = half(v);
-                }
+arguments! {
+    Append {
+        /// f32 [.., kv_heads · head_dim]
+        keys: *const f32,
+        /// f32 [.., kv_heads · value_dim]
+        values: *const f32,
+        /// Rows [first, first + rows) are written.
+        first: usize,
+        rows: usize,
+        /// [pages] of addresses
+        table: *const f64,
+        /// Position of the first row.
+        start: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        value_dim: usize,
+        /// f32, f16 or q8
+        format: Format,
+        /// Where in a page the norm of each kv head's longest key is kept (f32 [kv_heads]), or 0.
+        bounds: usize,
+    }
+}
+
+impl Kernel for Append {
+    unsafe fn run(&self, command: &Command) {
+        let Append { keys, values, first, rows, table, start, kv_heads, .. } = *self;
+        let Append { head_dim, value_dim, format, bounds, .. } = *self;
+        command.each(rows * kv_heads, |item| {
+            let (i, head) = (item / kv_heads, item % kv_heads);
+            let (page, slot) = ((start + i) / TILE, (start + i) % TILE);
+            let base = *table.add(page) as usize;
+            let key = keys.add(((first + i) * kv_heads + head) * head_dim);
+            let value = values.add(((first + i) * kv_heads + head) * value_dim);
+            if bounds > 0 {
+                let square: f32 = (0..head_dim).map(|j| *key.add(j) * *key.add(j)).sum();
+                // Bits of positive floats order like the floats; other threads write to this page too.
+                (*((base + bounds) as *const AtomicU32).add(head)).fetch_max(square.sqrt().to_bits(), Ordering::Relaxed);
             }
-        }
-    });
+            if format == Format::Q8 {
+                return PageHead::at(base, head, head_dim, value_dim).write(slot, key, value);
+            }
+            let begin = head * TILE * (head_dim + value_dim);
+            let key_at = begin + (slot / 4 * head_dim) * 4 + slot % 4; // then steps of 4
+            let values_at = begin + TILE * head_dim;
+            let write = |at: usize, x: f32| match format {
+                Format::F32 => *(base as *mut f32).add(at) = x,
+                _ => *(base as *mut u16).add(at) = half(x),
+            };
+            (0..head_dim).for_each(|j| write(key_at + j * 4, *key.add(j)));
+            (0..value_dim).for_each(|j| write(values_at + value_at(value_dim, j, slot), *value.add(j)));
+        });
+    }
 }
 
 fn half(x: f32) -> u16 {
@@ -53,7 +67,7 @@ fn half(x: f32) -> u16 {
 }
 
 /// Where feature `j` of the value in `slot` lies.
-fn value_at(d: usize, j: usize, slot: usize) -> usize {
-    let width = if j < d / 8 * 8 { 8 } else { 4 };
+fn value_at(value_dim: usize, j: usize, slot: usize) -> usize {
+    let width = if j < value_dim / 8 * 8 { 8 } else { 4 };
     j / 8 * 8 * TILE + slot * width + j % 8
 }

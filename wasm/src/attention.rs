@@ -3,155 +3,231 @@
 //! An item is up to 64 rows (tokens, or tokens × heads of one kv head) over its list of key tiles. Scores are kept
 //! transposed, S[key][8 rows], which makes keys ([d][4]) the left and queries ([d][8]) the right side of the 4 × 8
 //! micro-kernel, makes maximum and sum of a row vertical, and leaves P as the left side for P · V.
-//! Per key tile and 64 rows: 4 · 64 · 64 · d flops over 512 · d bytes of keys and values.
-//!
-//! Arguments: see `attention_spec`.
+//! Per key tile and 64 rows: 4 · 64 · 64 · d flops over 512 · d bytes of keys and values (d: both head dimensions' mean).
+use crate::arguments::{arguments, Kernel};
 use crate::attention_q8::pack_of_rows;
 use crate::attention_rules::{Group, Rules};
 use crate::attention_spec::*;
+use crate::command::{Command, Scratch};
 use crate::linear_float::tile4x8;
 use crate::simd::*;
-use crate::work::Work;
 
 /// Rows an item may have.
 const ROWS: usize = 64;
 
-pub unsafe fn run(w: &Work) {
-    let spec = Spec::read(w);
-    let d = spec.d;
-    let mut next = w.scratch::<f32>();
-    let mut take = |floats: usize| {
-        let p = next;
-        next = next.add(floats.next_multiple_of(4));
-        p
-    };
-    let queries = take(ROWS * d); // [group][d][8]
-    let scores = take(ROWS * TILE); // [group][TILE][8]
-    let out = take(ROWS * d); // [row][d]
-    let (most, sum, fade, peak) = (take(ROWS), take(ROWS), take(ROWS), take(ROWS));
-    let (position, slope) = (take(ROWS), take(ROWS));
-    let space = take(spec.space());
-    let scales = take(ROWS); // of packed queries
-    let rules = Rules::new(&spec, take(Rules::space(&spec)));
-    let eight_bits = spec.format == Format::Q8;
-    let exp = Exp::new();
+arguments! { Attention = Spec }
 
-    w.each(spec.count, |i| {
-        let item = spec.item(i);
-        let heads = item.heads as usize;
-        let rows = item.tokens as usize * heads;
-        let groups = rows.div_ceil(8);
-        let kv_head = item.head as usize / (spec.heads / spec.kv_heads);
-        for row in 0..groups * 8 {
-            let (token, head) = (row.min(rows - 1) / heads, item.head as usize + row % heads);
-            *position.add(row) = spec.query_position(item, token) as f32;
-            *slope.add(row) = spec.slope(head);
-            *most.add(row) = FLOOR;
-            *sum.add(row) = 0.0;
-            let q = spec.queries.add(((item.row as usize + token) * spec.heads + head) * d);
-            if eight_bits {
-                let packed = (queries as *mut u8).add(row / 8 * d * 8 + row % 8 * 4);
-                *scales.add(row) = pack_of_rows::<32>(q, d, spec.scale, packed);
-                continue;
-            }
-            let packed = queries.add(row / 8 * d * 8 + row % 8);
-            for j in 0..d {
-                *packed.add(j * 8) = *q.add(j) * spec.scale;
-            }
-        }
-        core::ptr::write_bytes(out, 0, groups * 8 * d);
-        let (mut norm, mut least) = (0f32, f32::INFINITY);
-        for row in 0..if spec.has_slopes() { rows } else { 0 } {
-            let (token, head) = (row / heads, item.head as usize + row % heads);
-            norm = norm.max(spec.norm(item.row as usize + token, head));
-            least = least.min(*slope.add(row));
-        }
-        let reach = spec.reach(item, kv_head, norm, if spec.has_slopes() { least } else { 0.0 });
-        rules.begin(item);
+/// What a thread needs for one item.
+struct Places {
+    /// [group][head_dim][8], or the same in seven bits
+    queries: *mut f32,
+    /// [group][TILE][8]
+    scores: *mut f32,
+    /// [row][value_dim]
+    out: *mut f32,
+    rows: Rows,
+    /// f32 [row] each
+    positions: *mut f32,
+    slopes: *mut f32,
+    /// Of packed queries.
+    scales: *mut f32,
+    /// Four rows of probabilities in seven bits.
+    packed: *mut u8,
+    /// See `Spec::page`.
+    space: *mut f32,
+    bias: [*mut f32; 2],
+}
 
-        for t in 0..item.tiles as usize {
-            let (tile, partial) = spec.tile(item, t);
-            if spec.beyond(&reach, item, tile, kv_head) {
-                continue;
-            }
-            let live = TILE.min(item.keys as usize - tile * TILE);
-            let head = spec.head(item, tile, kv_head);
-            let largest = f32x4_splat(if eight_bits { head.largest(live) } else { 0.0 });
-            let (keys, values) = match eight_bits {
-                true => (core::ptr::null(), core::ptr::null()),
-                false => spec.page(item, tile, kv_head, space),
-            };
-            for group in 0..groups {
-                let s = scores.add(group * TILE * 8);
-                let at = group * 8;
-                let (from, to) = match eight_bits {
-                    true => (0, live),
-                    false => rules.range(position.add(at), tile, live, partial),
-                };
-                if from == to {
+impl Attention {
+    fn places(&self, scratch: &mut Scratch) -> Places {
+        let spec = &self.0;
+        Places {
+            queries: scratch.take(ROWS * spec.head_dim),
+            scores: scratch.take(ROWS * TILE),
+            out: scratch.take(ROWS * spec.value_dim),
+            rows: Rows {
+                most: scratch.take(ROWS),
+                sum: scratch.take(ROWS),
+                fade: scratch.take(ROWS),
+                peak: scratch.take(ROWS),
+            },
+            positions: scratch.take(ROWS),
+            slopes: scratch.take(ROWS),
+            scales: scratch.take(ROWS),
+            packed: scratch.take(4 * TILE),
+            space: spec.space(scratch),
+            bias: Rules::space(spec, scratch),
+        }
+    }
+}
+
+impl Kernel for Attention {
+    fn scratch(&self) -> usize {
+        Scratch::measure(|scratch| self.places(scratch))
+    }
+
+    unsafe fn run(&self, command: &Command) {
+        let spec = &self.0;
+        let (d, value_dim) = (spec.head_dim, spec.value_dim);
+        let Places { queries, scores, out, rows: running, positions, slopes, scales, packed, space, bias } =
+            self.places(&mut command.scratch());
+        let rules = Rules::new(spec, bias);
+        let eight_bits = spec.format == Format::Q8;
+        let exp = Exp::new();
+
+        command.each(spec.count, |i| {
+            let item = spec.item(i);
+            let heads = item.heads as usize;
+            let rows = item.tokens as usize * heads;
+            let groups = rows.div_ceil(8);
+            let kv_head = item.head as usize / (spec.heads / spec.kv_heads);
+            for row in 0..groups * 8 {
+                let (token, head) = (row.min(rows - 1) / heads, item.head as usize + row % heads);
+                *positions.add(row) = spec.query_position(item, token) as f32;
+                *slopes.add(row) = spec.slope(head);
+                running.begin(row);
+                let q = spec.query(item, token, head);
+                if eight_bits {
+                    let packed = (queries as *mut u8).add(row / 8 * d * 8 + row % 8 * 4);
+                    *scales.add(row) = pack_of_rows::<32>(q, d, spec.scale, packed);
                     continue;
                 }
-                if eight_bits {
-                    let q = (queries as *const u8).add(group * d * 8);
-                    head.score8(live, d, q, scales.add(at), s);
-                } else {
-                    for four in from / 4..to.div_ceil(4) {
-                        let tile = tile4x8(d, keys.add(four * d * 4), queries.add(group * d * 8));
-                        for (key, [a, b]) in tile.into_iter().enumerate() {
-                            store(s.add((four * 4 + key) * 8), a);
-                            store(s.add((four * 4 + key) * 8 + 4), b);
+                let packed = queries.add(row / 8 * d * 8 + row % 8);
+                for j in 0..d {
+                    *packed.add(j * 8) = *q.add(j) * spec.scale;
+                }
+            }
+            core::ptr::write_bytes(out, 0, groups * 8 * value_dim);
+            let (mut norm, mut least) = (0f32, f32::INFINITY);
+            for row in 0..if spec.has_slopes() { rows } else { 0 } {
+                let (token, head) = (row / heads, item.head as usize + row % heads);
+                norm = norm.max(spec.norm(item, token, head));
+                least = least.min(*slopes.add(row));
+            }
+            let reach = spec.reach(item, kv_head, norm, if spec.has_slopes() { least } else { 0.0 });
+            rules.begin(item);
+
+            for t in 0..item.tiles as usize {
+                let (tile, partial) = spec.tile(item, t);
+                if spec.beyond(&reach, item, tile, kv_head) {
+                    continue;
+                }
+                let live = TILE.min(item.keys as usize - tile * TILE);
+                let head = spec.page_head(item, tile, kv_head);
+                let largest = f32x4_splat(if eight_bits { head.largest(live) } else { 0.0 });
+                let (keys, values) = match eight_bits {
+                    true => (core::ptr::null(), core::ptr::null()),
+                    false => spec.page(item, tile, kv_head, space),
+                };
+                for group in 0..groups {
+                    let s = scores.add(group * TILE * 8);
+                    let at = group * 8;
+                    let (from, to) = match eight_bits {
+                        true => (0, live),
+                        false => rules.range(positions.add(at), tile, live, partial),
+                    };
+                    if from == to {
+                        continue;
+                    }
+                    if eight_bits {
+                        let q = (queries as *const u8).add(group * d * 8);
+                        head.score8(live, q, scales.add(at), s);
+                    } else {
+                        for four in from / 4..to.div_ceil(4) {
+                            let tile = tile4x8(d, keys.add(four * d * 4), queries.add(group * d * 8));
+                            for (key, [a, b]) in tile.into_iter().enumerate() {
+                                store(s.add((four * 4 + key) * 8), a);
+                                store(s.add((four * 4 + key) * 8 + 4), b);
+                            }
+                        }
+                    }
+                    let (positions, slopes) = (positions.add(at), slopes.add(at));
+                    rules.apply(item, s, &Group { positions, slopes, first: at, tile, from, to, partial });
+                    for half in [0, 4] {
+                        let (s, row) = (s.add(half), at + half);
+                        let four = running.at(row);
+                        softmax(&exp, s.add(from * 8), to - from, &four);
+                        let out = out.add(row * value_dim);
+                        if eight_bits {
+                            let bound = f32x4_mul(load(four.peak), largest);
+                            let scale = head.pack_columns(live, s, bound, packed);
+                            head.weigh::<4>(live, packed, scale, four.fade, out);
+                        } else {
+                            weigh((from, to), s, values, value_dim, four.fade, out);
                         }
                     }
                 }
-                let (positions, slopes) = (position.add(at), slope.add(at));
-                rules.apply(item, s, &Group { positions, slopes, first: at, tile, from, to, partial });
-                for half in [0, 4] {
-                    let (s, row) = (s.add(half), at + half);
-                    softmax(&exp, s.add(from * 8), to - from, most.add(row), sum.add(row), fade.add(row), peak.add(row));
-                    if eight_bits {
-                        let packed = space as *mut u8;
-                        let bound = f32x4_mul(load(peak.add(row)), largest);
-                        let scale = head.pack_columns(live, s, bound, packed);
-                        head.weigh::<4>(live, d, packed, scale, fade.add(row), out.add(row * d));
-                    } else {
-                        weigh((from, to), s, values, d, fade.add(row), out.add(row * d));
-                    }
-                }
             }
-        }
-        for row in 0..rows {
-            let (token, head) = (row / heads, item.head as usize + row % heads);
-            spec.finish(item, row, token, head, out.add(row * d), *most.add(row), *sum.add(row));
-        }
-    });
+            for row in 0..rows {
+                let (token, head) = (row / heads, item.head as usize + row % heads);
+                let (most, sum) = (*running.most.add(row), *running.sum.add(row));
+                let output = out.add(row * value_dim);
+                spec.finish(item, row, (token, head), RowResult { output, most, sum });
+            }
+        });
+    }
 }
 
-/// Four rows of S become e^(s − maximum); maximum and sum move on, `fade` is what earlier output shrinks by, `peak` the
-/// largest of these numbers.
+/// The running softmax of rows, f32 [row] each.
+struct Rows {
+    /// Largest score so far, and the sum of e^(score − most).
+    most: *mut f32,
+    sum: *mut f32,
+    /// What earlier output shrinks by, and the largest e^(score − most), of the last tile.
+    fade: *mut f32,
+    peak: *mut f32,
+}
+
+impl Rows {
+    /// The rows from `row` on.
+    ///
+    /// # Safety
+    /// There must be such a row.
+    #[inline(always)]
+    unsafe fn at(&self, row: usize) -> Rows {
+        Rows { most: self.most.add(row), sum: self.sum.add(row), fade: self.fade.add(row), peak: self.peak.add(row) }
+    }
+    /// Forgets what a row has seen.
+    ///
+    /// # Safety
+    /// There must be such a row.
+    #[inline(always)]
+    unsafe fn begin(&self, row: usize) {
+        *self.most.add(row) = FLOOR;
+        *self.sum.add(row) = 0.0;
+    }
+}
+
+/// Four rows of S, [live][stride 8], become e^(s − maximum); the rows' running numbers move on.
+///
+/// # Safety
+/// S must be writable, and so must four numbers of every part of `rows`.
 #[inline(always)]
-unsafe fn softmax(
-    exp: &Exp, s: *mut f32, live: usize, most: *mut f32, sum: *mut f32, fade: *mut f32, peak: *mut f32,
-) {
+unsafe fn softmax(exp: &Exp, s: *mut f32, live: usize, rows: &Rows) {
     let mut here = f32x4_splat(f32::NEG_INFINITY);
     for key in 0..live {
         here = f32x4_pmax(here, load(s.add(key * 8)));
     }
-    let before = load(most);
+    let before = load(rows.most);
     let high = f32x4_pmax(before, here);
     let shrink = exp.of_negative(f32x4_sub(before, high));
-    let mut total = f32x4_mul(load(sum), shrink);
+    let mut total = f32x4_mul(load(rows.sum), shrink);
     for key in 0..live {
         let p = exp.of_negative(f32x4_sub(load(s.add(key * 8)), high));
         store(s.add(key * 8), p);
         total = f32x4_add(total, p);
     }
-    store(most, high);
-    store(sum, total);
-    store(fade, shrink);
-    store(peak, exp.of_negative(f32x4_sub(here, high)));
+    store(rows.most, high);
+    store(rows.sum, total);
+    store(rows.fade, shrink);
+    store(rows.peak, exp.of_negative(f32x4_sub(here, high)));
 }
 
-/// out[4 rows][d] = out · fade + P · V, P as [key][stride 8].
+/// out[4 rows][d] = out · fade + P · V over keys [from, to), P as [key][stride 8].
+///
+/// # Safety
+/// P and the values [d / 8][TILE][8] of these keys and four numbers at `fade` must be readable, `out` writable; d is a
+/// multiple of four.
 #[inline(always)]
 unsafe fn weigh((from, to): (usize, usize), p: *const f32, values: *const f32, d: usize, fade: *const f32, out: *mut f32) {
     let mut j = 0;

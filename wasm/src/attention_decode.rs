@@ -5,123 +5,180 @@
 //! An item is a run of pages for all heads, or all pages for some; one to four rows (tokens × heads of a kv head) share
 //! a reading. What items leave as partials, `attention_merge` joins. 4 · rows · d flops over 8 · d bytes (f32) a key.
 //!
-//! Arguments: see `attention_spec`; an item's heads may belong to several kv heads.
-use crate::attention_q8::{pack_of_rows, Head};
+//! An item's heads may belong to several kv heads.
+use crate::arguments::{arguments, Kernel};
+use crate::attention_q8::{pack_of_rows, PageHead};
 use crate::attention_spec::*;
+use crate::command::{Command, Scratch};
 use crate::simd::*;
-use crate::work::Work;
 
 const ROWS: usize = 4;
 
-pub unsafe fn run(w: &Work) {
-    let spec = Spec::read(w);
-    let (d, group) = (spec.d, spec.heads / spec.kv_heads);
-    let scores = w.scratch::<f32>(); // [row][TILE]
-    let packed = scores.add(ROWS * TILE) as *mut u8; // the same in seven bits, [TILE / 4][4 rows][4 keys]
-    let space = scores.add(2 * ROWS * TILE);
-    let queries = space.add(spec.space()); // [kv head][row][d], then the same for the output
-    let eight_bits = spec.format == Format::Q8;
-    let exp = Exp::new();
-    w.each(spec.count, |i| {
-        let item = spec.item(i);
-        let rows = item.tokens as usize * group;
-        let (kv_first, kv_count) = (item.head as usize / group, item.heads as usize / group);
-        let out = queries.add(kv_count * rows * d);
-        let most = out.add(kv_count * rows * d);
-        let sum = most.add(kv_count * rows);
-        let scales = sum.add(kv_count * rows); // of queries in seven bits
-        let reaches = scales.add(kv_count * rows) as *mut Reach; // [kv head], with slopes
-        for row in 0..kv_count * rows {
-            let (token, head) = (row % rows / group, (kv_first + row / rows) * group + row % group);
-            let q = spec.queries.add(((item.row as usize + token) * spec.heads + head) * d);
-            if eight_bits {
-                let to = (queries as *mut u8).add(row / rows * d * 4 + row % rows * 4);
-                *scales.add(row) = pack_of_rows::<16>(q, d, spec.scale, to);
-            }
-            let s = f32x4_splat(spec.scale);
-            (0..if eight_bits { 0 } else { d }).step_by(4).for_each(|j| store(queries.add(row * d + j), f32x4_mul(load(q.add(j)), s)));
-            (*most.add(row), *sum.add(row)) = (FLOOR, 0.0);
-        }
-        core::ptr::write_bytes(out, 0, kv_count * rows * d);
-        for kv in 0..if spec.has_slopes() { kv_count } else { 0 } {
-            let (mut norm, mut least) = (0f32, f32::INFINITY);
-            for row in 0..rows {
-                let (token, head) = (row / group, (kv_first + kv) * group + row % group);
-                norm = norm.max(spec.norm(item.row as usize + token, head));
-                least = least.min(spec.slope(head));
-            }
-            reaches.add(kv).write(spec.reach(item, kv_first + kv, norm, least));
-        }
+arguments! { AttentionDecode = Spec }
 
-        for t in 0..item.tiles as usize {
-            let (tile, partial) = spec.tile(item, t);
-            let live = TILE.min(item.keys as usize - tile * TILE);
-            if eight_bits && !spec.has_slopes() {
-                spec.head(item, tile, kv_first).fetch(kv_count, d);
+/// What a thread needs for one item.
+struct Places {
+    /// [row][TILE], of one kv head
+    scores: *mut f32,
+    /// The same in seven bits: [TILE / 4][4 rows][4 keys]
+    packed: *mut u8,
+    /// See `Spec::page`.
+    space: *mut f32,
+    /// [kv head][row][head_dim], or [kv head][head_dim / 4][4 rows][4] in seven bits
+    queries: *mut f32,
+    /// [kv head][row][value_dim]
+    out: *mut f32,
+    /// [kv head][row] each: the largest score so far, the sum of e^(score − most), and scales of queries in seven bits
+    most: *mut f32,
+    sum: *mut f32,
+    scales: *mut f32,
+    /// [kv head], with slopes
+    reaches: *mut Reach,
+}
+
+impl AttentionDecode {
+    fn places(&self, scratch: &mut Scratch) -> Places {
+        let spec = &self.0;
+        let rows = spec.kv_heads * ROWS;
+        Places {
+            scores: scratch.take(ROWS * TILE),
+            packed: scratch.take(ROWS * TILE),
+            space: spec.space(scratch),
+            queries: scratch.take(rows * spec.head_dim),
+            out: scratch.take(rows * spec.value_dim),
+            most: scratch.take(rows),
+            sum: scratch.take(rows),
+            scales: scratch.take(rows),
+            reaches: scratch.take(spec.kv_heads),
+        }
+    }
+}
+
+impl Kernel for AttentionDecode {
+    fn scratch(&self) -> usize {
+        Scratch::measure(|scratch| self.places(scratch))
+    }
+
+    unsafe fn run(&self, command: &Command) {
+        let spec = &self.0;
+        let (d, value_dim, group) = (spec.head_dim, spec.value_dim, spec.heads / spec.kv_heads);
+        let Places { scores, packed, space, queries, out, most, sum, scales, reaches } =
+            self.places(&mut command.scratch());
+        let eight_bits = spec.format == Format::Q8;
+        let exp = Exp::new();
+        command.each(spec.count, |i| {
+            let item = spec.item(i);
+            let rows = item.tokens as usize * group;
+            let (kv_first, kv_count) = (item.head as usize / group, item.heads as usize / group);
+            for row in 0..kv_count * rows {
+                let (token, head) = (row % rows / group, (kv_first + row / rows) * group + row % group);
+                let q = spec.query(item, token, head);
+                if eight_bits {
+                    let to = (queries as *mut u8).add(row / rows * d * 4 + row % rows * 4);
+                    *scales.add(row) = pack_of_rows::<16>(q, d, spec.scale, to);
+                } else {
+                    let s = f32x4_splat(spec.scale);
+                    for j in (0..d).step_by(4) {
+                        store(queries.add(row * d + j), f32x4_mul(load(q.add(j)), s));
+                    }
+                }
+                (*most.add(row), *sum.add(row)) = (FLOOR, 0.0);
             }
-            for kv in 0..kv_count {
-                if spec.has_slopes() && spec.beyond(&*reaches.add(kv), item, tile, kv_first + kv) {
-                    continue;
-                }
-                let head8 = spec.head(item, tile, kv_first + kv);
-                let (keys, values) = match eight_bits {
-                    true => (core::ptr::null(), core::ptr::null()),
-                    false => spec.page(item, tile, kv_first + kv, space),
-                };
-                let (q7, scales) = ((queries as *const u8).add(kv * d * 4), scales.add(kv * rows) as *const f32);
-                let (queries, out) = (queries.add(kv * rows * d), out.add(kv * rows * d));
-                match rows {
-                    1 if eight_bits => head8.score::<1>(live, d, q7, scales, scores),
-                    2 if eight_bits => head8.score::<2>(live, d, q7, scales, scores),
-                    3 if eight_bits => head8.score::<3>(live, d, q7, scales, scores),
-                    _ if eight_bits => head8.score::<4>(live, d, q7, scales, scores),
-                    1 => score::<1, 4>(live, d, keys, queries, scores),
-                    2 => score::<2, 4>(live, d, keys, queries, scores),
-                    3 => score::<3, 2>(live, d, keys, queries, scores),
-                    _ => score::<4, 2>(live, d, keys, queries, scores),
-                }
-                let (mut fade, mut peaks) = ([1f32; ROWS], [0f32; ROWS]);
+            core::ptr::write_bytes(out, 0, kv_count * rows * value_dim);
+            for kv in 0..if spec.has_slopes() { kv_count } else { 0 } {
+                let (mut norm, mut least) = (0f32, f32::INFINITY);
                 for row in 0..rows {
-                    let s = scores.add(row * TILE);
                     let (token, head) = (row / group, (kv_first + kv) * group + row % group);
-                    apply_rules(&spec, item, s, live, tile, partial, token, head);
-                    let at = kv * rows + row;
-                    let (most, sum) = (&mut *most.add(at), &mut *sum.add(at));
-                    (fade[row], peaks[row]) = match eight_bits {
-                        true => softmax::<true>(&exp, s, live, head8.value_scales, most, sum),
-                        false => softmax::<false>(&exp, s, live, core::ptr::null(), most, sum),
+                    norm = norm.max(spec.norm(item, token, head));
+                    least = least.min(spec.slope(head));
+                }
+                reaches.add(kv).write(spec.reach(item, kv_first + kv, norm, least));
+            }
+
+            for t in 0..item.tiles as usize {
+                let (tile, partial) = spec.tile(item, t);
+                let live = TILE.min(item.keys as usize - tile * TILE);
+                if eight_bits && !spec.has_slopes() {
+                    spec.page_head(item, tile, kv_first).fetch(kv_count);
+                }
+                for kv in 0..kv_count {
+                    if spec.has_slopes() && spec.beyond(&*reaches.add(kv), item, tile, kv_first + kv) {
+                        continue;
+                    }
+                    let head8 = spec.page_head(item, tile, kv_first + kv);
+                    let (keys, values) = match eight_bits {
+                        true => (core::ptr::null(), core::ptr::null()),
+                        false => spec.page(item, tile, kv_first + kv, space),
                     };
-                }
-                macro_rules! weigh_packed {
-                    ($rows:literal) => {{
-                        let scales = Head::pack_rows::<$rows>(live, scores, &peaks, packed);
-                        head8.weigh::<$rows>(live, d, packed, scales, fade.as_ptr(), out)
-                    }};
-                }
-                match rows {
-                    1 if eight_bits => weigh_packed!(1),
-                    2 if eight_bits => weigh_packed!(2),
-                    3 if eight_bits => weigh_packed!(3),
-                    _ if eight_bits => weigh_packed!(4),
-                    1 => weigh::<1, 4>(live, d, scores, values, &fade, out),
-                    2 => weigh::<2, 2>(live, d, scores, values, &fade, out),
-                    3 => weigh::<3, 1>(live, d, scores, values, &fade, out),
-                    _ => weigh::<4, 1>(live, d, scores, values, &fade, out),
+                    let (q7, scales) = ((queries as *const u8).add(kv * d * 4), scales.add(kv * rows));
+                    let (queries, out) = (queries.add(kv * rows * d), out.add(kv * rows * value_dim));
+                    match rows {
+                        1 if eight_bits => head8.score::<1>(live, q7, scales, scores),
+                        2 if eight_bits => head8.score::<2>(live, q7, scales, scores),
+                        3 if eight_bits => head8.score::<3>(live, q7, scales, scores),
+                        _ if eight_bits => head8.score::<4>(live, q7, scales, scores),
+                        1 => score::<1, 4>(live, d, keys, queries, scores),
+                        2 => score::<2, 4>(live, d, keys, queries, scores),
+                        3 => score::<3, 2>(live, d, keys, queries, scores),
+                        _ => score::<4, 2>(live, d, keys, queries, scores),
+                    }
+                    let (mut fade, mut peaks) = ([1f32; ROWS], [0f32; ROWS]);
+                    for row in 0..rows {
+                        let s = scores.add(row * TILE);
+                        let (token, head) = (row / group, (kv_first + kv) * group + row % group);
+                        apply_rules(spec, item, s, &Line { live, tile, partial, token, head });
+                        let at = kv * rows + row;
+                        let (most, sum) = (&mut *most.add(at), &mut *sum.add(at));
+                        (fade[row], peaks[row]) = match eight_bits {
+                            true => softmax::<true>(&exp, s, live, head8.value_scales, most, sum),
+                            false => softmax::<false>(&exp, s, live, core::ptr::null(), most, sum),
+                        };
+                    }
+                    macro_rules! weigh_packed {
+                        ($rows:literal) => {{
+                            let scales = PageHead::pack_rows::<$rows>(live, scores, &peaks, packed);
+                            head8.weigh::<$rows>(live, packed, scales, fade.as_ptr(), out)
+                        }};
+                    }
+                    let v = Values { live, d: value_dim, values };
+                    match rows {
+                        1 if eight_bits => weigh_packed!(1),
+                        2 if eight_bits => weigh_packed!(2),
+                        3 if eight_bits => weigh_packed!(3),
+                        _ if eight_bits => weigh_packed!(4),
+                        1 => weigh::<1, 4>(&v, scores, &fade, out),
+                        2 => weigh::<2, 2>(&v, scores, &fade, out),
+                        3 => weigh::<3, 1>(&v, scores, &fade, out),
+                        _ => weigh::<4, 1>(&v, scores, &fade, out),
+                    }
                 }
             }
-        }
-        for row in 0..kv_count * rows {
-            let (token, head) = (row % rows / group, (kv_first + row / rows) * group + row % group);
-            spec.finish(item, row, token, head, out.add(row * d), *most.add(row), *sum.add(row));
-        }
-    });
+            for row in 0..kv_count * rows {
+                let (token, head) = (row % rows / group, (kv_first + row / rows) * group + row % group);
+                let (most, sum) = (*most.add(row), *sum.add(row));
+                let output = out.add(row * value_dim);
+                spec.finish(item, row, (token, head), RowResult { output, most, sum });
+            }
+        });
+    }
+}
+
+/// One row of scores: a token and head against the live keys of a tile.
+struct Line {
+    live: usize,
+    tile: usize,
+    partial: bool,
+    token: usize,
+    head: usize,
 }
 
 /// Softcap, bias and mask of one row of scores; those of keys that are not there become −∞.
+///
+/// # Safety
+/// The row must be writable at `s`, in whole vectors.
 #[inline(always)]
-unsafe fn apply_rules(
-    spec: &Spec, item: &Item, s: *mut f32, live: usize, tile: usize, partial: bool, token: usize, head: usize,
-) {
+unsafe fn apply_rules(spec: &Spec, item: &Item, s: *mut f32, line: &Line) {
+    let Line { live, tile, partial, token, head } = *line;
     let q = spec.query_position(item, token);
     if spec.softcap > 0.0 {
         let exp = Exp::new();
@@ -150,6 +207,9 @@ unsafe fn apply_rules(
 
 /// Scores of R rows, keys from front to back: memory streams only where addresses do. The features of a group of four
 /// keys are dealt to C chains a row, R · C in all, which hides the latency of multiply-adds.
+///
+/// # Safety
+/// The live keys, in whole groups, and R queries must be readable, and R rows of scores writable; d is a multiple of 4.
 #[inline(always)]
 unsafe fn score<const R: usize, const C: usize>(live: usize, d: usize, keys: *const f32, q: *const f32, s: *mut f32) {
     for group in 0..live.div_ceil(4) {
@@ -172,8 +232,8 @@ unsafe fn score<const R: usize, const C: usize>(live: usize, d: usize, keys: *co
             feature!(3);
             j += 4;
         }
-        for r in 0..R {
-            let total = (1..C).fold(acc[r][0], |sum, c| f32x4_add(sum, acc[r][c]));
+        for (r, acc) in acc.iter().enumerate() {
+            let total = acc[1..].iter().fold(acc[0], |sum, a| f32x4_add(sum, *a));
             store(s.add(r * TILE + group * 4), total);
         }
     }
@@ -181,6 +241,9 @@ unsafe fn score<const R: usize, const C: usize>(live: usize, d: usize, keys: *co
 
 /// Scores become e^(s − maximum), times the `scales` of their values if SCALED; gives what earlier output shrinks by and
 /// the largest of these numbers.
+///
+/// # Safety
+/// The row must be writable at `s`, in whole vectors, and if SCALED `live` numbers must be readable at `scales`.
 #[inline(always)]
 unsafe fn softmax<const SCALED: bool>(
     exp: &Exp, s: *mut f32, live: usize, scales: *const f32, most: &mut f32, sum: &mut f32,
@@ -216,27 +279,40 @@ unsafe fn softmax<const SCALED: bool>(
     (fade, maximum(peak))
 }
 
+/// Values of a tile, [d / 8][TILE][8]. Those of keys that are not live may be anything.
+struct Values {
+    live: usize,
+    d: usize,
+    values: *const f32,
+}
+
 /// out = out · fade + P · V for R rows, eight features of all keys at a time, as values lie in memory. Keys are dealt to
-/// C chains a row and half. Values of keys that are not live may be anything, so the last keys go one by one.
+/// C chains a row and half. The last keys go one by one, because what follows the live ones may be anything.
+///
+/// # Safety
+/// R rows of probabilities must be readable at `p`, in whole vectors, and R rows writable at `out`.
 #[inline(always)]
-unsafe fn weigh<const R: usize, const C: usize>(
-    live: usize, d: usize, p: *const f32, values: *const f32, fade: &[f32; ROWS], out: *mut f32,
-) {
+unsafe fn weigh<const R: usize, const C: usize>(v: &Values, p: *const f32, fade: &[f32; ROWS], out: *mut f32) {
     let mut j = 0;
-    while j + 8 <= d {
-        weigh_features::<R, 2, C>(live, d, p, values.add(j * TILE), fade, out.add(j));
+    while j + 8 <= v.d {
+        weigh_features::<R, 2, C>(v, j, p, fade, out);
         j += 8;
     }
-    if j < d {
-        weigh_features::<R, 1, C>(live, d, p, values.add(j * TILE), fade, out.add(j));
+    if j < v.d {
+        weigh_features::<R, 1, C>(v, j, p, fade, out);
     }
 }
 
-/// The same for V vectors of four features.
+/// The same for V vectors of four features, from feature `j` on.
+///
+/// # Safety
+/// See `weigh`.
 #[inline(always)]
 unsafe fn weigh_features<const R: usize, const V: usize, const C: usize>(
-    live: usize, d: usize, p: *const f32, values: *const f32, fade: &[f32; ROWS], out: *mut f32,
+    of: &Values, j: usize, p: *const f32, fade: &[f32; ROWS], out: *mut f32,
 ) {
+    let Values { live, d, values } = *of;
+    let (values, out) = (values.add(j * TILE), out.add(j));
     let mut acc = [[[f32x4_splat(0.0); V]; C]; R];
     macro_rules! key {
         ($at:expr, $l:literal, $x:expr) => {
@@ -262,10 +338,10 @@ unsafe fn weigh_features<const R: usize, const V: usize, const C: usize>(
         key!(key, 0, |r: usize| v128_load32_splat(p.add(r * TILE + key) as *const u32));
         key += 1;
     }
-    for r in 0..R {
-        for i in 0..V {
+    for (r, acc) in acc.iter().enumerate() {
+        let sums = acc[1..].iter().fold(acc[0], |sums, a| core::array::from_fn(|i| f32x4_add(sums[i], a[i])));
+        for (i, total) in sums.into_iter().enumerate() {
             let o = out.add(r * d + i * 4);
-            let total = (1..C).fold(acc[r][0][i], |sum, c| f32x4_add(sum, acc[r][c][i]));
             store(o, madd(load(o), f32x4_splat(fade[r]), total));
         }
     }

@@ -1,7 +1,7 @@
 //! Keys and values in eight bits, with one f32 scale per token and kv head (q = round(x / scale), scale = amax / 127).
 //!
-//! Per kv head of a page: keys [16 groups][d / 4][4 keys][4 features] i8, values [d / 8][16 groups][8 features][4 keys] i8
-//! (4 features in a last half), then 64 scales of keys and 64 of values, then 64 sums of a key's features in i16.
+//! Per kv head of a page: keys [16 groups][headDim / 4][4 keys][4 features] i8, values [valueDim / 8][16 groups][8
+//! features][4 keys] i8 (4 features in a last half), then 64 scales of keys and 64 of values, then 64 sums of a key's features in i16.
 //! The relaxed dot wants one operand below 128, so queries and probabilities have seven bits; queries have a zero point
 //! of 64, which the sums undo. Per 16 bytes of the cache and row: one shuffle and the three instructions of a dot.
 use crate::attention_spec::TILE;
@@ -10,35 +10,44 @@ use crate::simd::*;
 
 /// One kv head of one page.
 #[derive(Clone, Copy)]
-pub struct Head {
+pub struct PageHead {
     pub keys: *mut i8,
     pub values: *mut i8,
     pub key_scales: *mut f32,
     pub value_scales: *mut f32,
     pub key_sums: *mut i16,
+    head_dim: usize,
+    value_dim: usize,
 }
 
-/// A multiple of 128.
-pub fn head_bytes(d: usize) -> usize {
-    2 * TILE * d + 2 * TILE * 4 + TILE * 2
+/// Bytes of one kv head of a page, a multiple of 128.
+fn head_bytes(head_dim: usize, value_dim: usize) -> usize {
+    TILE * (head_dim + value_dim) + 2 * TILE * 4 + TILE * 2
 }
 
-impl Head {
-    pub unsafe fn at(page: usize, kv_head: usize, d: usize) -> Head {
-        let keys = (page + kv_head * head_bytes(d)) as *mut i8;
-        let values = keys.add(TILE * d);
-        let key_scales = values.add(TILE * d) as *mut f32;
+impl PageHead {
+    /// # Safety
+    /// At the address `page` there must be a q8 page with this kv head and these dimensions, which are multiples of 4.
+    #[inline(always)]
+    pub unsafe fn at(page: usize, kv_head: usize, head_dim: usize, value_dim: usize) -> PageHead {
+        let keys = (page + kv_head * head_bytes(head_dim, value_dim)) as *mut i8;
+        let values = keys.add(TILE * head_dim);
+        let key_scales = values.add(TILE * value_dim) as *mut f32;
         let value_scales = key_scales.add(TILE);
-        Head { keys, values, key_scales, value_scales, key_sums: value_scales.add(TILE) as *mut i16 }
+        let key_sums = value_scales.add(TILE) as *mut i16;
+        PageHead { keys, values, key_scales, value_scales, key_sums, head_dim, value_dim }
     }
 
     /// Asks for the bytes of `count` heads of a page. Done at once, so many reads are under way at a time that memory gives
     /// its full speed; kernels that compute between their reads get a third of it (WebAssembly has no prefetch).
+    ///
+    /// # Safety
+    /// The page must have as many heads from this one on.
     #[inline(always)]
-    pub unsafe fn fetch(&self, count: usize, d: usize) {
+    pub unsafe fn fetch(&self, count: usize) {
         let mut seen = [i32x4_splat(0); 2];
         let mut at = self.keys as *const u32;
-        for _ in 0..count * head_bytes(d) / 128 {
+        for _ in 0..count * head_bytes(self.head_dim, self.value_dim) / 128 {
             seen = [v128_or(seen[0], v128_load32_zero(at)), v128_or(seen[1], v128_load32_zero(at.add(16)))];
             at = at.add(32);
         }
@@ -46,9 +55,13 @@ impl Head {
     }
 
     /// Writes the key and the value of one token.
-    pub unsafe fn write(&self, slot: usize, d: usize, key: *const f32, value: *const f32) {
-        let scale = |x: *const f32| (0..d).fold(0f32, |m, j| m.max((*x.add(j)).abs())) / 127.0;
-        let (k, v) = (scale(key), scale(value));
+    ///
+    /// # Safety
+    /// `head_dim` numbers must be readable at `key` and `value_dim` at `value`; no other thread may write to this slot.
+    pub unsafe fn write(&self, slot: usize, key: *const f32, value: *const f32) {
+        let (d, value_dim) = (self.head_dim, self.value_dim);
+        let scale = |x: *const f32, d: usize| (0..d).fold(0f32, |m, j| m.max((*x.add(j)).abs())) / 127.0;
+        let (k, v) = (scale(key, d), scale(value, value_dim));
         *self.key_scales.add(slot) = k;
         *self.value_scales.add(slot) = v;
         let inverse = |s: f32| if s > 0.0 { 1.0 / s } else { 0.0 };
@@ -57,22 +70,32 @@ impl Head {
         for j in 0..d {
             let at = slot / 4 * d * 4 + j / 4 * 16 + slot % 4 * 4 + j % 4;
             let q = round(*key.add(j) * k);
-            sum += q as i16; // d ≤ 256: fits
+            sum += q as i16; // head_dim ≤ 256: fits
             *self.keys.add(at) = q;
-            *self.values.add(value_at(d, j, slot)) = round(*value.add(j) * v);
+        }
+        for j in 0..value_dim {
+            *self.values.add(value_at(value_dim, j, slot)) = round(*value.add(j) * v);
         }
         *self.key_sums.add(slot) = sum;
     }
 
     /// −64 · Σ of the features of four keys, where sums of dots start.
+    ///
+    /// # Safety
+    /// `key` must be a multiple of four below TILE.
     #[inline(always)]
     unsafe fn offsets(&self, key: usize) -> v128 {
         i32x4_neg(i32x4_shl(i32x4_load_extend_i16x4(self.key_sums.add(key)), 6))
     }
 
     /// Scores of 8 packed queries with the live keys: S[key][8].
+    ///
+    /// # Safety
+    /// `live` must be in 1 … TILE; the queries [head_dim / 4][8][4] must be readable at `q` and eight scales at `q_scales`,
+    /// and a whole tile of scores writable at `s`.
     #[inline(always)]
-    pub unsafe fn score8(&self, live: usize, d: usize, q: *const u8, q_scales: *const f32, s: *mut f32) {
+    pub unsafe fn score8(&self, live: usize, q: *const u8, q_scales: *const f32, s: *mut f32) {
+        let d = self.head_dim;
         let (ones, scales) = (ones(), [load(q_scales), load(q_scales.add(4))]);
         for group in 0..live.div_ceil(4) {
             let start = self.offsets(group * 4);
@@ -103,9 +126,13 @@ impl Head {
     }
 
     /// Scores of R queries ([d / 4][4 rows][4], of `pack_of_rows`) with the live keys, eight keys at a time: S[row][TILE].
+    ///
+    /// # Safety
+    /// `live` must be in 1 … TILE; the queries must be readable at `q` and R scales at `q_scales`, and R rows of scores
+    /// writable at `s`.
     #[inline(always)]
-    pub unsafe fn score<const R: usize>(&self, live: usize, d: usize, q: *const u8, q_scales: *const f32, s: *mut f32) {
-        let ones = ones();
+    pub unsafe fn score<const R: usize>(&self, live: usize, q: *const u8, q_scales: *const f32, s: *mut f32) {
+        let (ones, d) = (ones(), self.head_dim);
         for key in (0..live).step_by(8) {
             let mut acc = [[self.offsets(key), self.offsets(key + 4)]; R];
             let (mut k, mut x) = (self.keys.add(key * d), q);
@@ -130,6 +157,9 @@ impl Head {
     }
 
     /// The largest scale of the values that are live.
+    ///
+    /// # Safety
+    /// `live` must be at most TILE.
     pub unsafe fn largest(&self, live: usize) -> f32 {
         let full = live & !3;
         let most = (0..full).step_by(4).fold(f32x4_splat(0.0), |m, i| f32x4_pmax(m, load(self.value_scales.add(i))));
@@ -137,8 +167,11 @@ impl Head {
     }
 
     /// Probabilities of four rows, P[key][stride 8], times the values' scales in seven bits of `bound`, which none is above
-    /// → [group][4 rows][4 keys]; gives their scales. What rounding takes from one key it
-    /// gives to the next but three, so that many small ones lose nothing together and four chains run side by side.
+    /// → [group][4 rows][4 keys]; gives their scales. What rounding takes from one key it gives to the next but three, so
+    /// that many small ones lose nothing together and four chains run side by side.
+    ///
+    /// # Safety
+    /// `live` must be at most TILE; P must be readable and four bytes a key writable at `packed`, in whole groups.
     #[inline(always)]
     pub unsafe fn pack_columns(&self, live: usize, p: *const f32, bound: v128, packed: *mut u8) -> v128 {
         let (magic, low) = core::hint::black_box((f32x4_splat(MAGIC), i32x4_splat(255)));
@@ -160,6 +193,10 @@ impl Head {
     }
 
     /// R rows of P[row][TILE], times the values' scales already, in seven bits of their largest numbers; gives the scales.
+    ///
+    /// # Safety
+    /// R rows of `live` probabilities, rounded up to whole vectors, must be readable at `p`, and four bytes a key writable at
+    /// `packed`, in whole groups.
     #[inline(always)]
     pub unsafe fn pack_rows<const R: usize>(live: usize, p: *const f32, peaks: &[f32; 4], packed: *mut u8) -> v128 {
         let (magic, low) = core::hint::black_box((f32x4_splat(MAGIC), i32x4_splat(255)));
@@ -177,12 +214,15 @@ impl Head {
         f32x4_mul(peaks, f32x4_splat(1.0 / MOST))
     }
 
-    /// out[row][d] = out · fade + P · V for R rows of packed probabilities [group][4 rows][4 keys].
+    /// out[row][value_dim] = out · fade + P · V for R rows of packed probabilities [group][4 rows][4 keys].
+    ///
+    /// # Safety
+    /// The probabilities of `live` keys and R numbers at `fade` must be readable, and R rows writable at `out`.
     #[inline(always)]
     pub unsafe fn weigh<const R: usize>(
-        &self, live: usize, d: usize, packed: *const u8, scale: v128, fade: *const f32, out: *mut f32,
+        &self, live: usize, packed: *const u8, scale: v128, fade: *const f32, out: *mut f32,
     ) {
-        let (ones, groups) = (ones(), live.div_ceil(4));
+        let (ones, groups, d) = (ones(), live.div_ceil(4), self.value_dim);
         let mut j = 0;
         while j + 8 <= d {
             let mut acc = [[i32x4_splat(0); 2]; R];
@@ -222,6 +262,9 @@ impl Head {
 }
 
 /// Queries in seven bits with zero point 64: one of STRIDE / 4 that lie as [d / 4][rows][4]; gives its scale.
+///
+/// # Safety
+/// `d` numbers must be readable at `q`, and four bytes in every STRIDE writable at `out`, `d / 4` times.
 pub unsafe fn pack_of_rows<const STRIDE: usize>(q: *const f32, d: usize, factor: f32, out: *mut u8) -> f32 {
     let most = (0..d).fold(0f32, |m, j| m.max((*q.add(j)).abs()));
     let inverse = f32x4_splat(if most > 0.0 { 63.0 / most } else { 0.0 });
@@ -253,8 +296,9 @@ fn low_bytes(q: [v128; 4], low: v128) -> v128 {
     u8x16_narrow_i16x8(i16x8_narrow_i32x4(q[0], q[1]), i16x8_narrow_i32x4(q[2], q[3]))
 }
 
-fn value_at(d: usize, j: usize, slot: usize) -> usize {
-    let width = if j < d / 8 * 8 { 8 } else { 4 };
+/// Where feature `j` of the value in `slot` lies.
+fn value_at(value_dim: usize, j: usize, slot: usize) -> usize {
+    let width = if j < value_dim / 8 * 8 { 8 } else { 4 };
     j / 8 * 8 * TILE + slot / 4 * width * 4 + j % 8 * 4 + slot % 4
 }
 fn round(x: f32) -> i8 {

@@ -4,6 +4,7 @@
 //! distance once an item, a tile beyond the table's reach has one bias for all its scores, and a block mask says the same
 //! for whole blocks. What does not fit (rows of several heads, prefixes, mixed masks) goes score by score.
 use crate::attention_spec::*;
+use crate::command::Scratch;
 use crate::simd::*;
 
 /// Distances beyond `reach` on both sides of a table: eight rows and a tile of keys never leave it.
@@ -31,16 +32,19 @@ pub struct Group {
 }
 
 impl<'a> Rules<'a> {
-    /// Floats that `new` needs at `space`.
-    pub fn space(spec: &Spec) -> usize {
-        if spec.buckets.is_null() { 0 } else { 2 * Self::length(spec) }
+    /// Room for the two tables.
+    pub fn space(spec: &Spec, scratch: &mut Scratch) -> [*mut f32; 2] {
+        let length = if spec.buckets.is_null() { 0 } else { 2 * (spec.reach + PAD) as usize + 1 };
+        [scratch.take(length), scratch.take(length)]
     }
-    fn length(spec: &Spec) -> usize {
-        (2 * (spec.reach + PAD) as usize + 1).next_multiple_of(4)
+    /// # Safety
+    /// The tables must be those of `space`.
+    pub unsafe fn new(spec: &'a Spec, [bias, summary_bias]: [*mut f32; 2]) -> Self {
+        Rules { spec, bias, summary_bias }
     }
-    pub unsafe fn new(spec: &'a Spec, space: *mut f32) -> Self {
-        Rules { spec, bias: space, summary_bias: space.add(Self::space(spec) / 2) }
-    }
+
+    // Safety, of all that is unsafe below: as in `Spec`. Eight positions and slopes must be readable for a group, and
+    // scores of its keys writable.
 
     /// Before the groups of an item.
     pub unsafe fn begin(&self, item: &Item) {
@@ -70,8 +74,8 @@ impl<'a> Rules<'a> {
         let (low, high) = (*positions as i32, *positions.add(7) as i32);
         let (mut from, mut to) = (0, live as i32);
         if spec.windowed && first >= spec.keep_first {
-            from = (low - spec.left - first).max(0) & !3;
-            to = to.min(high.saturating_add(spec.right) + 1 - first);
+            from = (low - first).saturating_sub(spec.left).max(0) & !3;
+            to = to.min((high - first).saturating_add(spec.right).saturating_add(1));
         }
         if spec.causal {
             to = to.min(high + 1 - first);
@@ -172,21 +176,24 @@ impl<'a> Rules<'a> {
             return;
         }
         let spec = self.spec;
-        let own = |row: usize| {
+        let summary_of = |row: usize| {
             let token = *positions.add(row) as i32 - spec.summary_count;
             token.div_euclid(spec.summary_size).min(spec.summary_count - 1)
         };
-        let (low, high) = (own(0), own(7));
+        let (low, high) = (summary_of(0), summary_of(7));
         let first = (tile * TILE) as i32;
         if let Some(same) = self.beyond(self.summary_bias, first + from as i32 - high, first + to as i32 - 1 - low) {
             return add(s, (from, to), same);
         }
-        let bias = |distance: i32| *self.summary_bias.add((spec.reach + PAD - distance.clamp(-spec.reach, spec.reach)) as usize);
+        let bias = |distance: i32| {
+            let distance = distance.clamp(-spec.reach, spec.reach);
+            *self.summary_bias.add((spec.reach + PAD - distance) as usize)
+        };
         for key in from..to {
             if low == high {
                 add(s, (key, key + 1), bias(first + key as i32 - low));
             } else {
-                (0..8).for_each(|r| *s.add(key * 8 + r) += bias(first + key as i32 - own(r)));
+                (0..8).for_each(|r| *s.add(key * 8 + r) += bias(first + key as i32 - summary_of(r)));
             }
         }
     }
@@ -229,6 +236,9 @@ impl<'a> Rules<'a> {
 }
 
 /// Adds a number to the scores of keys [from, to).
+///
+/// # Safety
+/// They must be writable.
 unsafe fn add(s: *mut f32, (from, to): (usize, usize), number: f32) {
     let number = f32x4_splat(number);
     (from * 8..to * 8).step_by(4).for_each(|i| store(s.add(i), f32x4_add(load(s.add(i)), number)));

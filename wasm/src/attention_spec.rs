@@ -1,7 +1,8 @@
-//! Arguments that every attention kernel shares, and the rules for one score (`attention_spec.ts` is the definition).
-use crate::attention_q8::Head;
+//! Arguments that the attention kernels share, and the rules for one score (`attention_spec.ts` is the definition).
+use crate::arguments::{arguments, record};
+use crate::attention_q8::PageHead;
+use crate::command::Scratch;
 use crate::simd::*;
-use crate::work::Work;
 
 /// Keys in a tile, tokens in a page.
 pub const TILE: usize = 64;
@@ -10,20 +11,93 @@ const WHOLE: u32 = u32::MAX;
 /// Running maximum before any key: finite, so that −∞ − m stays −∞.
 pub const FLOOR: f32 = -1e30;
 
-/// One work item: some tokens × some heads that share a kv head, over a list of key tiles. u32 each, in this order.
-#[repr(C)]
-pub struct Item {
-    pub row: u32,      // packed row of the first token
-    pub tokens: u32,
-    pub position: u32, // of the first token
-    pub head: u32,
-    pub heads: u32,
-    pub segment: u32,
-    pub first_tile: u32, // into the tile list
-    pub tiles: u32,
-    pub keys: u32,       // keys in this segment
-    pub key_row: u32,    // packed row of the first key, for key positions
-    pub partial: u32,    // row of the partial results, or WHOLE
+record! {
+    /// One work item: some tokens × some heads that share a kv head, over a list of key tiles.
+    Item {
+        /// Packed row of the first token.
+        row,
+        tokens,
+        /// Of the first token.
+        position,
+        head,
+        heads,
+        segment,
+        /// Into the tile list.
+        first_tile,
+        tiles,
+        /// Keys in this segment.
+        keys,
+        /// Packed row of the first key, for key positions.
+        key_row,
+        /// Row of the partial results, or WHOLE.
+        partial,
+    }
+}
+
+arguments! {
+    /// Everything but the item.
+    Spec {
+        /// f32 [rows, heads · head_dim]
+        queries: *const f32,
+        /// f32 [rows, heads · value_dim]
+        out: *mut f32,
+        items: *const Item,
+        count: usize,
+        /// tile << 1 | partial
+        tiles: *const u32,
+        /// [segment] of addresses of f64 [pages] of addresses
+        tables: *const f64,
+        /// f32, f16 or q8
+        format: Format,
+        /// A multiple of 4; so is the next.
+        head_dim: usize,
+        value_dim: usize,
+        heads: usize,
+        kv_heads: usize,
+        scale: f32,
+        /// 0: none
+        softcap: f32,
+        /// ALiBi: f32 [heads], or null
+        slopes: *const f32,
+        /// f32 [2 · reach + 1][heads], bias by key − query, or null
+        buckets: *const f32,
+        reach: i32,
+        causal: bool,
+        prefix: i32,
+        windowed: bool,
+        left: i32,
+        right: i32,
+        keep_first: i32,
+        /// 0: no blocks
+        block_size: i32,
+        block_local: i32,
+        /// [blocks] 0 or 1
+        block_global: *const u32,
+        /// [heads][blocks][random_count]; u32::MAX fills up
+        block_random: *const u32,
+        random_count: usize,
+        blocks: usize,
+        /// f32 [heads], or null
+        sinks: *const f32,
+        /// u32 [rows], or null
+        query_positions: *const u32,
+        /// u32 [key rows], or null
+        key_positions: *const u32,
+        /// [row][value_dim + 4]: output, maximum, sum
+        partials: *mut f32,
+        /// LongT5: keys below it stand for many tokens.
+        summary_count: i32,
+        summary_size: i32,
+        /// f32 [2 · reach + 1][heads]
+        summary_buckets: *const f32,
+        /// Where in a page the norm of each kv head's longest key is kept, or 0.
+        bounds: usize,
+    }
+}
+
+/// Floats of one partial result: its output, maximum and sum, and two unused.
+pub fn partial_width(value_dim: usize) -> usize {
+    value_dim + 4
 }
 
 /// Rounding of queries and keys in eight bits can make a product this much larger.
@@ -31,100 +105,71 @@ const MARGIN: f32 = 1.05;
 /// See `Spec::reach`.
 pub struct Reach {
     slope: f32,
-    norm: f32,
-    own: f32,
+    query_norm: f32,
+    own_key_norm: f32,
 }
 
-/// Everything but the item. Arguments 0–34 of the command.
-pub struct Spec {
-    pub queries: *const f32, // [rows, heads · d]
-    pub out: *mut f32,
-    items: *const Item,
-    pub count: usize,
-    tiles: *const u32, // tile << 1 | partial
-    tables: *const f64, // [segment] → f64 [pages] of addresses
-    pub format: Format,
-    pub d: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub scale: f32,
-    pub softcap: f32, // 0: none
-    slopes: *const f32, // [heads] or null
-    pub buckets: *const f32, // [2 · reach + 1][heads], bias by key − query, or null
-    pub reach: i32,
-    pub causal: bool,
-    pub prefix: i32,
-    pub windowed: bool,
-    pub left: i32,
-    pub right: i32,
-    pub keep_first: i32,
-    pub block_size: i32, // 0: no blocks
-    block_local: i32,
-    block_global: *const u32, // [blocks] 0 or 1
-    block_random: *const u32, // [heads][blocks][random_count], u32::MAX fills up
-    random_count: usize,
-    blocks: usize,
-    sinks: *const f32, // [heads] or null
-    query_positions: *const u32, // [rows] or null
-    key_positions: *const u32,   // [key rows] or null
-    pub partials: *mut f32,      // [row][d + 4]: output, maximum, sum
-    pub summary_count: i32,          // LongT5: keys below it stand for many tokens
-    pub summary_size: i32,
-    pub summary_buckets: *const f32, // [2 · reach + 1][heads]
-    bounds: usize, // where in a page the longest key of each kv head is kept, or 0
+/// What one row has come to: its output [value_dim], not divided yet, with its maximum and sum.
+pub struct RowResult {
+    pub output: *const f32,
+    pub most: f32,
+    pub sum: f32,
 }
 
+// Safety, of all that is unsafe below: the arguments are as `Kernel::run` wants them, `item` is one of `items`, and rows,
+// tokens, heads, keys and tiles are within what they say.
 impl Spec {
-    pub unsafe fn read(w: &Work) -> Spec {
-        Spec {
-            queries: w.pointer(0), out: w.pointer(1), items: w.pointer(2), count: w.int(3), tiles: w.pointer(4),
-            tables: w.pointer(5), format: Format::of(w.int(6)), d: w.int(7), heads: w.int(8), kv_heads: w.int(9),
-            scale: w.float(10), softcap: w.float(11), slopes: w.pointer(12), buckets: w.pointer(13),
-            reach: w.int(14) as i32, causal: w.int(15) != 0, prefix: w.int(16) as i32, windowed: w.int(17) != 0,
-            left: w.int(18) as i32, right: w.int(19) as i32, keep_first: w.int(20) as i32,
-            block_size: w.int(21) as i32, block_local: w.int(22) as i32, block_global: w.pointer(23),
-            block_random: w.pointer(24), random_count: w.int(25), blocks: w.int(26), sinks: w.pointer(27),
-            query_positions: w.pointer(28), key_positions: w.pointer(29), partials: w.pointer(30),
-            summary_count: w.int(31) as i32, summary_size: w.int(32) as i32, summary_buckets: w.pointer(33), bounds: w.int(34),
-        }
-    }
+    #[inline(always)]
     pub unsafe fn item(&self, i: usize) -> &Item {
         &*self.items.add(i)
     }
+    /// Number of a tile in an item's list, and whether some of its keys are hidden from some rows.
+    #[inline(always)]
     pub unsafe fn tile(&self, item: &Item, i: usize) -> (usize, bool) {
         let t = *self.tiles.add(item.first_tile as usize + i);
         ((t >> 1) as usize, t & 1 != 0)
     }
-    /// A tile of a q8 cache for one kv head.
-    pub unsafe fn head(&self, item: &Item, tile: usize, kv_head: usize) -> Head {
-        let table = *self.tables.add(item.segment as usize) as usize as *const f64;
-        Head::at(*table.add(tile) as usize, kv_head, self.d)
+    /// The query of a token and head.
+    #[inline(always)]
+    pub unsafe fn query(&self, item: &Item, token: usize, head: usize) -> *const f32 {
+        self.queries.add(((item.row as usize + token) * self.heads + head) * self.head_dim)
     }
-    /// Keys and values of a tile for one kv head (not of a q8 cache), widened into `space` ([2][TILE · d]) unless they are f32 already.
-    /// Keys are [TILE / 4][d][4], values [d / 8][TILE][8] (see `append`).
+    #[inline(always)]
+    unsafe fn page_address(&self, item: &Item, tile: usize) -> usize {
+        let table = *self.tables.add(item.segment as usize) as usize as *const f64;
+        *table.add(tile) as usize
+    }
+    /// A tile of a q8 cache for one kv head.
+    #[inline(always)]
+    pub unsafe fn page_head(&self, item: &Item, tile: usize, kv_head: usize) -> PageHead {
+        PageHead::at(self.page_address(item, tile), kv_head, self.head_dim, self.value_dim)
+    }
+    /// Keys and values of a tile for one kv head (not of a q8 cache), widened into `space` unless they are f32 already.
+    /// Keys are [TILE / 4][head_dim][4], values [value_dim / 8][TILE][8] (see `append`).
     #[inline(always)]
     pub unsafe fn page(&self, item: &Item, tile: usize, kv_head: usize, space: *mut f32) -> (*const f32, *const f32) {
-        let size = TILE * self.d;
+        let (key_count, value_count) = (TILE * self.head_dim, TILE * self.value_dim);
         let width = if self.format == Format::F32 { 4 } else { 2 };
-        let table = *self.tables.add(item.segment as usize) as usize as *const f64;
-        let keys = (*table.add(tile) as usize + kv_head * 2 * size * width) as *const u8;
-        let values = keys.add(size * width);
+        let address = self.page_address(item, tile);
+        let keys = (address + kv_head * (key_count + value_count) * width) as *const u8;
+        let values = keys.add(key_count * width);
         if self.format == Format::F32 {
             return (keys as *const f32, values as *const f32);
         }
-        let live = TILE.min(item.keys as usize - tile * TILE).next_multiple_of(4) * self.d;
-        for (part, source, count) in [(0, keys, live), (size, values, size)] {
+        let live = TILE.min(item.keys as usize - tile * TILE).next_multiple_of(4) * self.head_dim;
+        for (part, source, count) in [(0, keys, live), (key_count, values, value_count)] {
             for i in (0..count).step_by(8) {
                 let [a, b] = load8(self.format, source, i);
                 store(space.add(part + i), a);
                 store(space.add(part + i + 4), b);
             }
         }
-        (space, space.add(size))
+        (space, space.add(key_count))
     }
-    /// Bytes of scratch that `page` needs at `space`, in floats.
-    pub fn space(&self) -> usize {
-        if self.format == Format::F32 { 0 } else { 2 * TILE * self.d + 8 }
+    /// The `space` of `page`.
+    pub fn space(&self, scratch: &mut Scratch) -> *mut f32 {
+        let widened = !matches!(self.format, Format::F32 | Format::Q8);
+        scratch.take(if widened { TILE * (self.head_dim + self.value_dim) } else { 0 })
     }
     /// How far from `item`'s queries a key can be and still count, for queries of one kv head whose largest norm (times
     /// scale) is `norm` and whose ALiBi slopes are at least `slope`. A key at distance x scores at most |q||k| − slope · x
@@ -133,11 +178,11 @@ impl Spec {
     pub unsafe fn reach(&self, item: &Item, kv_head: usize, norm: f32, slope: f32) -> Reach {
         let never = !self.causal || self.bounds == 0 || slope <= 0.0 || self.softcap > 0.0 || item.keys == 0;
         if never || item.position + item.tokens > item.keys {
-            return Reach { slope: 0.0, norm: 0.0, own: 0.0 };
+            return Reach { slope: 0.0, query_norm: 0.0, own_key_norm: 0.0 };
         }
         let pages = item.position as usize / TILE..=(item.position + item.tokens - 1) as usize / TILE;
-        let own = pages.fold(0f32, |m, page| m.max(self.longest(item, page, kv_head)));
-        Reach { slope, norm: norm * MARGIN, own }
+        let own_key_norm = pages.fold(0f32, |m, page| m.max(self.longest(item, page, kv_head)));
+        Reach { slope, query_norm: norm * MARGIN, own_key_norm }
     }
     /// Whether a tile is too far to count; see `reach`.
     pub unsafe fn beyond(&self, reach: &Reach, item: &Item, tile: usize, kv_head: usize) -> bool {
@@ -145,32 +190,36 @@ impl Spec {
             return false;
         }
         let distance = item.position as i64 - (tile * TILE + TILE - 1) as i64;
-        let longest = reach.own + self.longest(item, tile, kv_head);
-        distance > 0 && reach.slope * distance as f32 > reach.norm * longest + 88.0
+        let longest = reach.own_key_norm + self.longest(item, tile, kv_head);
+        distance > 0 && reach.slope * distance as f32 > reach.query_norm * longest + 88.0
     }
+    /// Norm of a page's longest key of one kv head.
     unsafe fn longest(&self, item: &Item, page: usize, kv_head: usize) -> f32 {
-        let table = *self.tables.add(item.segment as usize) as usize as *const f64;
-        *((*table.add(page) as usize + self.bounds) as *const f32).add(kv_head)
+        *((self.page_address(item, page) + self.bounds) as *const f32).add(kv_head)
     }
+    #[inline(always)]
     pub unsafe fn query_position(&self, item: &Item, token: usize) -> i32 {
         match self.query_positions.is_null() {
             true => item.position as i32 + token as i32,
             false => *self.query_positions.add(item.row as usize + token) as i32,
         }
     }
+    #[inline(always)]
     pub unsafe fn key_position(&self, item: &Item, key: usize) -> i32 {
         match self.key_positions.is_null() {
             true => key as i32,
             false => *self.key_positions.add(item.key_row as usize + key) as i32,
         }
     }
+    /// ALiBi's slope of a head; 0 where there are none.
+    #[inline(always)]
     pub unsafe fn slope(&self, head: usize) -> f32 {
         if self.slopes.is_null() { 0.0 } else { *self.slopes.add(head) }
     }
     /// Norm of one query, times scale.
-    pub unsafe fn norm(&self, row: usize, head: usize) -> f32 {
-        let q = self.queries.add((row * self.heads + head) * self.d);
-        (0..self.d).map(|j| *q.add(j) * *q.add(j)).sum::<f32>().sqrt() * self.scale.abs()
+    pub unsafe fn norm(&self, item: &Item, token: usize, head: usize) -> f32 {
+        let q = self.query(item, token, head);
+        (0..self.head_dim).map(|j| *q.add(j) * *q.add(j)).sum::<f32>().sqrt() * self.scale.abs()
     }
     pub fn has_slopes(&self) -> bool {
         !self.slopes.is_null()
@@ -223,8 +272,8 @@ impl Spec {
         }
         if !self.buckets.is_null() {
             let (table, distance) = if k < self.summary_count {
-                let own = (q - self.summary_count).div_euclid(self.summary_size);
-                (self.summary_buckets, k - own.min(self.summary_count - 1))
+                let summary = (q - self.summary_count).div_euclid(self.summary_size);
+                (self.summary_buckets, k - summary.min(self.summary_count - 1))
             } else {
                 (self.buckets, k - q)
             };
@@ -252,29 +301,46 @@ impl Spec {
         let random = self.block_random.add((head * self.blocks + qb as usize) * self.random_count);
         seen as usize + (0..self.random_count).filter(|i| *random.add(*i) == kb as u32).count()
     }
-    /// Ends row `row` of an item, which is this token and head: `o` [d] with its maximum and sum goes to the output,
-    /// divided, or to the partials as it is.
-    pub unsafe fn finish(&self, item: &Item, row: usize, token: usize, head: usize, o: *const f32, m: f32, l: f32) {
+    /// Ends row `row` of an item, which is this token and head: divided to the output, or as it is to the partials.
+    pub unsafe fn finish(&self, item: &Item, row: usize, (token, head): (usize, usize), result: RowResult) {
+        let RowResult { output, most, sum } = result;
         if item.partial == WHOLE {
-            self.write(item.row as usize + token, head, o, m, l);
+            let Spec { out, heads, value_dim, sinks, .. } = *self;
+            Output { out, heads, value_dim, sinks }.write(item.row as usize + token, head, output, most, sum);
         } else {
-            let p = self.partials.add((item.partial as usize + row) * (self.d + 4));
-            (0..self.d).step_by(4).for_each(|i| store(p.add(i), load(o.add(i))));
-            *p.add(self.d) = m;
-            *p.add(self.d + 1) = l;
+            let p = self.partials.add((item.partial as usize + row) * partial_width(self.value_dim));
+            (0..self.value_dim).step_by(4).for_each(|i| store(p.add(i), load(output.add(i))));
+            *p.add(self.value_dim) = most;
+            *p.add(self.value_dim + 1) = sum;
         }
     }
-    /// out[row, head] = o / l, with the sink logit in the denominator.
-    pub unsafe fn write(&self, row: usize, head: usize, o: *const f32, m: f32, l: f32) {
-        let (mut factor, mut l) = (1.0, l);
+}
+
+/// Where attention's results go.
+pub struct Output {
+    /// f32 [rows, heads · value_dim]
+    pub out: *mut f32,
+    pub heads: usize,
+    pub value_dim: usize,
+    /// f32 [heads], or null
+    pub sinks: *const f32,
+}
+
+impl Output {
+    /// out[row, head] = o / sum, with the sink logit in the denominator.
+    ///
+    /// # Safety
+    /// `value_dim` numbers must be readable at `o`, and the row must be one of the output.
+    pub unsafe fn write(&self, row: usize, head: usize, o: *const f32, most: f32, mut sum: f32) {
+        let mut factor = 1.0;
         if !self.sinks.is_null() {
             let sink = *self.sinks.add(head);
-            let most = m.max(sink);
-            factor = (m - most).exp();
-            l = l * factor + (sink - most).exp();
+            let largest = most.max(sink);
+            factor = (most - largest).exp();
+            sum = sum * factor + (sink - largest).exp();
         }
-        let factor = f32x4_splat(if l > 0.0 { factor / l } else { 0.0 });
-        let out = self.out.add((row * self.heads + head) * self.d);
-        (0..self.d).step_by(4).for_each(|i| store(out.add(i), f32x4_mul(load(o.add(i)), factor)));
+        let factor = f32x4_splat(if sum > 0.0 { factor / sum } else { 0.0 });
+        let out = self.out.add((row * self.heads + head) * self.value_dim);
+        (0..self.value_dim).step_by(4).for_each(|i| store(out.add(i), f32x4_mul(load(o.add(i)), factor)));
     }
 }

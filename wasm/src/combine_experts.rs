@@ -1,15 +1,29 @@
 //! y[row] = Σ_j weights[row, j] · x[row · count + j].
-//!
-//! Arguments: x f32 [rows · count, features], rows, features, count, weights f32 [rows, count], y.
-use crate::work::Work;
+use crate::arguments::{arguments, Kernel};
+use crate::command::Command;
 
-pub unsafe fn run(w: &Work) {
-    let (x, rows, features, count) = (w.pointer::<f32>(0), w.int(1), w.int(2), w.int(3));
-    let (weights, y) = (w.pointer::<f32>(4), w.pointer::<f32>(5));
-    w.each(rows, |row| {
-        for i in 0..features {
-            *y.add(row * features + i) =
-                (0..count).map(|j| *weights.add(row * count + j) * *x.add((row * count + j) * features + i)).sum();
-        }
-    });
+arguments! {
+    CombineExperts {
+        /// f32 [rows · count, features]
+        x: *const f32,
+        rows: usize,
+        features: usize,
+        count: usize,
+        /// f32 [rows, count]
+        weights: *const f32,
+        /// f32 [rows, features]
+        y: *mut f32,
+    }
+}
+
+impl Kernel for CombineExperts {
+    unsafe fn run(&self, command: &Command) {
+        let CombineExperts { x, rows, features, count, weights, y } = *self;
+        command.each(rows, |row| {
+            for i in 0..features {
+                *y.add(row * features + i) =
+                    (0..count).map(|j| *weights.add(row * count + j) * *x.add((row * count + j) * features + i)).sum();
+            }
+        });
+    }
 }

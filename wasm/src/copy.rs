@@ -1,14 +1,23 @@
-//! y = x, bytes.
-//!
-//! Arguments: x, bytes, y.
-use crate::work::Work;
+//! y = x, byte by byte.
+use crate::arguments::{arguments, Kernel};
+use crate::command::Command;
 
 const CHUNK: usize = 1 << 16;
 
-pub unsafe fn run(w: &Work) {
-    let (x, bytes, y) = (w.pointer::<u8>(0), w.int(1), w.pointer::<u8>(2));
-    w.each(bytes.div_ceil(CHUNK), |item| {
-        let at = item * CHUNK;
-        core::ptr::copy_nonoverlapping(x.add(at), y.add(at), CHUNK.min(bytes - at))
-    });
+arguments! {
+    Copy {
+        x: *const u8,
+        bytes: usize,
+        y: *mut u8,
+    }
+}
+
+impl Kernel for Copy {
+    unsafe fn run(&self, command: &Command) {
+        let Copy { x, bytes, y } = *self;
+        command.each(bytes.div_ceil(CHUNK), |item| {
+            let at = item * CHUNK;
+            core::ptr::copy_nonoverlapping(x.add(at), y.add(at), CHUNK.min(bytes - at))
+        });
+    }
 }

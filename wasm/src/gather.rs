@@ -1,12 +1,26 @@
 //! Chosen rows: y[i] = x[rows[i]].
-//!
-//! Arguments: x f32 [rows, features], rows u32, count, features, y.
-use crate::work::Work;
+use crate::arguments::{arguments, Kernel};
+use crate::command::Command;
 
-pub unsafe fn run(w: &Work) {
-    let (x, rows, count, features, y) =
-        (w.pointer::<f32>(0), w.pointer::<u32>(1), w.int(2), w.int(3), w.pointer::<f32>(4));
-    w.each(count, |i| {
-        core::ptr::copy_nonoverlapping(x.add(*rows.add(i) as usize * features), y.add(i * features), features)
-    });
+arguments! {
+    Gather {
+        /// f32 [.., features]
+        x: *const f32,
+        /// u32 [count], each a row of x
+        rows: *const u32,
+        count: usize,
+        features: usize,
+        /// f32 [count, features]
+        y: *mut f32,
+    }
+}
+
+impl Kernel for Gather {
+    unsafe fn run(&self, command: &Command) {
+        let Gather { x, rows, count, features, y } = *self;
+        command.each(count, |i| {
+            let row = x.add(*rows.add(i) as usize * features);
+            core::ptr::copy_nonoverlapping(row, y.add(i * features), features)
+        });
+    }
 }

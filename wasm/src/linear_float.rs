@@ -4,54 +4,84 @@
 //! multiply-adds; eight accumulators fit V8's sixteen registers. K goes in parts of 512, so that a part of a panel
 //! (16 KB) stays in the first-level cache while the rows stream. 16-bit weights are widened once per part and item.
 //! An item is 4 panels × 128 rows. flops: 2 · rows · N · K.
-//!
-//! Arguments: packed x (`pack_float`), rows, K, weights, format, N, bias or 0, y f32 [rows, N].
+use crate::arguments::{arguments, Kernel};
+use crate::command::{Command, Scratch};
 use crate::simd::*;
-use crate::work::Work;
 
 const PART: usize = 512;
 const PANELS: usize = 4;
 const GROUPS: usize = 32;
 
-pub unsafe fn run(w: &Work) {
-    let (x, rows, k) = (w.pointer::<f32>(0), w.int(1), w.int(2));
-    let (weights, format, n) = (w.pointer::<u8>(3), Format::of(w.int(4)), w.int(5));
-    let (bias, y) = (w.pointer::<f32>(6), w.pointer::<f32>(7));
-    let widened = w.scratch::<f32>();
-    let width = if format == Format::F32 { 4 } else { 2 };
-    let (panels, groups) = (n.div_ceil(8), rows.div_ceil(4));
-    let across = panels.div_ceil(PANELS);
-    w.each(across * groups.div_ceil(GROUPS), |item| {
-        let (p0, g0) = (item % across * PANELS, item / across * GROUPS);
-        for panel in p0..panels.min(p0 + PANELS) {
-            let mut k0 = 0;
-            while k0 < k {
-                let part = PART.min(k - k0);
-                let source = weights.add((panel * k + k0) * 8 * width);
-                let b = if format == Format::F32 {
-                    source as *const f32
-                } else {
-                    for i in 0..part {
-                        let [low, high] = load8(format, source, i * 8);
-                        store(widened.add(i * 8), low);
-                        store(widened.add(i * 8 + 4), high);
+arguments! {
+    LinearFloat {
+        /// Packed by `pack_float`.
+        x: *const f32,
+        rows: usize,
+        inputs: usize,
+        /// [outputs, inputs] in panels of `format`
+        weights: *const u8,
+        /// f32, f16 or bf16
+        format: Format,
+        outputs: usize,
+        /// f32 [outputs], or null
+        bias: *const f32,
+        /// f32 [rows, outputs]
+        y: *mut f32,
+    }
+}
+
+impl LinearFloat {
+    /// A part of a panel, widened to f32.
+    fn widened(&self, scratch: &mut Scratch) -> *mut f32 {
+        scratch.take(if self.format == Format::F32 { 0 } else { PART.min(self.inputs) * 8 })
+    }
+}
+
+impl Kernel for LinearFloat {
+    fn scratch(&self) -> usize {
+        Scratch::measure(|scratch| self.widened(scratch))
+    }
+    unsafe fn run(&self, command: &Command) {
+        let LinearFloat { x, rows, inputs: k, weights, format, outputs: n, bias, y } = *self;
+        let widened = self.widened(&mut command.scratch());
+        let width = if format == Format::F32 { 4 } else { 2 };
+        let (panels, groups) = (n.div_ceil(8), rows.div_ceil(4));
+        let across = panels.div_ceil(PANELS);
+        command.each(across * groups.div_ceil(GROUPS), |item| {
+            let (p0, g0) = (item % across * PANELS, item / across * GROUPS);
+            for panel in p0..panels.min(p0 + PANELS) {
+                let mut k0 = 0;
+                while k0 < k {
+                    let part = PART.min(k - k0);
+                    let source = weights.add((panel * k + k0) * 8 * width);
+                    let b = if format == Format::F32 {
+                        source as *const f32
+                    } else {
+                        for i in 0..part {
+                            let [low, high] = load8(format, source, i * 8);
+                            store(widened.add(i * 8), low);
+                            store(widened.add(i * 8 + 4), high);
+                        }
+                        widened
+                    };
+                    for group in g0..groups.min(g0 + GROUPS) {
+                        let tile = tile4x8(part, x.add((group * k + k0) * 4), b);
+                        for (r, pair) in tile.iter().enumerate().take(rows - (group * 4).min(rows)) {
+                            let out = y.add((group * 4 + r) * n + panel * 8);
+                            put(out, *pair, 8.min(n - panel * 8), (k0 > 0).then_some(out), bias, panel * 8);
+                        }
                     }
-                    widened
-                };
-                for group in g0..groups.min(g0 + GROUPS) {
-                    let tile = tile4x8(part, x.add((group * k + k0) * 4), b);
-                    for (r, pair) in tile.iter().enumerate().take(rows - (group * 4).min(rows)) {
-                        let out = y.add((group * 4 + r) * n + panel * 8);
-                        put(out, *pair, 8.min(n - panel * 8), (k0 > 0).then_some(out), bias, panel * 8);
-                    }
+                    k0 += part;
                 }
-                k0 += part;
             }
-        }
-    });
+        });
+    }
 }
 
 /// Writes up to eight outputs of one row: the tile plus what is there already, or plus the bias.
+///
+/// # Safety
+/// `count` numbers must be writable at `out`, readable at `before` if given, and else at `bias + at` unless that is null.
 #[inline(always)]
 pub unsafe fn put(out: *mut f32, pair: [v128; 2], count: usize, before: Option<*mut f32>, bias: *const f32, at: usize) {
     let base = match before {
@@ -79,6 +109,9 @@ pub unsafe fn put(out: *mut f32, pair: [v128; 2], count: usize, before: Option<*
 }
 
 /// Σ a[k][4 rows] · b[k][8] over k.
+///
+/// # Safety
+/// 4 · k numbers must be readable at `a` and 8 · k at `b`.
 #[inline(always)]
 pub unsafe fn tile4x8(k: usize, a: *const f32, b: *const f32) -> [[v128; 2]; 4] {
     let mut acc = [[f32x4_splat(0.0); 2]; 4];

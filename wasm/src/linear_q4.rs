@@ -3,37 +3,57 @@
 //! Nibbles 0…15 are the small operand of the relaxed dot: sixteen products of 15 · 127 fit 16 bits, so the sums of a
 //! block stay in i16 (one instruction a step) and are widened once. They then start from −8 · Σx, which undoes the
 //! nibbles' offset. An item is 4 panels × 256 rows.
-//!
-//! Arguments: packed x, rows, K, weights, N, bias or 0, y f32 [rows, N].
 use crate::linear_float::put;
 use crate::linear_q8::scale_tile;
 use crate::pack_q4::GROUP_BYTES;
+use crate::arguments::{arguments, Kernel};
+use crate::command::Command;
 use crate::simd::*;
 use crate::upload::Q4_BYTES;
-use crate::work::Work;
 
 const PANELS: usize = 4;
 const GROUPS: usize = 64;
 
-pub unsafe fn run(w: &Work) {
-    let (x, rows, k) = (w.pointer::<u8>(0), w.int(1), w.int(2));
-    let (weights, n, bias, y) = (w.pointer::<u8>(3), w.int(4), w.pointer::<f32>(5), w.pointer::<f32>(6));
-    let (blocks, panels, groups) = (k / 32, n.div_ceil(8), rows.div_ceil(4));
-    let across = panels.div_ceil(PANELS);
-    w.each(across * groups.div_ceil(GROUPS), |item| {
-        let (p0, g0) = (item % across * PANELS, item / across * GROUPS);
-        for panel in p0..panels.min(p0 + PANELS) {
-            for group in g0..groups.min(g0 + GROUPS) {
-                let tile = tile(blocks, x.add(group * blocks * GROUP_BYTES), weights.add(panel * blocks * Q4_BYTES));
-                for (r, pair) in tile.iter().enumerate().take(rows - (group * 4).min(rows)) {
-                    let out = y.add((group * 4 + r) * n + panel * 8);
-                    put(out, *pair, 8.min(n - panel * 8), None, bias, panel * 8);
-                }
-            }
-        }
-    });
+arguments! {
+    LinearQ4 {
+        /// Packed by `pack_q4`.
+        x: *const u8,
+        rows: usize,
+        inputs: usize,
+        /// [outputs, inputs] in panels of q4
+        weights: *const u8,
+        outputs: usize,
+        /// f32 [outputs], or null
+        bias: *const f32,
+        /// f32 [rows, outputs]
+        y: *mut f32,
+    }
 }
 
+impl Kernel for LinearQ4 {
+    unsafe fn run(&self, command: &Command) {
+        let LinearQ4 { x, rows, inputs: k, weights, outputs: n, bias, y } = *self;
+        let (blocks, panels, groups) = (k / 32, n.div_ceil(8), rows.div_ceil(4));
+        let across = panels.div_ceil(PANELS);
+        command.each(across * groups.div_ceil(GROUPS), |item| {
+            let (p0, g0) = (item % across * PANELS, item / across * GROUPS);
+            for panel in p0..panels.min(p0 + PANELS) {
+                for group in g0..groups.min(g0 + GROUPS) {
+                    let tile = tile(blocks, x.add(group * blocks * GROUP_BYTES), weights.add(panel * blocks * Q4_BYTES));
+                    for (r, pair) in tile.iter().enumerate().take(rows - (group * 4).min(rows)) {
+                        let out = y.add((group * 4 + r) * n + panel * 8);
+                        put(out, *pair, 8.min(n - panel * 8), None, bias, panel * 8);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Four rows times one panel.
+///
+/// # Safety
+/// A packed group must be readable at `a` and a panel at `b`, of as many blocks.
 #[inline(always)]
 unsafe fn tile(blocks: usize, a: *const u8, b: *const u8) -> [[v128; 2]; 4] {
     let mut out = [[f32x4_splat(0.0); 2]; 4];

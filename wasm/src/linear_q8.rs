@@ -4,50 +4,80 @@
 //! −64 · Σw (the activations' zero point), then one multiply-add by scale · scale into f32 sums. The Σw of a panel are
 //! found once per item and kept in scratch: 1/256 of the work. An item is 4 panels × 256 rows; a group of rows is
 //! 144 bytes a block and streams from the second-level cache while the panel stays in the first.
-//!
-//! Arguments: packed x, rows, K, weights, N, bias or 0, y f32 [rows, N].
 use crate::linear_float::put;
 use crate::pack_q8::GROUP_BYTES;
+use crate::arguments::{arguments, Kernel};
+use crate::command::{Command, Scratch};
 use crate::simd::*;
 use crate::upload::Q8_BYTES;
-use crate::work::Work;
 
 const PANELS: usize = 4;
 const GROUPS: usize = 64;
 
-pub unsafe fn run(w: &Work) {
-    let (x, rows, k) = (w.pointer::<u8>(0), w.int(1), w.int(2));
-    let (weights, n, bias, y) = (w.pointer::<u8>(3), w.int(4), w.pointer::<f32>(5), w.pointer::<f32>(6));
-    let offsets = w.scratch::<i32>(); // [K / 32][8]
-    let (blocks, panels, groups) = (k / 32, n.div_ceil(8), rows.div_ceil(4));
-    let across = panels.div_ceil(PANELS);
-    let ones = ones();
-    w.each(across * groups.div_ceil(GROUPS), |item| {
-        let (p0, g0) = (item % across * PANELS, item / across * GROUPS);
-        for panel in p0..panels.min(p0 + PANELS) {
-            let panel_weights = weights.add(panel * blocks * Q8_BYTES);
-            for b in 0..blocks {
-                let block = panel_weights.add(b * Q8_BYTES);
-                let mut sums = [i32x4_splat(0); 2];
-                for quad in 0..8 {
-                    let one = i8x16_splat(1);
-                    sums[0] = dot(load(block.add(quad * 32)), one, ones, sums[0]);
-                    sums[1] = dot(load(block.add(quad * 32 + 16)), one, ones, sums[1]);
-                }
-                store(offsets.add(b * 8), i32x4_neg(i32x4_shl(sums[0], 6)));
-                store(offsets.add(b * 8 + 4), i32x4_neg(i32x4_shl(sums[1], 6)));
-            }
-            for group in g0..groups.min(g0 + GROUPS) {
-                let tile = tile(blocks, x.add(group * blocks * GROUP_BYTES), panel_weights, offsets);
-                for (r, pair) in tile.iter().enumerate().take(rows - (group * 4).min(rows)) {
-                    let out = y.add((group * 4 + r) * n + panel * 8);
-                    put(out, *pair, 8.min(n - panel * 8), None, bias, panel * 8);
-                }
-            }
-        }
-    });
+arguments! {
+    LinearQ8 {
+        /// Packed by `pack_q8`.
+        x: *const u8,
+        rows: usize,
+        inputs: usize,
+        /// [outputs, inputs] in panels of q8
+        weights: *const u8,
+        outputs: usize,
+        /// f32 [outputs], or null
+        bias: *const f32,
+        /// f32 [rows, outputs]
+        y: *mut f32,
+    }
 }
 
+impl LinearQ8 {
+    /// −64 · Σw of a panel's blocks: [inputs / 32][8]
+    fn offsets(&self, scratch: &mut Scratch) -> *mut i32 {
+        scratch.take(self.inputs / 32 * 8)
+    }
+}
+
+impl Kernel for LinearQ8 {
+    fn scratch(&self) -> usize {
+        Scratch::measure(|scratch| self.offsets(scratch))
+    }
+    unsafe fn run(&self, command: &Command) {
+        let LinearQ8 { x, rows, inputs: k, weights, outputs: n, bias, y } = *self;
+        let offsets = self.offsets(&mut command.scratch());
+        let (blocks, panels, groups) = (k / 32, n.div_ceil(8), rows.div_ceil(4));
+        let across = panels.div_ceil(PANELS);
+        let ones = ones();
+        command.each(across * groups.div_ceil(GROUPS), |item| {
+            let (p0, g0) = (item % across * PANELS, item / across * GROUPS);
+            for panel in p0..panels.min(p0 + PANELS) {
+                let panel_weights = weights.add(panel * blocks * Q8_BYTES);
+                for b in 0..blocks {
+                    let block = panel_weights.add(b * Q8_BYTES);
+                    let mut sums = [i32x4_splat(0); 2];
+                    for quad in 0..8 {
+                        let one = i8x16_splat(1);
+                        sums[0] = dot(load(block.add(quad * 32)), one, ones, sums[0]);
+                        sums[1] = dot(load(block.add(quad * 32 + 16)), one, ones, sums[1]);
+                    }
+                    store(offsets.add(b * 8), i32x4_neg(i32x4_shl(sums[0], 6)));
+                    store(offsets.add(b * 8 + 4), i32x4_neg(i32x4_shl(sums[1], 6)));
+                }
+                for group in g0..groups.min(g0 + GROUPS) {
+                    let tile = tile(blocks, x.add(group * blocks * GROUP_BYTES), panel_weights, offsets);
+                    for (r, pair) in tile.iter().enumerate().take(rows - (group * 4).min(rows)) {
+                        let out = y.add((group * 4 + r) * n + panel * 8);
+                        put(out, *pair, 8.min(n - panel * 8), None, bias, panel * 8);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Four rows times one panel.
+///
+/// # Safety
+/// A packed group must be readable at `a` and a panel at `b`, of as many blocks, and eight offsets a block at `offsets`.
 #[inline(always)]
 unsafe fn tile(blocks: usize, a: *const u8, b: *const u8, offsets: *const i32) -> [[v128; 2]; 4] {
     let mut out = [[f32x4_splat(0.0); 2]; 4];

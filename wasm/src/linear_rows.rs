@@ -4,38 +4,70 @@
 //! An item is a run of panels; one panel after the other meets all rows, from the first-level cache.
 //! Bytes moved: the weights once. Quantized weights meet integers (`pack_rows`), which every thread packs for
 //! itself: a barrier would cost more.
-//!
-//! Arguments: x f32 [rows, K], rows, K, weights, format, N, bias or 0, y f32 [rows, N],
-//! panels an item, bits of packed activations (15, or 8 for q4).
 use crate::linear_float::put;
 use crate::pack_rows::{pack, BLOCK_BYTES};
+use crate::arguments::{arguments, Kernel};
+use crate::command::{Command, Scratch};
 use crate::simd::*;
 use crate::upload::{Q4_BYTES, Q8_BYTES};
-use crate::work::Work;
 
-pub unsafe fn run(w: &Work) {
-    let (x, rows, k) = (w.pointer::<u8>(0), w.int(1), w.int(2));
-    let (weights, format, n) = (w.pointer::<u8>(3), Format::of(w.int(4)), w.int(5));
-    let (bias, y, run, bits) = (w.pointer::<f32>(6), w.pointer::<f32>(7), w.int(8), w.int(9));
-    let panels = n.div_ceil(8);
-    let x = if matches!(format, Format::Q8 | Format::Q4) {
-        let packed = w.scratch::<u8>();
-        pack(bits, x as *const f32, rows * (k / 32), packed);
-        packed
-    } else {
-        x
-    };
-    w.each(panels.div_ceil(run), |item| {
-        for panel in item * run..panels.min((item + 1) * run) {
-            for row in 0..rows {
-                let tile = row_times_panel(format, bits, k, x, row, weights, panel);
-                put(y.add(row * n + panel * 8), tile, 8.min(n - panel * 8), None, bias, panel * 8);
+arguments! {
+    LinearRows {
+        /// f32 [rows, inputs]
+        x: *const f32,
+        rows: usize,
+        inputs: usize,
+        /// [outputs, inputs] in panels of `format`
+        weights: *const u8,
+        format: Format,
+        outputs: usize,
+        /// f32 [outputs], or null
+        bias: *const f32,
+        /// f32 [rows, outputs]
+        y: *mut f32,
+        /// Panels in one item.
+        run: usize,
+        /// Bits of packed activations: 15, or 8 for q4.
+        bits: usize,
+    }
+}
+
+impl LinearRows {
+    /// Packed rows, for quantized weights.
+    fn packed(&self, scratch: &mut Scratch) -> *mut u8 {
+        scratch.take(if self.format.is_quantized() { self.rows * (self.inputs / 32) * BLOCK_BYTES } else { 0 })
+    }
+}
+
+impl Kernel for LinearRows {
+    fn scratch(&self) -> usize {
+        Scratch::measure(|scratch| self.packed(scratch))
+    }
+    unsafe fn run(&self, command: &Command) {
+        let LinearRows { x, rows, inputs: k, weights, format, outputs: n, bias, y, run, bits } = *self;
+        let panels = n.div_ceil(8);
+        let x = if format.is_quantized() {
+            let packed = self.packed(&mut command.scratch());
+            pack(bits, x, rows * (k / 32), packed);
+            packed
+        } else {
+            x as *const u8
+        };
+        command.each(panels.div_ceil(run), |item| {
+            for panel in item * run..panels.min((item + 1) * run) {
+                for row in 0..rows {
+                    let tile = row_times_panel(format, bits, k, x, row, weights, panel);
+                    put(y.add(row * n + panel * 8), tile, 8.min(n - panel * 8), None, bias, panel * 8);
+                }
             }
-        }
-    });
+        });
+    }
 }
 
 /// One row of x (f32, or packed by `pack_rows` for quantized weights) times one panel: eight outputs.
+///
+/// # Safety
+/// Row `row` of x must be readable, in the form that the format wants, and panel `panel` of the weights.
 #[inline(always)]
 pub unsafe fn row_times_panel(
     format: Format, bits: usize, k: usize, x: *const u8, row: usize, weights: *const u8, panel: usize,
@@ -54,6 +86,9 @@ pub unsafe fn row_times_panel(
 }
 
 /// Four steps of k have sums of their own, so that multiply-adds need not wait for each other.
+///
+/// # Safety
+/// `k` numbers must be readable at `x` and 8 · k numbers of the format at `b`.
 #[inline(always)]
 unsafe fn float<const FORMAT: usize>(k: usize, x: *const f32, b: *const u8) -> [v128; 2] {
     let format = [Format::F32, Format::F16, Format::Bf16][FORMAT];
@@ -83,6 +118,8 @@ pub fn pairs(a: v128, b: v128) -> v128 {
     i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(a, b), i32x4_shuffle::<1, 3, 5, 7>(a, b))
 }
 
+/// # Safety
+/// `blocks` blocks must be readable: of packed activations at `x`, of a panel at `b`. So for the two below.
 #[inline(always)]
 unsafe fn q8(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
     let mut out = [f32x4_splat(0.0); 2];
@@ -108,6 +145,9 @@ unsafe fn q8(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
 }
 
 /// Nibbles are the 0…15 operand of the relaxed dot, as in `linear_q4`: a block's sums fit 16 bits.
+///
+/// # Safety
+/// See `q8`.
 #[inline(always)]
 unsafe fn q4(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
     let mut out = [f32x4_splat(0.0); 2];
@@ -147,6 +187,9 @@ unsafe fn q4(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
 }
 
 /// q4 weights with 15-bit activations.
+///
+/// # Safety
+/// See `q8`.
 #[inline(always)]
 unsafe fn q4_exact(blocks: usize, x: *const u8, b: *const u8) -> [v128; 2] {
     let mut out = [f32x4_splat(0.0); 2];

@@ -1,10 +1,13 @@
 //! y = a · b, element by element.
-//!
-//! Arguments: see `pairwise`.
-use crate::add::pairwise;
+use crate::add::{pairwise, Pairwise};
+use crate::arguments::{arguments, Kernel};
+use crate::command::Command;
 use crate::simd::f32x4_mul;
-use crate::work::Work;
 
-pub unsafe fn run(w: &Work) {
-    pairwise(w, |a, b| f32x4_mul(a, b));
+arguments! { Multiply = Pairwise }
+
+impl Kernel for Multiply {
+    unsafe fn run(&self, command: &Command) {
+        pairwise(command, &self.0, |a, b| f32x4_mul(a, b));
+    }
 }

@@ -3,24 +3,44 @@
 //!
 //! Out, per row and block: 32 i16, or 32 i8 and as many bytes unused; f32 scale, i32 −8 · Σx (undoes the offset of q4's
 //! nibbles), 8 bytes unused: 80 bytes.
-//! Arguments: x f32 [rows, K], rows, K, out, bits.
 use crate::pack_q8::{amax, bytes, load_block};
+use crate::arguments::{arguments, Kernel};
+use crate::command::Command;
 use crate::simd::*;
-use crate::work::Work;
 
 pub const BLOCK_BYTES: usize = 80;
+/// Blocks of one item.
+const CHUNK: usize = 16;
 
-pub unsafe fn run(w: &Work) {
-    let (x, rows, k, out, bits) = (w.pointer::<f32>(0), w.int(1), w.int(2), w.pointer::<u8>(3), w.int(4));
-    let total = rows * (k / 32);
-    const CHUNK: usize = 16;
-    w.each(total.div_ceil(CHUNK), |item| {
-        let first = item * CHUNK;
-        pack(bits, x.add(first * 32), CHUNK.min(total - first), out.add(first * BLOCK_BYTES));
-    });
+arguments! {
+    PackRows {
+        /// f32 [rows, inputs]
+        x: *const f32,
+        rows: usize,
+        inputs: usize,
+        /// [rows][inputs / 32] blocks of `BLOCK_BYTES`
+        y: *mut u8,
+        /// 15 or 8
+        bits: usize,
+    }
+}
+
+impl Kernel for PackRows {
+    unsafe fn run(&self, command: &Command) {
+        let PackRows { x, rows, inputs: k, y, bits } = *self;
+        let total = rows * (k / 32);
+        command.each(total.div_ceil(CHUNK), |item| {
+            let first = item * CHUNK;
+            pack(bits, x.add(first * 32), CHUNK.min(total - first), y.add(first * BLOCK_BYTES));
+        });
+    }
 }
 
 /// Packs blocks that lie one after the other.
+///
+/// # Safety
+/// `blocks` times 32 numbers must be readable at `x` and as many times `BLOCK_BYTES` writable at `out`, which is aligned
+/// to four bytes.
 pub unsafe fn pack(bits: usize, x: *const f32, blocks: usize, out: *mut u8) {
     // 32 · 32767 · 127 fits i32 with room to spare.
     let largest = if bits == 15 { 32767.0 } else { 127.0 };

@@ -1,27 +1,51 @@
 //! y = x / sqrt(mean(x²) + eps) · weight over groups of `size` features (https://arxiv.org/abs/1910.07467).
-//!
-//! Arguments: x f32, groups, size, weight, eps, y.
+use crate::arguments::{arguments, Kernel};
+use crate::command::Command;
 use crate::simd::*;
-use crate::work::Work;
 
-pub unsafe fn run(w: &Work) {
-    let (x, groups, size) = (w.pointer::<f32>(0), w.int(1), w.int(2));
-    let (weight, eps, y) = (w.pointer::<f32>(3), w.float(4), w.pointer::<f32>(5));
-    let run = (1024 / size).max(1);
-    w.each(groups.div_ceil(run), |item| {
-        for group in item * run..groups.min((item + 1) * run) {
-            let (x, y) = (x.add(group * size), y.add(group * size));
-            let total = total(x, size, |v| f32x4_mul(v, v), |v| v * v);
-            let factor = 1.0 / (total / size as f32 + eps).sqrt();
-            let f = f32x4_splat(factor);
-            let vectors = size & !3;
-            (0..vectors).step_by(4).for_each(|i| store(y.add(i), f32x4_mul(f32x4_mul(load(x.add(i)), f), load(weight.add(i)))));
-            (vectors..size).for_each(|i| *y.add(i) = *x.add(i) * factor * *weight.add(i));
-        }
-    });
+arguments! {
+    RmsNorm {
+        /// f32 [groups, size]
+        x: *const f32,
+        groups: usize,
+        size: usize,
+        /// f32 [size]
+        weight: *const f32,
+        eps: f32,
+        /// f32 [groups, size]
+        y: *mut f32,
+    }
+}
+
+impl Kernel for RmsNorm {
+    unsafe fn run(&self, command: &Command) {
+        let RmsNorm { x, groups, size, weight, eps, y } = *self;
+        let run = groups_in_item(size);
+        command.each(groups.div_ceil(run), |item| {
+            for group in item * run..groups.min((item + 1) * run) {
+                let (x, y) = (x.add(group * size), y.add(group * size));
+                let total = total(x, size, |v| f32x4_mul(v, v), |v| v * v);
+                let factor = 1.0 / (total / size as f32 + eps).sqrt();
+                let f = f32x4_splat(factor);
+                let vectors = size & !3;
+                for i in (0..vectors).step_by(4) {
+                    store(y.add(i), f32x4_mul(f32x4_mul(load(x.add(i)), f), load(weight.add(i))));
+                }
+                (vectors..size).for_each(|i| *y.add(i) = *x.add(i) * factor * *weight.add(i));
+            }
+        });
+    }
+}
+
+/// Groups in one item of a norm: small groups go together.
+pub fn groups_in_item(size: usize) -> usize {
+    (1024 / size).max(1)
 }
 
 /// Σ f(x) over `size` numbers, in two running vectors.
+///
+/// # Safety
+/// `size` numbers must be readable at `x`.
 #[inline(always)]
 pub unsafe fn total(x: *const f32, size: usize, vector: impl Fn(v128) -> v128, scalar: impl Fn(f32) -> f32) -> f32 {
     let mut sums = [f32x4_splat(0.0); 2];

@@ -3,12 +3,23 @@
 pub use core::arch::wasm32 as arch;
 #[cfg(target_arch = "wasm64")]
 pub use core::arch::wasm64 as arch;
+#[cfg(not(target_family = "wasm"))]
+pub use crate::stand_ins as arch;
+use crate::arguments::codes;
 pub use arch::*;
 
+/// The vector at `p`, which need not be aligned.
+///
+/// # Safety
+/// 16 bytes at `p` must be readable.
 #[inline(always)]
 pub unsafe fn load<T>(p: *const T) -> v128 {
     v128_load(p as *const v128)
 }
+/// Writes a vector to `p`, which need not be aligned.
+///
+/// # Safety
+/// 16 bytes at `p` must be writable.
 #[inline(always)]
 pub unsafe fn store<T>(p: *mut T, v: v128) {
     v128_store(p as *mut v128, v)
@@ -55,6 +66,11 @@ pub fn lane_of(l: usize, v: v128) -> v128 {
         _ => lane::<3>(v),
     }
 }
+/// The four lanes.
+#[inline(always)]
+pub fn lanes(v: v128) -> [f32; 4] {
+    [f32x4_extract_lane::<0>(v), f32x4_extract_lane::<1>(v), f32x4_extract_lane::<2>(v), f32x4_extract_lane::<3>(v)]
+}
 /// Sum of the four lanes.
 #[inline(always)]
 pub fn sum(v: v128) -> f32 {
@@ -94,13 +110,14 @@ pub struct Exp {
 
 impl Exp {
     #[inline(always)]
+    #[allow(clippy::approx_constant)]
     pub fn new() -> Exp {
         let number = |x: f32| core::hint::black_box(f32x4_splat(x));
         Exp {
             least: number(-87.3),
             log2_e: number(core::f32::consts::LOG2_E),
             magic: number(MAGIC),
-            // 2^f for |f| ≤ ½ within 1.3e-7 (Remez), of −f.
+            // 2^f for |f| ≤ ½ within 1.3e-7 (Remez), of −f; the last is near ln 2, but not that.
             series: [1.327_647_2e-3, -9.675_541e-3, 5.550_713_3e-2, -2.402_212e-1, 6.931_47e-1].map(|c| number(-c)),
             one: number(1.0),
         }
@@ -128,18 +145,19 @@ impl Exp {
 /// Added to a small f32 it leaves the nearest integer in the low bits, and taken away again that integer.
 pub const MAGIC: f32 = 12_582_912.0;
 
-/// Number formats of weights and caches; the codes that the recorder writes.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Format {
-    F32,
-    F16,
-    Bf16,
-    Q8,
-    Q4,
+codes! {
+    /// Number formats of weights and caches.
+    Format {
+        F32 = "f32",
+        F16 = "f16",
+        Bf16 = "bf16",
+        Q8 = "q8",
+        Q4 = "q4",
+    }
 }
 impl Format {
-    pub fn of(code: usize) -> Format {
-        [Format::F32, Format::F16, Format::Bf16, Format::Q8, Format::Q4][code]
+    pub fn is_quantized(self) -> bool {
+        matches!(self, Format::Q8 | Format::Q4)
     }
 }
 
@@ -162,6 +180,9 @@ pub fn narrow_f16(x: v128) -> v128 {
     v128_or(sign, v128_bitselect(tiny, normal, is_tiny))
 }
 /// Eight consecutive numbers of a 16- or 32-bit format from element `i` of `p` on.
+///
+/// # Safety
+/// They must be readable.
 #[inline(always)]
 pub unsafe fn load8(format: Format, p: *const u8, i: usize) -> [v128; 2] {
     match format {
@@ -179,7 +200,10 @@ pub unsafe fn load8(format: Format, p: *const u8, i: usize) -> [v128; 2] {
         }
     }
 }
-/// One number of a 16- or 32-bit format.
+/// Number `i` of a 16- or 32-bit format.
+///
+/// # Safety
+/// It must be readable at `p`, aligned to its size.
 #[inline(always)]
 pub unsafe fn load1(format: Format, p: *const u8, i: usize) -> f32 {
     match format {
@@ -189,6 +213,9 @@ pub unsafe fn load1(format: Format, p: *const u8, i: usize) -> f32 {
     }
 }
 /// Eight bf16 scales of one block of a panel → f32.
+///
+/// # Safety
+/// 16 bytes at `p` must be readable.
 #[inline(always)]
 pub unsafe fn load_scales(p: *const u8) -> [v128; 2] {
     load8(Format::Bf16, p, 0)

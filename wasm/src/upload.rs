@@ -7,99 +7,115 @@
 //! q4:  per block of 32 inputs [8 quads][16 bytes: low nibbles outputs 0–3, high nibbles 4–7], scales: 144 bytes
 //! q8: scale = amax / 127 rounded up to bf16, q = round(w · (1 / scale)). q4: scale = the number of largest magnitude / −8
 //! rounded to bf16, q = clamp(round(w · (1 / scale)), −8, 7), stored + 8. Rounding is to nearest, ties to even.
-//!
-//! Arguments: source, source format, rows, K, destination, format, flag (u32, set when a number is not finite).
-//! A vector is one row with format F32 and layout "plain": destination format code 8.
 use crate::pack_q8::{amax, bytes};
+use crate::arguments::{arguments, Kernel};
+use crate::command::Command;
 use crate::simd::*;
-use crate::work::Work;
 
 pub const Q8_BYTES: usize = 272;
 pub const Q4_BYTES: usize = 144;
-/// Plain f32, row-major: vectors and tables that are not matrices.
-const PLAIN: usize = 8;
 const CHUNK: usize = 4096;
 
-pub unsafe fn run(w: &Work) {
-    let (source, from, rows, k) = (w.pointer::<u8>(0), Format::of(w.int(1)), w.int(2), w.int(3));
-    let (out, flag) = (w.pointer::<u8>(4), w.pointer::<u32>(6));
-    let width = if from == Format::F32 { 4 } else { 2 };
-    let limit = if from == Format::F16 { 65504.0 } else { f32::MAX };
-    let number = |row: usize, i: usize| {
-        let x = load1(from, source.add((row * k + i) * width), 0);
-        if !(x.abs() <= limit) {
-            *flag = 1;
+arguments! {
+    Upload {
+        /// [rows, inputs] in `source_format`
+        source: *const u8,
+        /// f32, f16 or bf16
+        source_format: Format,
+        rows: usize,
+        inputs: usize,
+        destination: *mut u8,
+        format: Format,
+        /// Vectors: the destination is plain f32, row-major, whatever `format` says.
+        plain: bool,
+        /// u32, set to 1 when a number is not finite
+        flag: *mut u32,
+    }
+}
+
+impl Kernel for Upload {
+    unsafe fn run(&self, command: &Command) {
+        let Upload { source, source_format: from, rows, inputs: k, destination: out, format, plain, flag } = *self;
+        let width = if from == Format::F32 { 4 } else { 2 };
+        let limit = if from == Format::F16 { 65504.0 } else { f32::MAX };
+        let number = |row: usize, i: usize| {
+            let x = load1(from, source.add((row * k + i) * width), 0);
+            if x.is_nan() || x.abs() > limit {
+                *flag = 1;
+            }
+            x
+        };
+        if plain {
+            let total = rows * k;
+            command.each(total.div_ceil(CHUNK), |item| {
+                for i in item * CHUNK..total.min((item + 1) * CHUNK) {
+                    *(out as *mut f32).add(i) = number(0, i);
+                }
+            });
+            return;
         }
-        x
-    };
-    if w.int(5) == PLAIN {
-        let total = rows * k;
-        w.each(total.div_ceil(CHUNK), |item| {
-            for i in item * CHUNK..total.min((item + 1) * CHUNK) {
-                *(out as *mut f32).add(i) = number(0, i);
+        command.each(rows.div_ceil(8), |panel| {
+            for r in 0..8 {
+                let row = panel * 8 + r;
+                let source = source.add(row * k * width);
+                let value = |i: usize| if row < rows { number(row, i) } else { 0.0 };
+                match format {
+                    Format::F32 => {
+                        let out = (out as *mut f32).add(panel * k * 8 + r);
+                        (0..k).for_each(|i| *out.add(i * 8) = value(i));
+                    }
+                    Format::F16 => {
+                        let out = (out as *mut u16).add(panel * k * 8 + r);
+                        (0..k).for_each(|i| {
+                            *out.add(i * 8) = i32x4_extract_lane::<0>(narrow_f16(f32x4_splat(value(i)))) as u16
+                        });
+                    }
+                    Format::Bf16 => {
+                        let out = (out as *mut u16).add(panel * k * 8 + r);
+                        (0..k).for_each(|i| *out.add(i * 8) = bf16(value(i)));
+                    }
+                    Format::Q8 => {
+                        for b in 0..k / 32 {
+                            let out = out.add((panel * (k / 32) + b) * Q8_BYTES);
+                            let block = block(from, source, b, row < rows, limit, flag);
+                            let bits = ((amax(&block) / 127.0).to_bits() + 0xffff) >> 16;
+                            let inverse = f32x4_splat(inverse(f32::from_bits(bits << 16)));
+                            let most = f32x4_splat(127.0);
+                            for (quad, x) in block.into_iter().enumerate() {
+                                let q = f32x4_nearest(f32x4_mul(x, inverse));
+                                let q = i32x4_trunc_sat_f32x4(f32x4_pmin(most, f32x4_pmax(f32x4_neg(most), q)));
+                                *(out.add(quad * 32 + r * 4) as *mut u32) = bytes(q);
+                            }
+                            *(out.add(256) as *mut u16).add(r) = bits as u16;
+                        }
+                    }
+                    Format::Q4 => {
+                        for b in 0..k / 32 {
+                            let out = out.add((panel * (k / 32) + b) * Q4_BYTES);
+                            let block = block(from, source, b, row < rows, limit, flag);
+                            let bits = bf16(furthest(&block) / -8.0);
+                            let inverse = f32x4_splat(inverse(f32::from_bits((bits as u32) << 16)));
+                            for (quad, x) in block.into_iter().enumerate() {
+                                let q = f32x4_nearest(f32x4_mul(x, inverse));
+                                let q = f32x4_pmin(f32x4_splat(7.0), f32x4_pmax(f32x4_splat(-8.0), q));
+                                let four = bytes(i32x4_add(i32x4_trunc_sat_f32x4(q), i32x4_splat(8)));
+                                let at = out.add(quad * 16 + r % 4 * 4) as *mut u32;
+                                // Outputs 0–3 come first and write whole bytes.
+                                *at = if r < 4 { four } else { *at | four << 4 };
+                            }
+                            *(out.add(128) as *mut u16).add(r) = bits;
+                        }
+                    }
+                }
             }
         });
-        return;
     }
-    let format = Format::of(w.int(5));
-    w.each(rows.div_ceil(8), |panel| {
-        for r in 0..8 {
-            let row = panel * 8 + r;
-            let source = source.add(row * k * width);
-            let value = |i: usize| if row < rows { number(row, i) } else { 0.0 };
-            match format {
-                Format::F32 => {
-                    let out = (out as *mut f32).add(panel * k * 8 + r);
-                    (0..k).for_each(|i| *out.add(i * 8) = value(i));
-                }
-                Format::F16 => {
-                    let out = (out as *mut u16).add(panel * k * 8 + r);
-                    (0..k).for_each(|i| {
-                        *out.add(i * 8) = i32x4_extract_lane::<0>(narrow_f16(f32x4_splat(value(i)))) as u16
-                    });
-                }
-                Format::Bf16 => {
-                    let out = (out as *mut u16).add(panel * k * 8 + r);
-                    (0..k).for_each(|i| *out.add(i * 8) = bf16(value(i)));
-                }
-                Format::Q8 => {
-                    for b in 0..k / 32 {
-                        let out = out.add((panel * (k / 32) + b) * Q8_BYTES);
-                        let block = block(from, source, b, row < rows, limit, flag);
-                        let bits = ((amax(&block) / 127.0).to_bits() + 0xffff) >> 16;
-                        let inverse = f32x4_splat(inverse(f32::from_bits(bits << 16)));
-                        let most = f32x4_splat(127.0);
-                        for (quad, x) in block.into_iter().enumerate() {
-                            let q = f32x4_nearest(f32x4_mul(x, inverse));
-                            let q = i32x4_trunc_sat_f32x4(f32x4_pmin(most, f32x4_pmax(f32x4_neg(most), q)));
-                            *(out.add(quad * 32 + r * 4) as *mut u32) = bytes(q);
-                        }
-                        *(out.add(256) as *mut u16).add(r) = bits as u16;
-                    }
-                }
-                Format::Q4 => {
-                    for b in 0..k / 32 {
-                        let out = out.add((panel * (k / 32) + b) * Q4_BYTES);
-                        let block = block(from, source, b, row < rows, limit, flag);
-                        let bits = bf16(furthest(&block) / -8.0);
-                        let inverse = f32x4_splat(inverse(f32::from_bits((bits as u32) << 16)));
-                        for (quad, x) in block.into_iter().enumerate() {
-                            let q = f32x4_nearest(f32x4_mul(x, inverse));
-                            let q = f32x4_pmin(f32x4_splat(7.0), f32x4_pmax(f32x4_splat(-8.0), q));
-                            let four = bytes(i32x4_add(i32x4_trunc_sat_f32x4(q), i32x4_splat(8)));
-                            let at = out.add(quad * 16 + r % 4 * 4) as *mut u32;
-                            // Outputs 0–3 come first and write whole bytes.
-                            *at = if r < 4 { four } else { *at | four << 4 };
-                        }
-                        *(out.add(128) as *mut u16).add(r) = bits;
-                    }
-                }
-            }
-        }
-    });
 }
 
 /// 32 numbers of a row, zeros where there is none; sets the flag when one is not finite.
+///
+/// # Safety
+/// Where the row is `there`, block `b` of it must be readable; a u32 at `flag` must be writable.
 #[inline(always)]
 unsafe fn block(from: Format, row: *const u8, b: usize, there: bool, limit: f32, flag: *mut u32) -> [v128; 8] {
     let mut out = [f32x4_splat(0.0); 8];
@@ -121,9 +137,9 @@ unsafe fn block(from: Format, row: *const u8, b: usize, there: bool, limit: f32,
 }
 
 /// The number of largest magnitude, with its sign; the first of several.
-unsafe fn furthest(block: &[v128; 8]) -> f32 {
+fn furthest(block: &[v128; 8]) -> f32 {
     let mut numbers = [0f32; 32];
-    block.iter().enumerate().for_each(|(i, x)| store(numbers.as_mut_ptr().add(i * 4), *x));
+    block.iter().enumerate().for_each(|(i, x)| numbers[i * 4..][..4].copy_from_slice(&lanes(*x)));
     numbers.into_iter().fold(0f32, |m, x| if x.abs() > m.abs() { x } else { m })
 }
 

@@ -7,6 +7,7 @@ import type { Shape } from "../device.ts";
 import { FreeRanges } from "../free_ranges.ts";
 import type { SharedMemory } from "./memory.ts";
 import type { Recorder } from "./recorder.ts";
+import type { Arguments } from "./signature.ts";
 import { WasmTensor } from "./tensor.ts";
 
 /** Data of a step lies together, so that tensors are neighbours and their memory joins when it is given back. */
@@ -83,17 +84,17 @@ export class Step {
   }
 
   /**
-   * Adds a command; `scratch` is what it needs per thread, in bytes. One that says what it `reads` and `writes` runs beside
-   * the commands before it that say so too, unless it reads what one of them writes.
+   * Adds a command. One that says what it `reads` and `writes` runs beside the commands before it that say so too, unless
+   * it reads what one of them writes.
    */
   record(
     operation: string,
-    args: readonly number[],
-    { scratch = 0, reads, writes }: { scratch?: number; reads?: WasmTensor; writes?: WasmTensor } = {},
+    args: Arguments,
+    { reads, writes }: { reads?: WasmTensor; writes?: WasmTensor } = {},
   ): void {
     const source = reads?.base ?? reads;
     const joins = source !== undefined && this.#together !== undefined && !this.#together.has(source);
-    this.#recorder.record(operation, args, { scratch, joins });
+    this.#recorder.record(operation, args, joins);
     if (!joins) this.#together = undefined;
     if (writes) (this.#together ??= new Set()).add(writes);
   }
@@ -158,7 +159,7 @@ export class Step {
       `${bytes - cleared}`,
       () => this.fixed(new Float32Array((bytes - cleared) / 4)),
     );
-    this.record("copy", [zeros, bytes - cleared, freed + cleared]);
+    this.record("copy", { x: zeros, bytes: bytes - cleared, y: freed + cleared });
     return freed;
   }
 
@@ -184,6 +185,11 @@ export class Step {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     this.memory.u8(address, data.byteLength).set(bytes);
     return address;
+  }
+
+  /** Rows of a table that kernels read (`record!` in wasm/src), until the step ends; 0 for none. */
+  table(record: string, rows: readonly Arguments[]): number {
+    return rows.length > 0 ? this.fixed(this.#recorder.table(record, rows)) : 0;
   }
 
   /** `make()` once a step for this owner and key. */

@@ -8,6 +8,7 @@
  */
 import type { Kernels } from "./kernels.ts";
 import type { SharedMemory } from "./memory.ts";
+import { Signature } from "./signature.ts";
 
 /** Words of the control range in shared memory, each busy one on a cache line of its own. */
 const WORDS = {
@@ -16,16 +17,26 @@ const WORDS = {
   finished: 32,
   started: 48,
   barrier: 64, // arrived, generation, sleepers, poison
-  parameters: 80, // four f64: list, count, counters
+  parameters: 80, // six f64: list, count, counters, bytes of scratch a thread, bytes that the list needs if more
   scratch: 96, // one f64 a thread
   count: 96,
   stop: -1,
 } as const;
+/** What the parameters are. */
+const PARAMETERS = { list: 0, count: 1, counters: 2, scratchBytes: 3, scratchNeeded: 4 } as const;
+
+/** What the module says about its kernels. */
+interface Declared {
+  readonly operations: readonly string[];
+  readonly records: readonly string[];
+}
 
 export class Threads {
   readonly count: number;
-  /** Names of the operations in the order of their codes. */
-  readonly operations: readonly string[];
+  /** The operations in the order of their codes. */
+  readonly operations: readonly Signature[];
+  /** Rows of tables that kernels read, by their names. */
+  readonly records: ReadonlyMap<string, Signature>;
   readonly #signal: Int32Array;
   readonly #parameters: Float64Array;
   readonly #scratch: Float64Array;
@@ -34,11 +45,17 @@ export class Threads {
   #closed = false;
   readonly #onExit = () => this.close();
 
-  private constructor(memory: SharedMemory, control: number, count: number, operations: readonly string[]) {
+  private constructor(
+    memory: SharedMemory,
+    { control, count, declared }: { control: number; count: number; declared: Declared },
+  ) {
     this.count = count;
-    this.operations = operations;
+    this.operations = declared.operations.map((text) => new Signature(text));
+    this.records = new Map(
+      declared.records.map((text) => new Signature(text)).map((record) => [record.name, record]),
+    );
     this.#signal = new Int32Array(memory.memory.buffer, control, WORDS.count);
-    this.#parameters = memory.f64(control + WORDS.parameters * 4, 4);
+    this.#parameters = memory.f64(control + WORDS.parameters * 4, 6);
     this.#scratch = memory.f64(control + WORDS.scratch * 4, count);
     globalThis.addEventListener?.("unload", this.#onExit);
   }
@@ -52,10 +69,10 @@ export class Threads {
     const started = Array.from(
       { length: count },
       (_, i) =>
-        new Promise<readonly string[]>((resolve, reject) => {
+        new Promise<Declared>((resolve, reject) => {
           const worker = new Worker(url, { type: "module", name: `lakh compute thread ${i}` });
           worker.onmessage = ({ data }) => {
-            if (data.operations) resolve(data.operations);
+            if (data.operations) resolve(data);
             else if (threads) threads.#failure = data.error;
           };
           worker.onerror = (event) => reject(new Error(`Cannot start a compute thread: ${event.message}`));
@@ -64,30 +81,38 @@ export class Threads {
             memory: memory.memory,
             control,
             words: WORDS,
+            at: PARAMETERS,
             threads: count,
           });
         }),
     );
     try {
-      const [operations] = await Promise.all(started);
-      threads = new Threads(memory, control, count, operations!);
+      const [declared] = await Promise.all(started);
+      threads = new Threads(memory, { control, count, declared: declared! });
       return threads;
     } finally {
       URL.revokeObjectURL(url);
     }
   }
 
-  /** Sets the scratch memory of every thread. */
-  setScratch(addresses: readonly number[]): void {
+  /** Sets the scratch memory of every thread, of so many bytes each. */
+  setScratch(addresses: readonly number[], bytes: number): void {
     this.#scratch.set(addresses);
+    this.#parameters[PARAMETERS.scratchBytes] = bytes;
   }
 
-  /** Runs `count` commands at `list`; resolves when all threads are through. The main thread stays free. */
-  async run(list: number, { count, counters }: { count: number; counters: number }): Promise<void> {
+  /**
+   * Runs `count` commands at `list`; resolves when all threads are through. The main thread stays free. Where a kernel
+   * needs more scratch than is set nothing runs, and the bytes that it needs are given; else 0.
+   */
+  async run(list: number, { count, counters }: { count: number; counters: number }): Promise<number> {
     if (this.#closed) throw new Error("Cannot compute: the device is closed");
     const before = this.#turn;
     this.#turn = (before + 1) & 0x3fffffff;
-    this.#parameters.set([list, count, counters]);
+    this.#parameters[PARAMETERS.list] = list;
+    this.#parameters[PARAMETERS.count] = count;
+    this.#parameters[PARAMETERS.counters] = counters;
+    this.#parameters[PARAMETERS.scratchNeeded] = 0;
     Atomics.store(this.#signal, WORDS.finished, 0);
     Atomics.store(this.#signal, WORDS.go, this.#turn);
     Atomics.notify(this.#signal, WORDS.go);
@@ -105,6 +130,7 @@ export class Threads {
         }`,
       );
     }
+    return this.#parameters[PARAMETERS.scratchNeeded]!;
   }
 
   /** Lets the workers go. */

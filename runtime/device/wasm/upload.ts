@@ -7,12 +7,10 @@
 import type { Shape, Tensor, TensorSource, WeightDType } from "../device.ts";
 import type { SharedMemory } from "./memory.ts";
 import type { Recorder } from "./recorder.ts";
-import { BLOCK, FORMAT, matrixBytes, PANEL, panelBytes, WasmTensor } from "./tensor.ts";
+import { BLOCK, matrixBytes, PANEL, panelBytes, WasmTensor } from "./tensor.ts";
 
 /** Bytes of the file that are converted at a time. */
 const STAGING = 8 << 20;
-/** Destination code of plain f32 vectors (wasm/src/upload.rs). */
-const PLAIN = 8;
 
 export async function uploadTensor(
   source: TensorSource,
@@ -50,11 +48,16 @@ export async function uploadTensor(
       const rows = filled / rowBytes;
       const at = x.address + matrix * oneMatrix +
         (vector ? 0 : row / PANEL * panelBytes(dtype, inputs));
-      recorder.record(
-        "upload",
-        [staging!, FORMAT[source.dtype], rows, inputs, at, vector ? PLAIN : FORMAT[dtype], flag],
-        { scratch: 0, joins: false },
-      );
+      recorder.record("upload", {
+        source: staging!,
+        sourceFormat: source.dtype,
+        rows,
+        inputs,
+        destination: at,
+        format: dtype,
+        plain: vector,
+        flag,
+      });
       await recorder.run();
       filled = 0;
       row += rows;

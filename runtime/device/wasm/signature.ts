@@ -1,0 +1,85 @@
+/**
+ * What kernels are told, by the names that they declare themselves (`arguments!` and `record!` in wasm/src): arguments
+ * and rows of tables are written by name, so that no position is counted on this side.
+ *
+ * @module
+ */
+
+/** What an argument can be: a number, a tensor's address, a flag, or the name of a choice that the kernel declares. */
+export type Argument = number | boolean | string | { readonly address: number };
+export type Arguments = Readonly<Record<string, Argument>>;
+
+/** "rope(x,rows,layout:half|interleaved)" as the module exports it. */
+export class Signature {
+  readonly name: string;
+  readonly #fields: readonly string[];
+  /** By field: the codes of its choices. */
+  readonly #codes: readonly (ReadonlyMap<string, number> | undefined)[];
+
+  constructor(text: string) {
+    const [, name, list] = /^(\w+)\((.*)\)$/.exec(text)!;
+    const fields = list!.split(",").map((field) => field.split(":"));
+    this.name = name!;
+    this.#fields = fields.map(([field]) => camelCase(field!));
+    this.#codes = fields.map(([, choices]) =>
+      choices === undefined ? undefined : new Map(choices.split("|").map((choice, code) => [choice, code]))
+    );
+  }
+
+  /** Words of one command or row. */
+  get length(): number {
+    return this.#fields.length;
+  }
+
+  /** Writes the values to `words` from `at` on, in the order of the declaration. Throws where a name is wrong. */
+  write(values: Arguments, words: Float64Array | Uint32Array, at: number): void {
+    const fields = this.#fields;
+    for (let i = 0; i < fields.length; i++) {
+      const value = values[fields[i]!];
+      words[at + i] = typeof value === "number" ? value : this.#wordOf(value, i);
+    }
+    let given = 0;
+    for (const _ in values) given++;
+    if (given !== fields.length) this.#rejectUnknown(values);
+  }
+
+  /** Rows of a table for kernels to read. */
+  table(rows: readonly Arguments[]): Uint32Array {
+    const words = new Uint32Array(rows.length * this.length);
+    rows.forEach((row, i) => this.write(row, words, i * this.length));
+    return words;
+  }
+
+  #wordOf(value: Argument | undefined, field: number): number {
+    switch (typeof value) {
+      case "object":
+        return value.address;
+      case "boolean":
+        return value ? 1 : 0;
+      case "string": {
+        const code = this.#codes[field]?.get(value);
+        if (code !== undefined) return code;
+      }
+    }
+    const choices = [...this.#codes[field]?.keys() ?? []].join(", ");
+    throw new TypeError(
+      `Cannot record ${this.name}: its argument ${this.#fields[field]} is ${
+        value === undefined ? "missing" : `"${value}"`
+      }: give ${choices ? `one of ${choices}` : "a number, a flag or a tensor"}`,
+    );
+  }
+
+  #rejectUnknown(values: Arguments): never {
+    const unknown = Object.keys(values).filter((name) => !this.#fields.includes(name));
+    throw new TypeError(
+      `Cannot record ${this.name}: it has no argument ${unknown.join(", ")}: it takes ${
+        this.#fields.join(", ")
+      }`,
+    );
+  }
+}
+
+/** head_dim → headDim */
+function camelCase(name: string): string {
+  return name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+}
