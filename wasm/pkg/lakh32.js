@@ -1,6 +1,6 @@
 /**
  * The operations in the order of their codes, a line each: "scale(x,count,factor,y)". An argument that is chosen from a
- * list names the choices: "layout:half|interleaved".
+ * list names the choices: "pairing:half|interleaved".
  * @returns {string}
  */
 export function operations() {

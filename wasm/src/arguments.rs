@@ -36,11 +36,11 @@ pub struct Field {
     pub codes: &'static [&'static str],
 }
 
-/// "name" or "name:first|second|third".
-impl core::fmt::Display for Field {
-    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+impl Field {
+    /// "name" or "name:first|second|third".
+    pub fn text(&self) -> String {
         let before = if self.codes.is_empty() { "" } else { ":" };
-        write!(f, "{}{before}{}", self.name, self.codes.join("|"))
+        [self.name, before, &self.codes.join("|")].concat()
     }
 }
 

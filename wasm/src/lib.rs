@@ -76,22 +76,22 @@ static RECORDS: &[(&str, &[&str])] = &[
     ("route_segment", route::Segment::NAMES),
 ];
 
-fn signature(name: &str, fields: impl Iterator<Item = String>) -> String {
-    format!("{name}({})", fields.collect::<Vec<_>>().join(","))
+fn signature(name: &str, fields: Vec<String>) -> String {
+    [name, "(", &fields.join(","), ")"].concat()
 }
 
 /// The operations in the order of their codes, a line each: "scale(x,count,factor,y)". An argument that is chosen from a
-/// list names the choices: "layout:half|interleaved".
+/// list names the choices: "pairing:half|interleaved".
 #[wasm_bindgen]
 pub fn operations() -> String {
-    let lines = OPERATIONS.iter().map(|o| signature(o.name, o.arguments.iter().map(Field::to_string)));
+    let lines = OPERATIONS.iter().map(|o| signature(o.name, o.arguments.iter().map(Field::text).collect()));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The records of u32 words that tables consist of, a line each: "route_segment(from,to,count,first)".
 #[wasm_bindgen]
 pub fn records() -> String {
-    let lines = RECORDS.iter().map(|(name, fields)| signature(name, fields.iter().map(|f| f.to_string())));
+    let lines = RECORDS.iter().map(|(name, fields)| signature(name, fields.iter().map(|f| f.to_string()).collect()));
     lines.collect::<Vec<_>>().join("\n")
 }
 

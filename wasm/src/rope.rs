@@ -5,7 +5,7 @@ use crate::simd::*;
 
 codes! {
     /// Which features make a pair.
-    Layout {
+    Pairing {
         /// i and dim / 2 + i
         Half = "half",
         /// 2i and 2i + 1
@@ -22,7 +22,7 @@ arguments! {
         head_dim: usize,
         /// Features of a head that turn: the first ones.
         dim: usize,
-        layout: Layout,
+        pairing: Pairing,
         /// f32 [rows][2][dim / 2]: cosines and sines
         angles: *const f32,
         /// f32 [rows, heads · head_dim]
@@ -32,8 +32,8 @@ arguments! {
 
 impl Kernel for Rope {
     unsafe fn run(&self, command: &Command) {
-        let Rope { x, rows, heads, head_dim, dim, layout, angles, y } = *self;
-        let (interleaved, half) = (layout == Layout::Interleaved, dim / 2);
+        let Rope { x, rows, heads, head_dim, dim, pairing, angles, y } = *self;
+        let (interleaved, half) = (pairing == Pairing::Interleaved, dim / 2);
         command.each(rows, |row| {
             let (cos, sin) = (angles.add(row * dim), angles.add(row * dim + half));
             for head in 0..heads {

@@ -4,9 +4,16 @@
  *
  * @module
  */
+import type { DeviceTensor } from "../tensor.ts";
 
-/** What an argument can be: a number, a tensor's address, a flag, or the name of a choice that the kernel declares. */
-export type Argument = number | boolean | string | { readonly address: number };
+/** Numbers in shared memory. */
+export interface Range {
+  readonly address: number;
+  readonly bytes: number;
+}
+
+/** What an argument can be: a number, a tensor, a flag, or the name of a choice that the kernel declares. */
+export type Argument = number | boolean | string | DeviceTensor;
 export type Arguments = Readonly<Record<string, Argument>>;
 
 /** "rope(x,rows,layout:half|interleaved)" as the module exports it. */
@@ -53,7 +60,7 @@ export class Signature {
   #wordOf(value: Argument | undefined, field: number): number {
     switch (typeof value) {
       case "object":
-        return value.address;
+        return addressOf(value);
       case "boolean":
         return value ? 1 : 0;
       case "string": {
@@ -77,6 +84,11 @@ export class Signature {
       }`,
     );
   }
+}
+
+/** Where a tensor's numbers begin. */
+export function addressOf(x: DeviceTensor): number {
+  return (x.buffer as Range).address;
 }
 
 /** head_dim → headDim */

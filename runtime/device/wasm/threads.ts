@@ -1,12 +1,12 @@
 /**
- * The worker threads of a WASM device: started once, asleep between steps, stopped by a value.
+ * The worker threads of a WASM device: started once, asleep between lists of commands, stopped by a value.
  *
  * A worker that waits cannot be terminated (the process would hang), so they leave their loop themselves, on `close`
  * and when the program ends.
  *
  * @module
  */
-import type { Kernels } from "./kernels.ts";
+import type { Compiled } from "./compiled.ts";
 import type { SharedMemory } from "./memory.ts";
 import { Signature } from "./signature.ts";
 
@@ -17,18 +17,38 @@ const WORDS = {
   finished: 32,
   started: 48,
   barrier: 64, // arrived, generation, sleepers, poison
-  parameters: 80, // six f64: list, count, counters, bytes of scratch a thread, bytes that the list needs if more
+  parameters: 80, // f64: see PARAMETERS
   scratch: 96, // one f64 a thread
   count: 96,
   stop: -1,
 } as const;
-/** What the parameters are. */
-const PARAMETERS = { list: 0, count: 1, counters: 2, scratchBytes: 3, scratchNeeded: 4 } as const;
+/** What the parameters of a list are, f64 each. */
+const PARAMETERS = {
+  list: 0,
+  count: 1,
+  counters: 2,
+  /** Bytes that each thread has. */
+  scratchBytes: 3,
+  /** Bytes that each thread needs, where that is more; the list was not run then. */
+  scratchNeeded: 4,
+  length: 5,
+} as const;
+/** Scratch memory grows in steps of this many bytes, so that it need not grow often. */
+const SCRATCH_STEP = 1 << 16;
 
 /** What the module says about its kernels. */
 interface Declared {
   readonly operations: readonly string[];
   readonly records: readonly string[];
+}
+
+/** A list of commands in shared memory. */
+export interface List {
+  readonly address: number;
+  /** Commands. */
+  readonly count: number;
+  /** One zeroed u32 a command. */
+  readonly counters: number;
 }
 
 export class Threads {
@@ -37,34 +57,36 @@ export class Threads {
   readonly operations: readonly Signature[];
   /** Rows of tables that kernels read, by their names. */
   readonly records: ReadonlyMap<string, Signature>;
+  readonly #memory: SharedMemory;
   readonly #signal: Int32Array;
   readonly #parameters: Float64Array;
   readonly #scratch: Float64Array;
   #turn = 0;
   #failure: string | undefined;
   #closed = false;
+  #queue: Promise<unknown> = Promise.resolve();
   readonly #onExit = () => this.close();
 
   private constructor(
     memory: SharedMemory,
     { control, count, declared }: { control: number; count: number; declared: Declared },
   ) {
+    this.#memory = memory;
     this.count = count;
     this.operations = declared.operations.map((text) => new Signature(text));
-    this.records = new Map(
-      declared.records.map((text) => new Signature(text)).map((record) => [record.name, record]),
-    );
+    const records = declared.records.map((text) => new Signature(text));
+    this.records = new Map(records.map((record) => [record.name, record]));
     this.#signal = new Int32Array(memory.memory.buffer, control, WORDS.count);
-    this.#parameters = memory.f64(control + WORDS.parameters * 4, 6);
+    this.#parameters = memory.f64(control + WORDS.parameters * 4, PARAMETERS.length);
     this.#scratch = memory.f64(control + WORDS.scratch * 4, count);
     globalThis.addEventListener?.("unload", this.#onExit);
   }
 
   /** Starts `count` workers over `memory` and waits until they are ready. */
-  static async start(kernels: Kernels, { memory, count }: { memory: SharedMemory; count: number }) {
+  static async start(compiled: Compiled, { memory, count }: { memory: SharedMemory; count: number }) {
     const control = memory.allocate(WORDS.scratch * 4 + count * 8);
     memory.u8(control, WORDS.scratch * 4 + count * 8).fill(0);
-    const url = URL.createObjectURL(new Blob([kernels.workerSource], { type: "text/javascript" }));
+    const url = URL.createObjectURL(new Blob([compiled.workerSource], { type: "text/javascript" }));
     let threads: Threads | undefined;
     const started = Array.from(
       { length: count },
@@ -77,7 +99,7 @@ export class Threads {
           };
           worker.onerror = (event) => reject(new Error(`Cannot start a compute thread: ${event.message}`));
           worker.postMessage({
-            module: kernels.module,
+            module: compiled.module,
             memory: memory.memory,
             control,
             words: WORDS,
@@ -95,21 +117,36 @@ export class Threads {
     }
   }
 
-  /** Sets the scratch memory of every thread, of so many bytes each. */
-  setScratch(addresses: readonly number[], bytes: number): void {
-    this.#scratch.set(addresses);
-    this.#parameters[PARAMETERS.scratchBytes] = bytes;
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Bytes of all threads' scratch. */
+  get scratchBytes(): number {
+    return this.count * this.#parameters[PARAMETERS.scratchBytes]!;
+  }
+
+  /** Runs a list once those before it are through; resolves when it is. The main thread stays free. */
+  run(list: List): Promise<void> {
+    const result = this.#queue.then(async () => {
+      const needed = await this.#runOnce(list);
+      if (needed === 0) return;
+      this.#growScratch(needed);
+      await this.#runOnce(list);
+    });
+    this.#queue = result.catch(() => {});
+    return result;
   }
 
   /**
-   * Runs `count` commands at `list`; resolves when all threads are through. The main thread stays free. Where a kernel
-   * needs more scratch than is set nothing runs, and the bytes that it needs are given; else 0.
+   * Kernels say how much scratch they need when the threads come to the list (docs/decisions/0120). Where that is more
+   * than there is, nothing runs and the bytes are given; else 0.
    */
-  async run(list: number, { count, counters }: { count: number; counters: number }): Promise<number> {
+  async #runOnce({ address, count, counters }: List): Promise<number> {
     if (this.#closed) throw new Error("Cannot compute: the device is closed");
     const before = this.#turn;
     this.#turn = (before + 1) & 0x3fffffff;
-    this.#parameters[PARAMETERS.list] = list;
+    this.#parameters[PARAMETERS.list] = address;
     this.#parameters[PARAMETERS.count] = count;
     this.#parameters[PARAMETERS.counters] = counters;
     this.#parameters[PARAMETERS.scratchNeeded] = 0;
@@ -133,6 +170,22 @@ export class Threads {
     return this.#parameters[PARAMETERS.scratchNeeded]!;
   }
 
+  #growScratch(needed: number): void {
+    const held = this.#parameters[PARAMETERS.scratchBytes]!;
+    const bytes = Math.ceil(needed / SCRATCH_STEP) * SCRATCH_STEP;
+    // The new ranges first: what is there stays in use when memory does not suffice.
+    const ranges: number[] = [];
+    try {
+      while (ranges.length < this.count) ranges.push(this.#memory.allocate(bytes));
+    } catch (error) {
+      for (const address of ranges) this.#memory.free(address, bytes);
+      throw error;
+    }
+    if (held > 0) { for (const address of this.#scratch) this.#memory.free(address, held); }
+    this.#scratch.set(ranges);
+    this.#parameters[PARAMETERS.scratchBytes] = bytes;
+  }
+
   /** Lets the workers go. */
   close(): void {
     if (this.#closed) return;
@@ -140,5 +193,11 @@ export class Threads {
     globalThis.removeEventListener?.("unload", this.#onExit);
     Atomics.store(this.#signal, WORDS.go, WORDS.stop);
     Atomics.notify(this.#signal, WORDS.go);
+  }
+
+  /** Waits for lists that were handed in, then lets the workers go. */
+  async end(): Promise<void> {
+    await this.#queue;
+    this.close();
   }
 }

@@ -4,7 +4,7 @@
 // Signal words: see threads.ts.
 self.onmessage = ({ data: { module, memory, control, words, at, threads } }) => {
   const signal = new Int32Array(memory.buffer, control, words.count);
-  const parameters = new Float64Array(memory.buffer, control + words.parameters * 4, 6);
+  const parameters = new Float64Array(memory.buffer, control + words.parameters * 4, at.length);
   const scratch = new Float64Array(memory.buffer, control + words.scratch * 4, threads);
   initSync({ module, memory });
   self.postMessage({ operations: operations().split("\n"), records: records().split("\n") });

@@ -5,14 +5,14 @@
  */
 
 /** One build: the module for `WebAssembly.Memory`s of its address width, and the source its workers run. */
-export interface Kernels {
+export interface Compiled {
   readonly module: WebAssembly.Module;
   /** JavaScript of wasm-bindgen's glue followed by the worker's. */
   readonly workerSource: string;
 }
 
 /** Loads the build for memories of up to 4 GiB (32) or beyond (64). */
-export async function loadKernels(bits: 32 | 64): Promise<Kernels> {
+export async function loadCompiled(bits: 32 | 64): Promise<Compiled> {
   const [code, glue, worker] = bits === 32
     ? await Promise.all([
       import("../../../wasm/pkg/lakh32.wasm.base64", { with: { type: "text" } }),

@@ -9,7 +9,7 @@
  */
 import { planKeyTiles } from "../attention_plan.ts";
 import type { AttentionMask } from "../attention_spec.ts";
-import { PAGE_TOKENS } from "./kv_cache.ts";
+import { PAGE_TOKENS } from "../page.ts";
 
 /** Rows of an item at most, and tokens of a query tile. */
 const TILE_ROWS = 64;
@@ -19,8 +19,9 @@ const DECODE_ROWS = 4;
 const GUESSED_ROWS = 8;
 /** Key tiles that a split has at least: less would not be worth the merge. */
 const LEAST_SPLIT = 4;
-/** Items a thread, so that an unlucky one can be made up for. */
-const ITEMS_A_THREAD = 4;
+/** Several items per thread, so that one slow item does not hold up the step. */
+const ITEMS_PER_THREAD = 4;
+/** In place of a partial row: the item writes the output itself. */
 const WHOLE = 0xffffffff;
 
 /** Queries of one sequence and the keys they look at. */
@@ -36,18 +37,27 @@ export interface QuerySpan {
   readonly few?: boolean | undefined;
 }
 
-export interface AttentionWork {
-  /** u32 [items][11] for the tile kernel and for the decode kernel. */
-  readonly tileItems: readonly number[];
-  readonly decodeItems: readonly number[];
-  /** u32: tile << 1 | partial. */
+/** One work item; what the numbers are is said at `Item` in wasm/src/attention_spec.rs. */
+export type AttentionItem = Readonly<
+  Record<
+    | ("row" | "tokens" | "position" | "head" | "heads" | "segment")
+    | ("firstTile" | "tiles" | "keys" | "keyRow" | "partial"),
+    number
+  >
+>;
+/** One row and head whose partial results join; see `Unit` in wasm/src/attention_merge.rs. */
+export type MergeUnit = Readonly<Record<"row" | "head" | "first" | "splits" | "stride", number>>;
+
+/** The work of one attention call. */
+export interface AttentionItems {
+  readonly tileItems: readonly AttentionItem[];
+  readonly decodeItems: readonly AttentionItem[];
+  /** tile << 1 | partial */
   readonly tiles: readonly number[];
-  /** u32 [units][5] for the merge, and rows of partial results. */
-  readonly merges: readonly number[];
+  readonly merges: readonly MergeUnit[];
+  /** Rows of partial results. */
   readonly partialRows: number;
 }
-export const ITEM_WORDS = 11;
-export const MERGE_WORDS = 5;
 
 /** Plans one attention call. */
 export function planAttention(
@@ -58,10 +68,11 @@ export function planAttention(
     readonly kvHeads: number;
     readonly threads: number;
   },
-): AttentionWork {
+): AttentionItems {
   const group = heads / kvHeads;
   const byHead = mask.blocks !== undefined; // random blocks differ by head
-  const tileItems: number[] = [], decodeItems: number[] = [], tiles: number[] = [], merges: number[] = [];
+  const tileItems: AttentionItem[] = [], decodeItems: AttentionItem[] = [];
+  const tiles: number[] = [], merges: MergeUnit[] = [];
   let partialRows = 0;
 
   spans.forEach((span, segment) => {
@@ -90,7 +101,7 @@ export function planAttention(
       };
       const decode = shared && tokens * group <= DECODE_ROWS;
       // As if this sequence were alone in the pass: where keys are split changes the last bits.
-      const wanted = ITEMS_A_THREAD * threads;
+      const wanted = ITEMS_PER_THREAD * threads;
       // A long cache is read page by page, all heads of a page together; a short one is dealt out by head.
       const whole = decode && planFor(0).count >= LEAST_SPLIT * wanted;
       const together = whole ? heads : shared ? group : 1;
@@ -102,23 +113,23 @@ export function planAttention(
         const splits = shared ? Math.max(1, Math.min(atMost, Math.floor(count / LEAST_SPLIT))) : 1;
         for (let s = 0; s < splits; s++) {
           const start = Math.floor(count * s / splits), end = Math.floor(count * (s + 1) / splits);
-          items.push(
-            ...[span.row + from, tokens, q0, head, together, segment],
-            ...[first + start, end - start, keys, span.keyRow],
-            splits === 1 ? WHOLE : partialRows + s * rows,
-          );
+          items.push({
+            ...{ row: span.row + from, tokens, position: q0, head, heads: together, segment },
+            ...{ firstTile: first + start, tiles: end - start, keys, keyRow: span.keyRow },
+            partial: splits === 1 ? WHOLE : partialRows + s * rows,
+          });
         }
         if (splits === 1) continue;
         // Rows of an item go by kv head, then token, then head.
         for (let r = 0; r < rows; r++) {
           const kv = Math.floor(r / (tokens * group)), token = Math.floor(r % (tokens * group) / group);
-          merges.push(...[
-            span.row + from + token,
-            head + kv * group + r % group,
-            partialRows + r,
+          merges.push({
+            row: span.row + from + token,
+            head: head + kv * group + r % group,
+            first: partialRows + r,
             splits,
-            rows,
-          ]);
+            stride: rows,
+          });
         }
         partialRows += splits * rows;
       }
