@@ -3,13 +3,14 @@
  *
  * @module
  */
-import { type BenchSettings, loadShape, measureModel } from "../runtime/judge/bench/end_to_end.ts";
+import { type BenchSettings, loadShape } from "../runtime/judge/bench/end_to_end.ts";
 import { peakResidentMegabytes } from "../runtime/judge/bench/measure.ts";
 import { measureOperations } from "../runtime/judge/bench/operations.ts";
 import { measureRoofs, type Roofs } from "../runtime/judge/bench/roofs.ts";
 import { type ShapeName, SHAPES } from "../runtime/judge/bench/shapes.ts";
 import { openWasmDevice, openWebGpuDevice } from "../runtime/device/open_device.ts";
 import { benchGpu } from "./bench_gpu.ts";
+import { measureSpeeds, rounded } from "./bench_speeds.ts";
 import { command, EXIT, UsageError } from "./command.ts";
 import { MODEL_OPTIONS } from "./model_options.ts";
 import { writeOut } from "./terminal.ts";
@@ -110,13 +111,7 @@ export default command({
 
     await using device = await openWasmDevice({ threads: count });
     const loaded = await loadShape(device, shape, chosen);
-    const result = { prefill: {} as Record<string, number>, decode: {} as Record<string, number> };
-    for await (const { what, at, tokensPerSecond } of measureModel(device, { ...loaded, settings })) {
-      result[what][at] = round(tokensPerSecond);
-      say(
-        `${what.padEnd(8)} ${at.toString().padStart(7)}   ${tokensPerSecond.toFixed(1).padStart(8)} tokens/s`,
-      );
-    }
+    const speeds = await measureSpeeds(device, { ...loaded, settings, shape, roofs: roofs! }, say);
     writeOut(
       `${
         JSON.stringify({
@@ -125,12 +120,11 @@ export default command({
           weights: chosen,
           threads: count,
           roofs: {
-            f32_gflops: round(roofs!.f32Gflops),
-            int8_gops: round(roofs!.int8Gops),
-            read_gbs: round(roofs!.readGbs),
+            f32_gflops: rounded(roofs!.f32Gflops),
+            int8_gops: rounded(roofs!.int8Gops),
+            read_gbs: rounded(roofs!.readGbs),
           },
-          prefill: result.prefill,
-          decode: result.decode,
+          ...speeds,
           peak_rss_mb: Math.round(peakResidentMegabytes()),
         })
       }\n`,
@@ -138,7 +132,3 @@ export default command({
     return EXIT.ok;
   },
 });
-
-function round(x: number): number {
-  return Math.round(x * 10) / 10;
-}

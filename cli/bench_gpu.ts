@@ -3,12 +3,7 @@
  *
  * @module
  */
-import {
-  type BenchSettings,
-  type LoadedShape,
-  loadShape,
-  measureModel,
-} from "../runtime/judge/bench/end_to_end.ts";
+import { type BenchSettings, type LoadedShape, loadShape } from "../runtime/judge/bench/end_to_end.ts";
 import type { ShapeName } from "../runtime/judge/bench/shapes.ts";
 import {
   type GpuRoofs,
@@ -18,6 +13,7 @@ import {
   type WebGpuDevice,
 } from "../runtime/device/open_device.ts";
 import { chooseCacheDType, Sequence } from "../runtime/write/sequence.ts";
+import { measureSpeeds, rounded } from "./bench_speeds.ts";
 
 /** What is measured. */
 export interface GpuBench {
@@ -40,11 +36,7 @@ export async function benchGpu(
   const { f32Gflops, f16Gflops, int8Gops, readGbs } = roofs;
   say([cell(f32Gflops, 11), cell(f16Gflops, 14), cell(int8Gops, 13), cell(readGbs, 12)].join(""));
   const loaded = await loadShape(device, shape, weights);
-  const speeds = { prefill: {} as Record<string, number>, decode: {} as Record<string, number> };
-  for await (const { what, at, tokensPerSecond } of measureModel(device, { ...loaded, settings })) {
-    speeds[what][at] = round(tokensPerSecond);
-    say(`${what.padEnd(8)} ${at.toString().padStart(7)}   ${cell(tokensPerSecond, 8)} tokens/s`);
-  }
+  const speeds = await measureSpeeds(device, { ...loaded, settings, shape, roofs }, say);
   const operations = profile ? await profileModel(device, { ...loaded, settings, roofs }, say) : undefined;
   return {
     shape,
@@ -52,10 +44,10 @@ export async function benchGpu(
     gpu: device.label,
     weights,
     roofs: {
-      f32_gflops: round(f32Gflops),
-      f16_gflops: f16Gflops === undefined ? null : round(f16Gflops),
-      int8_gops: int8Gops === undefined ? null : round(int8Gops),
-      read_gbs: round(readGbs),
+      f32_gflops: rounded(f32Gflops),
+      f16_gflops: f16Gflops === undefined ? null : rounded(f16Gflops),
+      int8_gops: int8Gops === undefined ? null : rounded(int8Gops),
+      read_gbs: rounded(readGbs),
     },
     ...speeds,
     ...(operations && {
@@ -119,17 +111,13 @@ function shortened(
     name,
     calls,
     ms: Number((1000 * seconds).toFixed(4)),
-    gbs: round(gigabytesPerSecond),
-    gflops: round(gigaflopsPerSecond),
-    percent: round(percentOfRoof),
+    gbs: rounded(gigabytesPerSecond),
+    gflops: rounded(gigaflopsPerSecond),
+    percent: rounded(percentOfRoof),
     roof,
   };
 }
 
 function cell(x: number | undefined, width: number): string {
   return (x === undefined ? "none" : x.toFixed(1)).padStart(width);
-}
-
-function round(x: number): number {
-  return Math.round(x * 10) / 10;
 }
