@@ -12,6 +12,7 @@ import {
   type EncodeResult,
 } from "../runtime/judge/bench/compare.ts";
 import { CASES, DECODER, HEADS, LAYERS, NAIVE, WIDTH } from "../runtime/judge/bench/compare_cases.ts";
+import { memoryLeft } from "../runtime/machine_memory.ts";
 import { openDevice } from "../runtime/device/open_device.ts";
 import { type ChartOptions, chartSvg, chartText, type Series } from "./chart.ts";
 import { command, EXIT } from "./command.ts";
@@ -102,6 +103,7 @@ export default command({
       device: values.device ?? "wasm",
       threads: values.threads,
       memoryBytes: longest * MEMORY_PER_TOKEN,
+      machineBytes: memoryLeft(),
     });
     const encodes: EncodeResult[] = [], decodes: DecodeResult[] = [];
     const plan = {

@@ -7,6 +7,7 @@ import type { Device } from "../runtime/device/device.ts";
 import { mostMemory } from "../runtime/judge/counting_device.ts";
 import { openDevice, openWebGpuDevice } from "../runtime/device/open_device.ts";
 import { parseConfig, readConfig } from "../runtime/load/config.ts";
+import { memoryLeft } from "../runtime/machine_memory.ts";
 import { measureRates } from "../runtime/judge/rates.ts";
 import type { Config } from "../runtime/models/model.ts";
 import { browseFiles } from "../runtime/open_model.ts";
@@ -90,7 +91,7 @@ export default command({
       device,
     });
     const memory = given === undefined && device === "webgpu" ? undefined : Math.min(
-      given ?? Deno.systemMemoryInfo().available,
+      given ?? memoryLeft() ?? Infinity,
       mostMemory(device),
     );
     const fits = memory === undefined ? undefined : plan.memory.total <= memory;

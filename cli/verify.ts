@@ -12,6 +12,7 @@ import {
   MOST_KL,
   verifyCheckpoint,
 } from "../runtime/judge/verify.ts";
+import { memoryLeft } from "../runtime/machine_memory.ts";
 import { command, EXIT, UsageError } from "./command.ts";
 import { MODEL_OPTIONS } from "./model_options.ts";
 import { openProgressBar } from "./progress_bar.ts";
@@ -60,6 +61,7 @@ export default command({
         const files = await findFiles(source, { offline, onProgress: bar.onProgress });
         await using device = await openDevice({
           device: wanted.device,
+          machineBytes: memoryLeft(),
           ...(threads !== undefined && { threads }),
         });
         const { weights, ok, parts, closeness, ...found } = await verifyCheckpoint(files, device, {

@@ -14,6 +14,7 @@ import { openFolder } from "./load/folder.ts";
 import { isModelName } from "./load/hub_cache.ts";
 import { chooseWeightDType } from "./load/weights.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
+import { checkRoom, memoryLeft } from "./machine_memory.ts";
 import { checkOptions, checkSource } from "./validate.ts";
 import { chooseCacheDType } from "./write/sequence.ts";
 
@@ -88,16 +89,20 @@ async function open<M>(
 ): Promise<M> {
   // Looked at first: what does not load is known before threads start, and how much memory it takes.
   const draftBytes = options.draft ? memoryOf(await inspectCheckpoint(options.draft), options) : 0;
-  const memoryBytes = memoryOf(await inspectCheckpoint(files), options) + draftBytes;
+  const inspection = await inspectCheckpoint(files);
+  const memoryBytes = memoryOf(inspection, options) + draftBytes;
   let deviceReason = "";
   const onChoice = (reason: string) => deviceReason = reason;
   const device = await openDevice({
     device: options.device,
     threads: options.threads,
     memoryBytes,
+    machineBytes: memoryLeft(),
     onChoice,
   });
   try {
+    const dtype = chooseWeightDType(options.weights ?? "auto", inspection.parameters);
+    checkRoom(inspection, dtype, device.limits.memoryBytes - device.memoryInUse);
     return await load(files, device, { ...options, deviceReason });
   } catch (error) {
     await device[Symbol.asyncDispose]();

@@ -21,6 +21,8 @@ export interface DeviceOptions {
   readonly threads?: number | undefined;
   /** Bytes that weights and caches are going to need: more than 4 GiB takes the build with 64-bit addresses. */
   readonly memoryBytes?: number | undefined;
+  /** Bytes that the machine can give; default: what addresses allow. A GPU has memory of its own. */
+  readonly machineBytes?: number | undefined;
   /** Told in words why this device was taken. */
   readonly onChoice?: ((reason: string) => void) | undefined;
 }
@@ -30,7 +32,7 @@ const SPARE_BYTES = 300e6;
 
 /** Opens the device that is asked for; "auto" takes a real GPU where there is one, else WASM. */
 export async function openDevice(
-  { device = "auto", threads, memoryBytes = 0, onChoice }: DeviceOptions = {},
+  { device = "auto", threads, memoryBytes = 0, machineBytes, onChoice }: DeviceOptions = {},
 ): Promise<Device> {
   const bits = memoryBytes + SPARE_BYTES > 2 ** 32 ? 64 : 32;
   switch (device) {
@@ -42,11 +44,11 @@ export async function openDevice(
         return gpu;
       } catch (error) {
         onChoice?.(reasonOf(error));
-        return await openWasmDevice({ threads, bits });
+        return await openWasmDevice({ threads, bits, machineBytes });
       }
     case "wasm":
       onChoice?.("as asked for");
-      return await openWasmDevice({ threads, bits });
+      return await openWasmDevice({ threads, bits, machineBytes });
     case "webgpu": {
       const gpu = await openWebGpuDevice();
       onChoice?.(`${gpu.label}, as asked for`);

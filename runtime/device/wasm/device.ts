@@ -14,10 +14,14 @@ export interface WasmOptions {
   readonly threads?: number | undefined;
   /** 32 or 64 bits of address: up to 4 or 16 GiB of memory. Default 32. */
   readonly bits?: 32 | 64 | undefined;
+  /** Bytes that the machine can give, if less. */
+  readonly machineBytes?: number | undefined;
 }
 
 /** Opens a WASM device. Throws an Error where the platform lacks shared memory or WASM SIMD. */
-export async function openWasmDevice({ threads, bits = 32 }: WasmOptions = {}): Promise<WasmDevice> {
+export async function openWasmDevice(
+  { threads, bits = 32, machineBytes }: WasmOptions = {},
+): Promise<WasmDevice> {
   const count = threads ?? globalThis.navigator?.hardwareConcurrency ?? 1;
   if (!Number.isInteger(count) || count < 1 || count > 256) {
     throw new RangeError(`Cannot open the wasm device: threads must be 1 to 256, not ${count}`);
@@ -29,7 +33,7 @@ export async function openWasmDevice({ threads, bits = 32 }: WasmOptions = {}): 
     );
   }
   const compiled = await loadCompiled(bits);
-  const memory = new SharedMemory(bits);
+  const memory = new SharedMemory(bits, machineBytes);
   return new WasmDevice(new WasmBackend(memory, await Threads.start(compiled, { memory, count })));
 }
 

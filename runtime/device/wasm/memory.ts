@@ -28,11 +28,12 @@ export class SharedMemory {
   readonly #free = new FreeRanges();
   #used = 0;
 
-  /** Up to 4 GiB with 32-bit addresses, up to 16 GiB with 64-bit ones. */
-  constructor(bits: 32 | 64) {
+  /** Up to 4 GiB with 32-bit addresses, up to 16 GiB with 64-bit ones; `most` is what the machine can give. */
+  constructor(bits: 32 | 64, most = Infinity) {
     this.#wide = bits === 64;
-    this.maximumBytes = this.#wide ? 16 * 2 ** 30 : 4 * 2 ** 30;
-    const maximum = this.maximumBytes / PAGE;
+    const addressed = this.#wide ? 16 * 2 ** 30 : 4 * 2 ** 30;
+    this.maximumBytes = Math.min(addressed, Math.floor(most / PAGE) * PAGE);
+    const maximum = addressed / PAGE;
     this.memory = new WebAssembly.Memory(
       (this.#wide
         ? { initial: BigInt(INITIAL_PAGES), maximum: BigInt(maximum), shared: true, address: "i64" }
