@@ -8,6 +8,10 @@ import { complete, completionSchema } from "./completions.ts";
 import type { ServerContext } from "./context.ts";
 import { Hono, type z } from "./deps.ts";
 import { ApiError, asApiError } from "./errors.ts";
+import { embed, embeddingSchema, rerank, rerankSchema } from "./embeddings.ts";
+import { anthropicType, countSchema, countTokens, messages, messagesSchema } from "./messages.ts";
+import { respond, responsesSchema } from "./responses.ts";
+import { deleteSession, listSessions, restoreSession, saveSession, sessionSchema } from "./sessions.ts";
 import { getModel, listModels } from "./models.ts";
 import { openApi } from "./openapi.ts";
 import { page } from "./page.ts";
@@ -90,6 +94,61 @@ export const ENDPOINTS: readonly Endpoint[] = [
     schema: completionSchema,
     answer: complete,
   },
+  {
+    method: "post",
+    path: "/v1/responses",
+    summary: "answer a conversation, in OpenAI's newer form",
+    schema: responsesSchema,
+    answer: respond,
+  },
+  {
+    method: "post",
+    path: "/v1/messages",
+    summary: "answer a conversation, in Anthropic's form",
+    schema: messagesSchema,
+    answer: messages,
+  },
+  {
+    method: "post",
+    path: "/v1/messages/count_tokens",
+    summary: "count the tokens of a conversation in Anthropic's form",
+    schema: countSchema,
+    answer: countTokens,
+  },
+  {
+    method: "post",
+    path: "/v1/embeddings",
+    summary: "turn texts into vectors",
+    schema: embeddingSchema,
+    answer: embed,
+  },
+  {
+    method: "post",
+    path: "/v1/rerank",
+    summary: "put texts in the order of their nearness to a question",
+    schema: rerankSchema,
+    answer: rerank,
+  },
+  { method: "get", path: "/v1/sessions", summary: "texts that are saved", answer: listSessions },
+  {
+    method: "post",
+    path: "/v1/sessions",
+    summary: "read a text and save it with its keys and values",
+    schema: sessionSchema,
+    answer: saveSession,
+  },
+  {
+    method: "post",
+    path: "/v1/sessions/:name/restore",
+    summary: "take a text back that was saved",
+    answer: restoreSession,
+  },
+  {
+    method: "delete",
+    path: "/v1/sessions/:name",
+    summary: "delete a text that was saved",
+    answer: deleteSession,
+  },
   { method: "post", path: "/tokenize", summary: "text to ids", schema: tokenizeSchema, answer: tokenize },
   {
     method: "post",
@@ -128,7 +187,7 @@ export function createApp(context: ServerContext): (request: Request) => Promise
   return async (request) => {
     const response = await answer(request, app, context);
     const { pathname } = new URL(request.url);
-    const known = ENDPOINTS.some(({ path }) => path === pathname || pathname.startsWith("/v1/models/"));
+    const known = ENDPOINTS.some(({ path }) => path === pathname);
     context.metrics.request(known ? pathname : "other", response.status);
     const headers = new Headers(response.headers);
     headers.set("x-request-id", crypto.randomUUID());
@@ -154,7 +213,7 @@ function errorResponse(error: unknown, path: string): Response {
   if (told.status === 500) console.error(error);
   if (!path.startsWith("/v1/messages")) return told.response();
   const { status, details, message } = told;
-  return Response.json({ type: "error", error: { type: details.type, message } }, {
+  return Response.json({ type: "error", error: { type: anthropicType(details.type), message } }, {
     status,
     headers: details.headers ?? {},
   });

@@ -6,11 +6,10 @@
  *
  * @module
  */
-import type { Done } from "../runtime/language_model.ts";
 import { encodeConversation, messageSchema, templateFields, templateMessages } from "./conversation.ts";
 import type { ServerContext } from "./context.ts";
 import { z } from "./deps.ts";
-import type { Asked, Engine } from "./engine.ts";
+import type { Asked, Engine, Event } from "./engine.ts";
 import { asApiError, invalid } from "./errors.ts";
 import type { ChosenToken } from "./log_probabilities.ts";
 import { answeringModel } from "./models.ts";
@@ -23,7 +22,7 @@ import {
   samplingOptions,
 } from "./sampling.ts";
 import { eventStream } from "./sse.ts";
-import { finishReason, progressOf, timingsOf, usageOf, writeAll } from "./writing.ts";
+import { Answer, progressOf, timingsOf, usageOf, writeAll } from "./writing.ts";
 
 /** The body of a chat. */
 export const chatSchema = z.object({
@@ -75,14 +74,9 @@ async function wholeChat(
   body: ChatRequest,
   { engine, model, context, signal }: Answering & { readonly signal: AbortSignal },
 ): Promise<Response> {
-  const choices = Array.from({ length: body.n }, () => ({ text: "", tokens: [] as ChosenToken[] }));
-  const done: Done[] = [];
+  const answers = Array.from({ length: body.n }, () => new Answer());
   for await (const event of writeAll(engine, askedOf(engine, body, signal), context.metrics)) {
-    const choice = choices[event.choice]!;
-    if (event.kind === "text") {
-      choice.text += event.text;
-      choice.tokens.push(...event.tokens);
-    } else if (event.kind === "done") done[event.choice] = event.done;
+    answers[event.choice]!.add(event);
   }
   return Response.json({
     id: newId(),
@@ -90,21 +84,39 @@ async function wholeChat(
     created: now(),
     model,
     system_fingerprint: fingerprint(engine),
-    choices: choices.map(({ text, tokens }, index) => ({
+    choices: answers.map((answer, index) => ({
       index,
-      message: { role: "assistant", content: text, refusal: null },
-      logprobs: body.logprobs ? chatLogprobs(engine, tokens) : null,
-      finish_reason: finishReason(done[index]!),
+      message: messageOf(answer),
+      logprobs: body.logprobs ? chatLogprobs(engine, answer.tokens) : null,
+      finish_reason: answer.finishReason,
     })),
-    usage: usageOf(done),
-    timings: timingsOf(done[0]!),
+    usage: usageOf(answers),
+    timings: timingsOf(answers[0]!.done!),
   });
+}
+
+/** Content is null where a tool is called without a word. */
+function messageOf({ text, reasoning, calls }: Answer) {
+  return {
+    role: "assistant",
+    content: text === "" && calls.length > 0 ? null : text,
+    refusal: null,
+    ...(reasoning !== "" && { reasoning_content: reasoning }),
+    ...(calls.length > 0 && {
+      tool_calls: calls.map(({ id, name, arguments: text }) => ({
+        id,
+        type: "function",
+        function: { name, arguments: text },
+      })),
+    }),
+  };
 }
 
 function streamChat(body: ChatRequest, { engine, model, context }: Answering): Response {
   const stopping = new AbortController();
   // What is refused is told by a status, before the stream begins.
-  const events = writeAll(engine, askedOf(engine, body, stopping.signal), context.metrics);
+  const signal = AbortSignal.any([stopping.signal, context.ending]);
+  const events = writeAll(engine, askedOf(engine, body, signal), context.metrics);
   const started = performance.now();
   const common = { id: newId(), object: "chat.completion.chunk", created: now(), model };
   const { include_usage: withUsage = false, include_progress: withProgress = body.return_progress } =
@@ -123,37 +135,54 @@ function streamChat(body: ChatRequest, { engine, model, context }: Answering): R
     finish_reason: null,
     ...more,
   });
-  return eventStream(async ({ send, sendText }, signal) => {
-    signal.addEventListener("abort", () => stopping.abort(signal.reason));
-    context.ending.addEventListener("abort", () => stopping.abort(context.ending.reason));
-    const begun = new Set<number>(), done: Done[] = [];
-    const begin = (index: number) => {
-      if (begun.has(index)) return;
-      begun.add(index);
-      send(chunk([choice(index, { role: "assistant", content: null })]));
-    };
+  return eventStream(async ({ send, sendText }, gone) => {
+    gone.addEventListener("abort", () => stopping.abort(gone.reason));
+    const answers: Answer[] = [];
     for await (const event of events) {
       if (event.kind === "reading") {
         if (withProgress) send(chunk([], { prompt_progress: progressOf(event, started) }));
         continue;
       }
-      begin(event.choice);
-      if (event.kind === "text") {
-        const logprobs = body.logprobs ? chatLogprobs(engine, event.tokens) : null;
-        send(chunk([choice(event.choice, { content: event.text }, { logprobs })]));
-      } else {
-        done[event.choice] = event.done;
-        const last = choice(event.choice, {}, { finish_reason: finishReason(event.done) });
-        send(chunk([last], { timings: timingsOf(event.done) }));
+      const index = event.choice;
+      let answer = answers[index];
+      if (!answer) {
+        answer = answers[index] = new Answer();
+        send(chunk([choice(index, { role: "assistant", content: null })]));
       }
+      answer.add(event);
+      if (event.kind === "done") {
+        const last = choice(index, {}, { finish_reason: answer.finishReason });
+        send(chunk([last], { timings: timingsOf(event.done) }));
+        continue;
+      }
+      const logprobs = event.kind === "text" && body.logprobs ? chatLogprobs(engine, event.tokens) : null;
+      send(chunk([choice(index, deltaOf(event, answer), { logprobs })]));
     }
     context.ending.throwIfAborted();
-    if (withUsage) send(chunk([], { usage: usageOf(done) }));
+    if (withUsage) send(chunk([], { usage: usageOf(answers) }));
     sendText("[DONE]");
   }, {
     pingSeconds: context.settings.pingSeconds,
     onError: (error, { send }) => send({ error: asApiError(error) }),
   });
+}
+
+/** What an event adds to a message. */
+function deltaOf(event: Event, { calls }: Answer): object {
+  switch (event.kind) {
+    case "text":
+      return { content: event.text };
+    case "reasoning":
+      return { reasoning_content: event.text };
+    case "call": {
+      const { id, name } = calls[event.call]!;
+      return { tool_calls: [{ index: event.call, id, type: "function", function: { name, arguments: "" } }] };
+    }
+    case "arguments":
+      return { tool_calls: [{ index: event.call, function: { arguments: event.text } }] };
+    default:
+      return {};
+  }
 }
 
 /** How many tokens a chat takes, without answering it. */

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import type { Done } from "../runtime/language_model.ts";
 import { fingerprint, now } from "./chat.ts";
 import type { ServerContext } from "./context.ts";
 import { z } from "./deps.ts";
@@ -20,7 +19,7 @@ import {
   samplingOptions,
 } from "./sampling.ts";
 import { eventStream } from "./sse.ts";
-import { finishReason, progressOf, timingsOf, usageOf, writeAll } from "./writing.ts";
+import { Answer, progressOf, timingsOf, usageOf, writeAll } from "./writing.ts";
 
 /** Tokens of an answer when the request does not say, as OpenAI has it. */
 const USUAL_TOKENS = 16;
@@ -112,26 +111,21 @@ async function wholeCompletion(
   { engine, model, context, prompts, asked, stopping, signal }: Answering & { readonly signal: AbortSignal },
 ): Promise<Response> {
   signal.addEventListener("abort", () => stopping.abort(signal.reason));
-  const texts = asked.map(() => ""), tokens: ChosenToken[][] = asked.map(() => []), done: Done[] = [];
-  for await (const event of writeAll(engine, asked, context.metrics)) {
-    if (event.kind === "text") {
-      texts[event.choice] += event.text;
-      tokens[event.choice]!.push(...event.tokens);
-    } else if (event.kind === "done") done[event.choice] = event.done;
-  }
+  const answers = asked.map(() => new Answer());
+  for await (const event of writeAll(engine, asked, context.metrics)) answers[event.choice]!.add(event);
   const choices = [];
-  for (const [index, text] of texts.entries()) {
+  for (const [index, answer] of answers.entries()) {
     const prompt = prompts[Math.floor(index / body.n)]!;
     const echoed = body.echo && body.logprobs !== undefined
       ? await engine.likelihoods(prompt.ids, body.logprobs, signal)
       : [];
     choices.push({
       index,
-      text: body.echo ? prompt.text + text : text,
+      text: (body.echo ? prompt.text : "") + answer.text,
       logprobs: body.logprobs === undefined
         ? null
-        : completionLogprobs(engine, [...echoed, ...tokens[index]!]),
-      finish_reason: finishReason(done[index]!),
+        : completionLogprobs(engine, [...echoed, ...answer.tokens]),
+      finish_reason: answer.finishReason,
     });
   }
   return Response.json({
@@ -141,8 +135,8 @@ async function wholeCompletion(
     model,
     system_fingerprint: fingerprint(engine),
     choices,
-    usage: usageOf(done, prompts.length),
-    timings: timingsOf(done[0]!),
+    usage: usageOf(answers, prompts.length),
+    timings: timingsOf(answers[0]!.done!),
   });
 }
 
@@ -167,7 +161,7 @@ function streamCompletion(
   });
   return eventStream(async ({ send, sendText }, gone) => {
     gone.addEventListener("abort", () => stopping.abort(gone.reason));
-    const done: Done[] = [];
+    const answers = asked.map(() => new Answer());
     if (body.echo) {
       asked.forEach((_, index) => {
         const { text } = prompts[Math.floor(index / body.n)]!;
@@ -175,20 +169,20 @@ function streamCompletion(
       });
     }
     for await (const event of events) {
-      const index = event.choice;
+      const index = event.choice, answer = answers[index]!;
+      answer.add(event);
       if (event.kind === "reading") {
         if (withProgress) send(chunk([], { prompt_progress: progressOf(event, started) }));
       } else if (event.kind === "text") {
         const logprobs = body.logprobs === undefined ? null : completionLogprobs(engine, event.tokens);
         send(chunk([{ index, text: event.text, logprobs, finish_reason: null }]));
-      } else {
-        done[index] = event.done;
-        const last = { index, text: "", logprobs: null, finish_reason: finishReason(event.done) };
+      } else if (event.kind === "done") {
+        const last = { index, text: "", logprobs: null, finish_reason: answer.finishReason };
         send(chunk([last], { timings: timingsOf(event.done) }));
       }
     }
     context.ending.throwIfAborted();
-    if (withUsage) send(chunk([], { usage: usageOf(done, prompts.length) }));
+    if (withUsage) send(chunk([], { usage: usageOf(answers, prompts.length) }));
     sendText("[DONE]");
   }, {
     pingSeconds: context.settings.pingSeconds,

@@ -9,9 +9,11 @@
 import type { EncoderModel } from "../runtime/encoder_model.ts";
 import type { Done, GenerateOptions, LanguageModel, Piece } from "../runtime/language_model.ts";
 import type { Message } from "../runtime/text/chat_template.ts";
+import type { SessionContent } from "../runtime/write/session_file.ts";
 import { openEncoder, openModel, type OpenOptions } from "../runtime/open_model.ts";
 import { ApiError, busy, contextExceeded, invalid, notSupported } from "./errors.ts";
 import { EventQueue } from "./event_queue.ts";
+import type { Structure } from "./structure.ts";
 import { type ChosenToken, LogProbabilities } from "./log_probabilities.ts";
 
 /** What is served, and how much of it at once. */
@@ -41,6 +43,8 @@ export interface Asked {
   readonly logprobs?: number | undefined;
   /** Added to the logits of ids. */
   readonly logitBias?: ReadonlyMap<number, number> | undefined;
+  /** What the answer has to be; undefined for any text. */
+  readonly structure?: Structure | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -49,6 +53,12 @@ export type Event =
   /** So many tokens of the prompt are read; `cached` of them were before. */
   | { readonly kind: "reading"; readonly total: number; readonly cached: number; readonly processed: number }
   | { readonly kind: "text"; readonly text: string; readonly tokens: readonly ChosenToken[] }
+  /** What the model thinks before it answers. */
+  | { readonly kind: "reasoning"; readonly text: string }
+  /** A tool is called: call number `call` of the answer. */
+  | { readonly kind: "call"; readonly call: number; readonly name: string }
+  /** More of the JSON text of its arguments. */
+  | { readonly kind: "arguments"; readonly call: number; readonly text: string }
   /** `stop`: the stop string that ended it. */
   | { readonly kind: "done"; readonly done: Done; readonly stop: string | undefined };
 
@@ -215,7 +225,7 @@ export class Engine {
     );
   }
 
-  /** One vector a text. */
+  /** One vector of length 1 a text. */
   async embed(
     texts: readonly (string | Uint32Array)[],
     options: { readonly signal: AbortSignal },
@@ -241,7 +251,39 @@ export class Engine {
       tokens += ids.length;
       return ids;
     });
-    return { vectors: await encoder.embed(all, options), tokens };
+    return { vectors: await encoder.embed(all, { ...options, normalize: true }), tokens };
+  }
+
+  /** Reads a text and writes it to a file, whole or not at all. */
+  async save(
+    path: string,
+    { ids, content, signal }: {
+      readonly ids: Uint32Array;
+      readonly content: SessionContent;
+      readonly signal: AbortSignal;
+    },
+  ): Promise<Done> {
+    this.roomFor(ids.length, 0);
+    const reading = this.#model.generate(ids, { maxTokens: 0, signal })[Symbol.asyncIterator]();
+    const read = reading.next();
+    // Asked for in the same moment, so that it is the next thing after the reading.
+    const temporary = `${path}.${crypto.randomUUID()}`;
+    const saved = this.#model.saveSession(temporary, content);
+    try {
+      const [{ value }] = await Promise.all([read, saved, reading.next()]);
+      signal.throwIfAborted();
+      await Deno.rename(temporary, path);
+      return (value as Piece).done!;
+    } catch (error) {
+      await saved.catch(() => {});
+      await Deno.remove(temporary).catch(() => {});
+      throw error;
+    }
+  }
+
+  /** Takes a text back that was saved. */
+  restore(path: string): ReturnType<LanguageModel["resumeSession"]> {
+    return this.#model.resumeSession(path);
   }
 
   async close(): Promise<void> {

@@ -5,6 +5,7 @@
  */
 import type { Done } from "../runtime/language_model.ts";
 import type { Asked, Engine, Event } from "./engine.ts";
+import type { ChosenToken } from "./log_probabilities.ts";
 import type { Metrics } from "./metrics.ts";
 
 /** An event of one of several answers. */
@@ -67,19 +68,59 @@ async function* merge(
   }
 }
 
-/** Tokens that answers used, in OpenAI's form. Choices of one prompt count it once. */
-export function usageOf(done: readonly Done[], prompts = 1, reasoningTokens = 0) {
-  const each = done.length / prompts;
-  const firsts = done.filter((_, i) => i % each === 0);
-  const sum = (of: readonly Done[], key: "promptTokens" | "reusedTokens" | "tokens") =>
-    of.reduce((total, one) => total + one[key], 0);
-  const prompt = sum(firsts, "promptTokens"), completion = sum(done, "tokens");
+/** A call of a tool. */
+export interface ToolCall {
+  readonly id: string;
+  readonly name: string;
+  /** JSON. */
+  arguments: string;
+}
+
+/** One answer as far as it is written. */
+export class Answer {
+  text = "";
+  reasoning = "";
+  readonly calls: ToolCall[] = [];
+  readonly tokens: ChosenToken[] = [];
+  done: Done | undefined;
+  /** The stop string that ended it. */
+  stop: string | undefined;
+
+  add(event: Event): void {
+    if (event.kind === "text") {
+      this.text += event.text;
+      this.tokens.push(...event.tokens);
+    } else if (event.kind === "reasoning") this.reasoning += event.text;
+    else if (event.kind === "call") {
+      this.calls[event.call] = { id: newCallId(), name: event.name, arguments: "" };
+    } else if (event.kind === "arguments") this.calls[event.call]!.arguments += event.text;
+    else if (event.kind === "done") {
+      this.done = event.done;
+      this.stop = event.stop;
+    }
+  }
+
+  /** Why it ended, in OpenAI's words. */
+  get finishReason(): "stop" | "length" | "tool_calls" {
+    if (this.done?.reason !== "stop") return "length";
+    return this.calls.length > 0 ? "tool_calls" : "stop";
+  }
+}
+
+const newCallId = () => `call_${crypto.randomUUID().replaceAll("-", "").slice(0, 24)}`;
+
+/** Tokens that answers used, in OpenAI's form. Answers to one prompt count it once. */
+export function usageOf(answers: readonly Answer[], prompts = 1) {
+  const each = answers.length / prompts;
+  const sum = (of: readonly Answer[], key: "promptTokens" | "reusedTokens" | "tokens") =>
+    of.reduce((total, { done }) => total + (done?.[key] ?? 0), 0);
+  const firsts = answers.filter((_, i) => i % each === 0);
+  const prompt = sum(firsts, "promptTokens"), completion = sum(answers, "tokens");
   return {
     prompt_tokens: prompt,
     completion_tokens: completion,
     total_tokens: prompt + completion,
     prompt_tokens_details: { cached_tokens: sum(firsts, "reusedTokens") },
-    completion_tokens_details: { reasoning_tokens: reasoningTokens },
   };
 }
 
@@ -96,11 +137,6 @@ export function timingsOf({ promptTokens, reusedTokens, tokens, prefillSeconds, 
     predicted_ms: decodeSeconds * 1000,
     predicted_per_second: rate(tokens, decodeSeconds),
   };
-}
-
-/** Why an answer ended, in OpenAI's words. */
-export function finishReason({ reason }: Done): "stop" | "length" {
-  return reason === "stop" ? "stop" : "length";
 }
 
 /** Progress of reading, in llama.cpp's form. */
