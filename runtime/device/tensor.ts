@@ -131,7 +131,10 @@ export class DeviceTensor implements Tensor {
   /** False once its step or scope has ended, or it was freed. */
   alive = true;
   /** Other forms of these numbers that a kernel made for its kind, e.g. packed activations, by name. */
-  readonly forms = new Map<string, DeviceTensor>();
+  get forms(): Map<string, DeviceTensor> {
+    return this.#forms ??= new Map();
+  }
+  #forms: Map<string, DeviceTensor> | undefined;
 
   constructor(
     /** The device that it belongs to. */

@@ -24,6 +24,9 @@ function inWords(bytes: number): string {
 export class SharedMemory {
   readonly memory: WebAssembly.Memory;
   readonly maximumBytes: number;
+  /** All of it, as it is now: f64 and bytes. */
+  words: Float64Array;
+  bytes: Uint8Array;
   readonly #wide: boolean;
   readonly #free = new FreeRanges();
   #used = 0;
@@ -39,6 +42,8 @@ export class SharedMemory {
         ? { initial: BigInt(INITIAL_PAGES), maximum: BigInt(maximum), shared: true, address: "i64" }
         : { initial: INITIAL_PAGES, maximum, shared: true }) as WebAssembly.MemoryDescriptor,
     );
+    this.words = new Float64Array(this.memory.buffer);
+    this.bytes = new Uint8Array(this.memory.buffer);
   }
 
   /** Bytes given out. */
@@ -104,6 +109,8 @@ export class SharedMemory {
         ? Number((this.memory.grow as unknown as (n: bigint) => bigint)(BigInt(pages)))
         : this.memory.grow(pages);
       this.#free.release(before * PAGE, pages * PAGE);
+      this.words = new Float64Array(this.memory.buffer);
+      this.bytes = new Uint8Array(this.memory.buffer);
     } catch {
       throw new RangeError(
         `Cannot allocate ${inWords(size)}: ${inWords(this.#used)} of ${

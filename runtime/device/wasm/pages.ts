@@ -25,7 +25,8 @@ export function boundsOf(geometry: CacheGeometry): number {
 /** A page table of a step: f64 [pages] of addresses. */
 interface Table {
   readonly address: number;
-  readonly words: Float64Array;
+  /** Pages that there is room for. */
+  readonly capacity: number;
   /** Pages written, and the cache's `replaced` then. */
   count: number;
   readonly replaced: number;
@@ -84,14 +85,13 @@ export class Pages {
   table(cache: PagedCache): number {
     const { pages, replaced } = cache;
     let table = this.#tables.get(cache);
-    if (!table || table.replaced !== replaced || table.words.length < pages.length) {
+    if (!table || table.replaced !== replaced || table.capacity < pages.length) {
       const capacity = pages.length + TABLE_ROOM, address = this.#recorder.room(8 * capacity);
-      table = { address, words: this.#memory.f64(address, capacity), count: 0, replaced };
+      table = { address, capacity, count: 0, replaced };
       this.#tables.set(cache, table);
     }
-    for (let i = table.count; i < pages.length; i++) {
-      table.words[i] = pages[i] ? pages[i]!.place as number : 0;
-    }
+    const { words } = this.#memory, first = table.address / 8;
+    for (let i = table.count; i < pages.length; i++) words[first + i] = (pages[i]?.place ?? 0) as number;
     table.count = pages.length;
     return table.address;
   }

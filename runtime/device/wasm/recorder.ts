@@ -24,7 +24,7 @@ export class Recorder {
   readonly #idle: CommandList[] = [];
   #running: Promise<unknown> = Promise.resolve();
   /** What commands wrote that may run beside the next one; undefined where the next must wait for all before it. */
-  #together: Set<DeviceTensor> | undefined;
+  #together: DeviceTensor[] | undefined;
   /** Seconds by operation. While it is set, commands run one at a time. */
   profile: Map<string, number> | undefined;
 
@@ -46,10 +46,12 @@ export class Recorder {
     { reads, writes }: { readonly reads?: DeviceTensor; readonly writes?: DeviceTensor } = {},
   ): void {
     const source = reads?.base ?? reads;
-    const joins = source !== undefined && this.#together !== undefined && !this.#together.has(source);
+    const joins = source !== undefined && this.#together !== undefined && !this.#together.includes(source);
     this.#list.add(operation, args, joins);
     if (!joins) this.#together = undefined;
-    if (writes) (this.#together ??= new Set()).add(writes);
+    if (!writes) return;
+    if (this.#together) this.#together.push(writes);
+    else this.#together = [writes];
   }
 
   /** Bytes of the lists, and of the threads' scratch. */
@@ -97,11 +99,18 @@ export class Recorder {
     return this.#stepMemory.data(bytes);
   }
 
+  /** Addresses for commands of this step, f64 each. */
+  addresses(list: readonly number[]): number {
+    const address = this.room(8 * list.length), { words } = this.#memory;
+    for (let i = 0; i < list.length; i++) words[address / 8 + i] = list[i]!;
+    return address;
+  }
+
   /** Data of the host for commands of this step. */
   data(numbers: Float32Array | Float64Array | Uint32Array): number {
     const address = this.room(numbers.byteLength);
     const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
-    this.#memory.u8(address, bytes.length).set(bytes);
+    this.#memory.bytes.set(bytes, address);
     return address;
   }
 

@@ -38,16 +38,41 @@ export class Signature {
     return this.#fields.length;
   }
 
-  /** Writes the values to `words` from `at` on, in the order of the declaration. Throws where a name is wrong. */
+  /**
+   * Writes the values to `words` from `at` on, in the order of the declaration. Throws a TypeError where a name is
+   * missing or unknown. Objects whose names stand in that order are written faster: V8 reads their values in one pass.
+   */
   write(values: Arguments, words: Float64Array | Uint32Array, at: number): void {
     const fields = this.#fields;
-    for (let i = 0; i < fields.length; i++) {
-      const value = values[fields[i]!];
-      words[at + i] = typeof value === "number" ? value : this.#wordOf(value, i);
+    let i = 0;
+    for (const name in values) {
+      if (name !== fields[i]) return this.#writeByName(values, words, at);
+      const value = values[name]!;
+      words[at + i] = typeof value === "number"
+        ? value
+        : typeof value === "object"
+        ? (value.buffer as Range).address
+        : typeof value === "string"
+        ? this.#codes[i]?.get(value) ?? this.#wordOf(value, i)
+        : this.#wordOf(value, i);
+      i++;
     }
-    let given = 0;
-    for (const _ in values) given++;
-    if (given !== fields.length) this.#rejectUnknown(values);
+    if (i < fields.length) this.#wordOf(undefined, i);
+  }
+
+  #writeByName(values: Arguments, words: Float64Array | Uint32Array, at: number): void {
+    const unknown = Object.keys(values).filter((name) => !this.#fields.includes(name));
+    if (unknown.length > 0) {
+      throw new TypeError(
+        `Cannot record ${this.name}: it has no argument ${unknown.join(", ")}: it takes ${
+          this.#fields.join(", ")
+        }`,
+      );
+    }
+    this.#fields.forEach((name, i) => {
+      const value = values[name];
+      words[at + i] = typeof value === "object" ? addressOf(value) : this.#wordOf(value, i);
+    });
   }
 
   /** Rows of a table for kernels to read. */
@@ -57,10 +82,10 @@ export class Signature {
     return words;
   }
 
-  #wordOf(value: Argument | undefined, field: number): number {
+  #wordOf(value: number | boolean | string | undefined, field: number): number {
     switch (typeof value) {
-      case "object":
-        return addressOf(value);
+      case "number":
+        return value;
       case "boolean":
         return value ? 1 : 0;
       case "string": {
@@ -73,15 +98,6 @@ export class Signature {
       `Cannot record ${this.name}: its argument ${this.#fields[field]} is ${
         value === undefined ? "missing" : `"${value}"`
       }: give ${choices ? `one of ${choices}` : "a number, a flag or a tensor"}`,
-    );
-  }
-
-  #rejectUnknown(values: Arguments): never {
-    const unknown = Object.keys(values).filter((name) => !this.#fields.includes(name));
-    throw new TypeError(
-      `Cannot record ${this.name}: it has no argument ${unknown.join(", ")}: it takes ${
-        this.#fields.join(", ")
-      }`,
     );
   }
 }

@@ -37,8 +37,8 @@ export function attentionKernels(recorder: Recorder, pages: Pages): Pick<Kernels
     },
 
     attention(args, [y], recording) {
-      const { queries, at, spec } = args, { heads, kvHeads, mask } = spec;
-      const keys = keysOf(args, { recorder, pages, recording }), { valueDim } = keys.geometry;
+      const { queries, at, spec } = args, keys = keysOf(args, { recorder, pages, recording });
+      const { valueDim } = keys.geometry;
       const spans = segmentsOf(at).map(({ from, to, start }, i): QuerySpan => ({
         row: from,
         tokens: to - from,
@@ -47,56 +47,88 @@ export function attentionKernels(recorder: Recorder, pages: Pages): Pick<Kernels
         keyRow: keys.firstRows[i]!,
         few: recording.few === undefined ? undefined : to <= recording.few,
       }));
-      const work = recording.once(mask, `${heads}/${kvHeads}/${placesOf(spans)}`, () => {
-        const { threads } = recorder;
-        const plan = planAttention(spans, { mask, heads, kvHeads, threads: threads.count });
-        return {
-          tileItems: recorder.table("attention_item", plan.tileItems),
-          tileCount: plan.tileItems.length,
-          decodeItems: recorder.table("attention_item", plan.decodeItems),
-          decodeCount: plan.decodeItems.length,
-          merges: recorder.table("merge_unit", plan.merges),
-          mergeCount: plan.merges.length,
-          tiles: recorder.data(Uint32Array.from(plan.tiles)),
-          partialRows: plan.partialRows,
-        };
-      });
-      const partials = work.partialRows > 0
-        ? recording.make("f32", [work.partialRows, valueDim + PARTIAL_EXTRA])
+      // Layers differ in their tensors and pages alone, which are set anew in the same objects.
+      const { plan, tiles, decode, merge } = recording.once(
+        spec,
+        `${keys.geometry.dtype}/${keys.geometry.headDim}/${valueDim}/${placesOf(spans)}`,
+        () => prepare(spans, spec, { geometry: keys.geometry, recorder, recording }),
+      );
+      const partials = plan.partialRows > 0
+        ? recording.make("f32", [plan.partialRows, valueDim + PARTIAL_EXTRA])
         : 0;
-      const sinks = spec.sinkLogits as DeviceTensor | undefined ?? 0;
-      const extent = Math.max(...spans.map((span) => Math.max(span.keys, span.position + span.tokens)));
-      const shared = {
-        queries,
-        out: y!,
-        tiles: work.tiles,
-        tables: recorder.data(Float64Array.from(keys.tables)),
-        format: keys.geometry.dtype,
-        ...dims(keys.geometry),
-        heads,
-        scale: spec.scale ?? 1 / Math.sqrt(keys.geometry.headDim),
-        softcap: spec.softcap ?? 0,
-        ...biasArguments(spec, { recorder, recording }),
-        ...maskArguments(mask, extent, { recorder, recording }),
-        sinks,
-        queryPositions: positionsOf(at),
-        keyPositions: keys.positions,
-        partials,
-        bounds: keys.bounds,
-      };
-      if (work.tileCount > 0) {
-        recorder.record("attention", { ...shared, items: work.tileItems, count: work.tileCount });
+      const { positions: keyPositions, bounds } = keys, queryPositions = positionsOf(at);
+      const tables = recorder.addresses(keys.tables);
+      for (const [operation, list] of [["attention", tiles], ["attention_decode", decode]] as const) {
+        if (list.count === 0) continue;
+        list.queries = queries;
+        list.out = y!;
+        list.tables = tables;
+        list.partials = partials;
+        list.queryPositions = queryPositions;
+        list.keyPositions = keyPositions;
+        list.bounds = bounds;
+        recorder.record(operation, list);
       }
-      if (work.decodeCount > 0) {
-        recorder.record("attention_decode", { ...shared, items: work.decodeItems, count: work.decodeCount });
+      if (merge.count > 0) {
+        merge.partials = partials;
+        merge.out = y!;
+        recorder.record("attention_merge", merge);
       }
-      if (work.mergeCount > 0) {
-        recorder.record("attention_merge", {
-          units: work.merges,
-          count: work.mergeCount,
-          ...{ partials, out: y!, heads, valueDim, sinks },
-        });
-      }
+    },
+  };
+}
+
+/** The work of a call, and the arguments of its commands as far as layers of one spec share them. */
+function prepare(
+  spans: readonly QuerySpan[],
+  spec: AttentionSpec,
+  { geometry, recorder, recording }: Place & { readonly geometry: CacheGeometry },
+) {
+  const { mask, heads, kvHeads } = spec;
+  const { plan, lists } = recording.once(mask, `${heads}/${kvHeads}/${placesOf(spans)}`, () => {
+    const plan = planAttention(spans, { mask, heads, kvHeads, threads: recorder.threads.count });
+    const lists = {
+      tileItems: recorder.table("attention_item", plan.tileItems),
+      decodeItems: recorder.table("attention_item", plan.decodeItems),
+      units: recorder.table("merge_unit", plan.merges),
+      tiles: recorder.data(Uint32Array.from(plan.tiles)),
+    };
+    return { plan, lists };
+  });
+  const sinks = spec.sinkLogits as DeviceTensor | undefined ?? 0;
+  const extent = Math.max(...spans.map((span) => Math.max(span.keys, span.position + span.tokens)));
+  const { scale = 1 / Math.sqrt(geometry.headDim), softcap = 0 } = spec;
+  // In the order in which the kernels declare them; what is 0 here is the layer's.
+  const items = (items: number, count: number) => ({
+    queries: 0 as Argument,
+    out: 0 as Argument,
+    ...{ items, count },
+    tiles: lists.tiles,
+    tables: 0,
+    format: geometry.dtype,
+    ...sizesOf(geometry, heads),
+    ...{ scale, softcap },
+    ...biasArguments(spec, { recorder, recording }),
+    ...maskArguments(mask, extent, { recorder, recording }),
+    sinks,
+    queryPositions: 0 as Argument,
+    keyPositions: 0 as Argument,
+    partials: 0 as Argument,
+    ...summaryArguments(spec, { recorder, recording }),
+    bounds: 0,
+  });
+  return {
+    plan,
+    tiles: items(lists.tileItems, plan.tileItems.length),
+    decode: items(lists.decodeItems, plan.decodeItems.length),
+    merge: {
+      units: lists.units,
+      count: plan.merges.length,
+      partials: 0 as Argument,
+      out: 0 as Argument,
+      heads,
+      valueDim: geometry.valueDim,
+      sinks,
     },
   };
 }
@@ -105,6 +137,10 @@ export function attentionKernels(recorder: Recorder, pages: Pages): Pick<Kernels
 interface Place {
   readonly recorder: Recorder;
   readonly recording: Recording;
+}
+
+function sizesOf({ kvHeads, headDim, valueDim }: CacheGeometry, heads: number) {
+  return { headDim, valueDim, heads, kvHeads };
 }
 
 function dims({ kvHeads, headDim, valueDim }: CacheGeometry) {
@@ -159,7 +195,7 @@ function keysOf(
     const count = Math.ceil((to - from) / PAGE_TOKENS);
     if (count === 0) return 0;
     const space = addressOf(recording.make("f32", [count, pageBytes / 4]));
-    const table = recorder.data(Float64Array.from({ length: count }, (_, i) => space + i * pageBytes));
+    const table = recorder.addresses(Array.from({ length: count }, (_, i) => space + i * pageBytes));
     recorder.record("append", {
       ...{ keys, values, first: from, rows: to - from, table, start: 0 },
       ...dims(geometry),
@@ -179,24 +215,22 @@ function keysOf(
 }
 
 function biasArguments({ bias }: AttentionSpec, place: Place) {
-  const none = {
-    ...{ slopes: 0, buckets: 0, reach: 0 },
-    ...{ summaryCount: 0, summarySize: 1, summaryBuckets: 0 },
-  };
-  if (!bias) return none;
-  if (bias.kind === "alibi") {
+  if (bias?.kind === "alibi") {
     const slopes = place.recording.once(bias, "slopes", () => place.recorder.data(bias.slopes));
-    return { ...none, slopes };
+    return { slopes, buckets: 0, reach: 0 };
   }
-  const { table, maxDistance: reach, summaries } = bias;
-  const biased = { ...none, buckets: biasOfDistances(table as DeviceTensor, bias, place), reach };
-  if (!summaries) return biased;
-  return {
-    ...biased,
-    summaryCount: summaries.count,
-    summarySize: summaries.size,
-    summaryBuckets: biasOfDistances(summaries.table as DeviceTensor, bias, place),
-  };
+  const buckets = bias ? biasOfDistances(bias.table as DeviceTensor, bias, place) : 0;
+  return { slopes: 0, buckets, reach: bias?.maxDistance ?? 0 };
+}
+
+/** LongT5's keys that stand for many tokens. */
+function summaryArguments({ bias }: AttentionSpec, place: Place) {
+  if (bias?.kind !== "buckets" || !bias.summaries) {
+    return { summaryCount: 0, summarySize: 1, summaryBuckets: 0 };
+  }
+  const { count, size, table } = bias.summaries;
+  const summaryBuckets = biasOfDistances(table as DeviceTensor, bias, place);
+  return { summaryCount: count, summarySize: size, summaryBuckets };
 }
 
 /** Bias of every distance −maxDistance … maxDistance, [distances][heads]. */

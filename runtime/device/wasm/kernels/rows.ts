@@ -34,11 +34,17 @@ export function rowKernels(recorder: Recorder): Pick<Kernels, RowOperation> {
     },
     rope({ x, segments, spec }, [y], recording) {
       const { rows } = x, { heads, dim, pairing } = spec;
-      const angles = recording.once(
-        spec,
-        placesOf(rows, segments),
-        () => recording.constant([rows, dim], angleTable(rows, segments, spec)),
-      );
+      // Layers come with the same list of segments, which is found faster than its text.
+      const tables = recording.once(spec, "angles", () => new Map<readonly Segment[], DeviceTensor>());
+      let angles = tables.get(segments);
+      if (angles?.rows !== rows) {
+        angles = recording.once(
+          spec,
+          placesOf(rows, segments),
+          () => recording.constant([rows, dim], angleTable(rows, segments, spec)),
+        );
+        tables.set(segments, angles);
+      }
       recorder.record(
         "rope",
         { x, rows, heads, headDim: x.features / heads, dim, pairing, angles, y: y! },
