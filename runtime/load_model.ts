@@ -9,7 +9,7 @@ import { checkWindow, type EndlessWindow } from "./write/endless_window.ts";
 import { EncoderModel } from "./encoder_model.ts";
 import { chatStopIdsOf, generationDefaultsOf, stopIdsOf } from "./write/generation_config.ts";
 import { LanguageModel, type ModelInfo } from "./language_model.ts";
-import { readConfig } from "./load/config.ts";
+import { fitting, readConfig } from "./load/config.ts";
 import type { Files } from "./load/files.ts";
 import { Fingerprint } from "./load/fingerprint.ts";
 import { openCheckpoint } from "./load/safetensors.ts";
@@ -144,7 +144,7 @@ async function loadWeights<M extends Model>(
   const modelType = modelTypeOf(config);
   using checkpoint = await openCheckpoint(files);
   const weights = createWeights(fingerprint?.checkpoint(checkpoint) ?? checkpoint, device);
-  const model = accept(definition(device, weights, config), modelType);
+  const model = accept(definition(device, weights, fitting(config, checkpoint)), modelType);
   if (window) checkWindow(window, model);
   const length = contextOf(model, contextLength, usualLength);
   const before = device.memoryInUse;

@@ -5,7 +5,7 @@
  * @module
  */
 import type { CacheDType, WeightDType } from "../device/device.ts";
-import { readConfig } from "../load/config.ts";
+import { fitting, readConfig } from "../load/config.ts";
 import type { Files } from "../load/files.ts";
 import { openCheckpoint, type TensorInfo } from "../load/safetensors.ts";
 import { countOf, formatOf, weightBytes } from "../load/weight_formats.ts";
@@ -49,8 +49,9 @@ export interface Inspection {
  * ```
  */
 export async function inspectCheckpoint(files: Files): Promise<Inspection> {
-  const config = await readConfig(files);
+  const read = await readConfig(files);
   using checkpoint = await openCheckpoint(files);
+  const config = fitting(read, checkpoint);
   const device = new CountingDevice("wasm"), weights = createWeights(checkpoint, device);
   const { facts, kind } = findModel(config)(device, weights, config);
   weights.rejectUnread();

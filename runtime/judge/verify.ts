@@ -9,7 +9,7 @@
  * @module
  */
 import type { CacheDType, Device, KvCache, WeightDType } from "../device/device.ts";
-import { parseJsonObject, readConfig } from "../load/config.ts";
+import { fitting, parseJsonObject, readConfig } from "../load/config.ts";
 import type { Files } from "../load/files.ts";
 import { type HostTensor, openCheckpoint, readTensors } from "../load/safetensors.ts";
 import { createWeights, type LoadOptions } from "../load/weights.ts";
@@ -149,9 +149,10 @@ export async function verifyCheckpoint(
   { cache = "f32", ...options }: LoadOptions & { readonly cache?: CacheDType } = {},
 ): Promise<Verification> {
   const reference = await readReference(files);
-  const config = await readConfig(files);
-  const define = findModel(config);
+  const read = await readConfig(files);
+  const define = findModel(read);
   using checkpoint = await openCheckpoint(files);
+  const config = fitting(read, checkpoint);
   const run = async (how: LoadOptions, cache: CacheDType) => {
     const loader = createWeights(checkpoint, device);
     const model = define(device, loader, config);

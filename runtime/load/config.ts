@@ -5,6 +5,7 @@
  */
 import type { Config } from "../models/model.ts";
 import type { Files } from "./files.ts";
+import type { Checkpoint } from "./safetensors.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -26,9 +27,37 @@ export async function readConfig(files: Files): Promise<Config> {
   return parseConfig(path, text);
 }
 
+/**
+ * The same config, whose counts of layers and experts are compared with the tensors that are there: before a model makes
+ * lists as long as a damaged or hostile file says.
+ */
+export function fitting(config: Config, { tensors }: Pick<Checkpoint, "tensors">): Config {
+  if (!(config instanceof JsonConfig)) return config;
+  // Experts may be stacked in one tensor.
+  const stacked = [...tensors.values()].reduce((most, { shape }) => Math.max(most, shape[0] ?? 0), 0);
+  return config.fitting({ layers: tensors.size, experts: Math.max(tensors.size, stacked) });
+}
+
+/** What counts may be: nobody has more, and with the tensors known no more than these. */
+interface Bounds {
+  readonly layers: number;
+  readonly experts: number;
+}
+const LAYERS = /^(n|num|encoder|decoder)_(hidden_|encoder_|decoder_)?layers?$/;
+const EXPERTS = /^(moe_)?n(um)?_(local_|routed_|shared_)?experts$/;
+const MOST: Bounds = { layers: 16_384, experts: 16_384 };
+
+/** Most that an integer may be, by what its key is about; lists are made of that length. The first that matches. */
+const SIZES: readonly (readonly [key: RegExp, most: number])[] = [
+  [/vocab|token_id|_ids?$|position|length|window|context|max_|seed/, Infinity],
+  [/bucket/, 2 ** 20],
+  [/head|group|kernel|block/, 2 ** 18],
+  [/./, 2 ** 26],
+];
+
 /** As {@linkcode readConfig}, of a text; `path` is for messages. */
 export function parseConfig(path: string, text: string): Config {
-  return new JsonConfig(path, "", parseJsonObject(path, text));
+  return new JsonConfig(path, "", { values: parseJsonObject(path, text) });
 }
 
 /** A JSON text whose outermost value is an object; anything else is an error that names `path`. */
@@ -54,15 +83,38 @@ class JsonConfig implements Config {
   readonly #path: string;
   readonly #prefix: string;
   readonly #values: Json;
+  /** Counts of the tensors that are there, where they are known. */
+  readonly #bounds: Bounds | undefined;
 
-  constructor(path: string, prefix: string, values: Json) {
+  constructor(
+    path: string,
+    prefix: string,
+    { values, bounds }: { readonly values: Json; readonly bounds?: Bounds | undefined },
+  ) {
     this.#path = path;
     this.#prefix = prefix;
     this.#values = values;
+    this.#bounds = bounds;
+  }
+
+  fitting(bounds: Bounds): Config {
+    return new JsonConfig(this.#path, this.#prefix, { values: this.#values, bounds });
   }
 
   int(key: string, fallback?: number): number {
-    return this.#get(key, fallback, "an integer", (v): v is number => Number.isSafeInteger(v));
+    const value = this.#get(key, fallback, "an integer", (v): v is number => Number.isSafeInteger(v));
+    const counts = EXPERTS.test(key) ? "experts" : LAYERS.test(key) ? "layers" : undefined;
+    const most = counts ? MOST[counts] : SIZES.find(([about]) => about.test(key))![1];
+    if (Math.abs(value) > most) throw this.#error(key, `is ${value}: at most ${most} are supported`);
+    const there = counts && this.#bounds?.[counts];
+    if (there !== undefined && value > Math.max(there, 1)) {
+      throw this.#error(
+        key,
+        `is ${value}, and the weights have ${there} tensors: config.json does not fit the weights, or the files are ` +
+          "incomplete",
+      );
+    }
+    return value;
   }
 
   float(key: string, fallback?: number): number {
@@ -101,7 +153,8 @@ class JsonConfig implements Config {
   }
 
   object(key: string): Config {
-    return new JsonConfig(this.#path, `${this.#prefix}${key}.`, this.#get(key, {}, "an object", isObject));
+    const values = this.#get(key, {}, "an object", isObject);
+    return new JsonConfig(this.#path, `${this.#prefix}${key}.`, { values, bounds: this.#bounds });
   }
 
   only(key: string, ...values: readonly (string | number | boolean)[]): void {
