@@ -52,7 +52,7 @@ const SIZES: readonly (readonly [key: RegExp, most: number])[] = [
   [/vocab|token_id|_ids?$|position|length|window|context|max_|seed/, Infinity],
   [/bucket/, 2 ** 20],
   [/head|group|kernel|block/, 2 ** 18],
-  [/./, 2 ** 26],
+  [/^/, 2 ** 26],
 ];
 
 /** As {@linkcode readConfig}, of a text; `path` is for messages. */
