@@ -7,6 +7,7 @@
  */
 import type { Activation, Device } from "../device/device.ts";
 import type { Apply, Config, Weights } from "./model.ts";
+import { intUnder } from "./sizes.ts";
 
 /** Names and numbers of one layer's experts. */
 export interface ExpertsShape {
@@ -50,7 +51,7 @@ export function llamaExperts(
       const name = (part: string) => `experts.${index}.${part}_proj`;
       return { gate: name("gate"), up: name("up"), down: name("down") };
     },
-    experts: config.int("num_experts"),
+    experts: intUnder(config, "num_experts", "num_local_experts"), // transformers 5 says local
     chosen: config.int("num_experts_per_tok"),
     softmaxOver: config.flag("norm_topk_prob", false) ? "chosen" : "all",
   };
