@@ -44,15 +44,17 @@ export type { EndlessWindow } from "./runtime/write/endless_window.ts";
 export type { LoadModelOptions } from "./runtime/load_model.ts";
 export {
   type ChatOptions,
-  type DeviceState,
   type Done,
   type EvaluationOptions,
   type GenerateOptions,
   LanguageModel,
   type Logits,
-  type ModelInfo,
   type Piece,
 } from "./runtime/language_model.ts";
+export type { DeviceState, ModelInfo } from "./runtime/model_info.ts";
+export type { ModelStatus } from "./runtime/write/writer.ts";
+export type { TokenLogprob, WrittenLogprob } from "./runtime/write/logprobs.ts";
+export { QueueFullError } from "./runtime/write/scheduler.ts";
 export type { Evaluation, PositionLoss } from "./runtime/judge/evaluate.ts";
 export {
   type EmbedOptions,

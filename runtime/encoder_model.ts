@@ -3,15 +3,15 @@
  *
  * @module
  */
-import type { Device, Segment } from "./device/device.ts";
+import type { Device } from "./device/device.ts";
 import { cutIds } from "./write/generate.ts";
-import type { DeviceState, ModelInfo } from "./language_model.ts";
+import type { DeviceState, ModelInfo } from "./model_info.ts";
 import type { Encoder } from "./models/model.ts";
 import type { OnProgress } from "./progress.ts";
 import type { Pooling, SentenceConfig } from "./sentence_config.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 import { checkOptions, textOrIds, type TokenIds } from "./validate.ts";
-import { Turns } from "./write/turns.ts";
+import { EncodeQueue } from "./write/encode_queue.ts";
 
 /** What an encoder is and what it takes. `contextLength`: tokens of a text at most. */
 export interface EncoderInfo
@@ -43,15 +43,12 @@ export interface EmbedOptions extends EncodeOptions {
   readonly normalize?: boolean;
   /** Stands before each text that is given as text: "query: " for some models. */
   readonly prompt?: string;
-  /** Told after each pass how many tokens are read. */
+  /** Told how many tokens are read. */
   readonly onProgress?: OnProgress;
 }
 
-/** Tokens of a pass: enough to fill the kernels, few enough to keep activations small. A longer text is one by itself. */
-const passTokens = 2048;
-
 /**
- * An encoder that is ready. {@linkcode openEncoder} makes one. Several calls at once take turns.
+ * An encoder that is ready. {@linkcode openEncoder} makes one. Texts of several calls at once share passes.
  *
  * @example
  * ```ts
@@ -68,10 +65,8 @@ export class EncoderModel implements Disposable, AsyncDisposable {
   /** Where it runs, with the bytes that are taken and those that there are. */
   readonly device: DeviceState;
   readonly #device: Device;
-  readonly #model: Pick<Encoder, "encode">;
-  readonly #turns = new Turns();
-  /** Settles when no pass runs. */
-  #running: Promise<unknown> = Promise.resolve();
+  readonly #queue: EncodeQueue;
+  readonly #closing = new AbortController();
   #closed: Promise<void> | undefined;
 
   /** @ignore Only `loadEncoder` puts the parts together. */
@@ -85,7 +80,7 @@ export class EncoderModel implements Disposable, AsyncDisposable {
     this.tokenizer = tokenizer;
     this.device = device;
     this.#device = device;
-    this.#model = model;
+    this.#queue = new EncodeQueue(device, model);
   }
 
   /**
@@ -112,7 +107,8 @@ export class EncoderModel implements Disposable, AsyncDisposable {
         );
       }
     }
-    const hidden = await this.#alone(options.signal, () => this.#pass([ids], globalTokens));
+    const signal = this.#signal(options.signal);
+    const hidden = await this.#queue.encode(ids, { globalRows: globalTokens, owner: options, signal });
     return { hidden, shape: [ids.length, this.info.facts.hiddenSize], ids };
   }
 
@@ -136,30 +132,22 @@ export class EncoderModel implements Disposable, AsyncDisposable {
     const all = texts.map((text) => this.#idsOf(typeof text === "string" ? prompt + text : text, options));
     const total = all.reduce((sum, ids) => sum + ids.length, 0);
     const size = this.info.facts.hiddenSize;
-    return await this.#alone(options.signal, async (signal) => {
-      const vectors: Float32Array[] = [];
-      let done = 0;
-      for (const group of groupsOf(all)) {
-        signal.throwIfAborted();
-        const hidden = await this.#pass(group, []);
-        let row = 0;
-        for (const { length } of group) {
-          const rows = hidden.subarray(row * size, (row += length) * size);
-          const vector = pooling === "cls" ? rows.slice(0, size) : meanOf(rows, size);
-          if (normalize) scaleToOne(vector);
-          vectors.push(vector);
-        }
-        onProgress?.({ phase: "prefill", done: done += row, total, unit: "tokens" });
-      }
-      return vectors;
-    });
+    const signal = this.#signal(options.signal);
+    let done = 0;
+    return await Promise.all(all.map(async (ids) => {
+      const rows = await this.#queue.encode(ids, { owner: all, signal });
+      const vector = pooling === "cls" ? rows.slice(0, size) : meanOf(rows, size);
+      if (normalize) scaleToOne(vector);
+      onProgress?.({ phase: "prefill", done: done += ids.length, total, unit: "tokens" });
+      return vector;
+    }));
   }
 
   /** Ends what runs and gives memory and threads back. What is called afterwards throws. */
   close(): Promise<void> {
     return this.#closed ??= (async () => {
-      this.#turns.close();
-      await this.#running;
+      this.#closing.abort(new Error("Cannot go on: the model is closed: open it again"));
+      await this.#queue.idle;
       await this.#device[Symbol.asyncDispose]();
     })();
   }
@@ -195,48 +183,12 @@ export class EncoderModel implements Disposable, AsyncDisposable {
     );
   }
 
-  /** Hidden states of several texts, one after the other. */
-  #pass(texts: readonly Uint32Array[], globalRows: readonly number[]): Promise<Float32Array> {
-    let row = 0;
-    const segments = texts.map(({ length }): Segment => ({ from: row, to: row += length, start: 0 }));
-    const ids = new Uint32Array(row);
-    segments.forEach(({ from }, i) => ids.set(texts[i]!, from));
-    const result = this.#device.step(() =>
-      this.#device.read(this.#model.encode({ ids, segments, globalRows }))
-    );
-    this.#running = result.catch(() => {});
-    return result;
+  /** Aborted when `wanted` is, or when the model is closed. Throws when one is already. */
+  #signal(wanted: AbortSignal | undefined): AbortSignal {
+    const closing = this.#closing.signal, either = wanted ? AbortSignal.any([wanted, closing]) : closing;
+    either.throwIfAborted();
+    return either;
   }
-
-  /** Runs `action` when it is its turn. */
-  async #alone<T>(
-    wanted: AbortSignal | undefined,
-    action: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    const signal = this.#turns.signal(wanted);
-    const release = await this.#turns.take();
-    try {
-      signal.throwIfAborted();
-      return await action(signal);
-    } finally {
-      release();
-    }
-  }
-}
-
-/** Neighbours that fit into one pass. */
-function* groupsOf(texts: readonly Uint32Array[]): Generator<Uint32Array[]> {
-  let group: Uint32Array[] = [], tokens = 0;
-  for (const ids of texts) {
-    if (group.length > 0 && tokens + ids.length > passTokens) {
-      yield group;
-      group = [];
-      tokens = 0;
-    }
-    group.push(ids);
-    tokens += ids.length;
-  }
-  if (group.length > 0) yield group;
 }
 
 /** Of rows [tokens, size]. */

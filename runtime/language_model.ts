@@ -3,59 +3,24 @@
  *
  * @module
  */
-import type { CacheDType, Device, WeightDType } from "./device/device.ts";
+import type { Device } from "./device/device.ts";
 import { evaluateIds, type Evaluation } from "./judge/evaluate.ts";
-import { cutIds, defaultMaxTokens, fit, type GenerateResult } from "./write/generate.ts";
-import type { GenerationDefaults } from "./write/generation_config.ts";
-import type { Decoder, ModelFacts, Seq2Seq } from "./models/model.ts";
-import { DraftModel } from "./write/draft_model.ts";
-import type { EndlessWindow } from "./write/endless_window.ts";
-import { KeptSequences } from "./write/kept_sequences.ts";
+import type { DeviceState, ModelInfo } from "./model_info.ts";
+import type { Decoder, Seq2Seq } from "./models/model.ts";
 import type { OnProgress } from "./progress.ts";
-import { cacheBytesPerToken, prefillChunk, Sequence } from "./write/sequence.ts";
-import { resumeSession, saveSession, type SessionContent, type SessionModel } from "./write/session_file.ts";
-import { SourceReader } from "./write/encoded_text.ts";
 import { asOneText, type ChatTemplate, type Message, type RenderOptions } from "./text/chat_template.ts";
 import { StopStrings } from "./text/stop_strings.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 import { checkOptions, checkPath, textOrIds, toIds, type TokenIds, toMessages } from "./validate.ts";
-import { Turns } from "./write/turns.ts";
-import { writeIds, type WriteOptions } from "./write/write_ids.ts";
-
-/** What a model is and what it takes. */
-export interface ModelInfo {
-  /** Folder, repository or "storyteller". */
-  readonly name: string;
-  /** `model_type` of config.json. */
-  readonly modelType: string;
-  /** A decoder goes on with a text; "seq2seq" reads one and writes another: a summary, a translation. */
-  readonly kind: "decoder" | "seq2seq";
-  /** Sizes and kinds, as the model's family tells them. */
-  readonly facts: ModelFacts;
-  /** Numbers in the weights. */
-  readonly parameters: number;
-  /** Format of the weight matrices in memory. */
-  readonly weights: WeightDType;
-  /** Format of keys and values in memory. */
-  readonly cache: CacheDType;
-  /** Where it runs. */
-  readonly device: "wasm" | "webgpu" | "reference";
-  /** Why there, in words: "software GPU, not used", "as asked for". */
-  readonly deviceReason?: string;
-  /** Threads that compute; 1 on a GPU. */
-  readonly threads: number;
-  /**
-   * Tokens of prompt and answer together at most, of the text that is read with "seq2seq"; undefined where only memory
-   * limits it.
-   */
-  readonly contextLength: number | undefined;
-  /** What of an endless text is held, when the model was opened with a window. */
-  readonly window?: EndlessWindow;
-  /** Bytes of the weights in memory. */
-  readonly bytes: number;
-  /** How `chat` writes a conversation: by the checkpoint's template, or as one running text (base models). */
-  readonly chat: "template" | "continuation";
-}
+import { AnswerWriter } from "./write/answer_writer.ts";
+import type { GenerateResult } from "./write/generate.ts";
+import type { GenerationDefaults } from "./write/generation_config.ts";
+import { logprobsOf, type WrittenLogprob } from "./write/logprobs.ts";
+import { prefillChunk, type Sequence } from "./write/sequence.ts";
+import type { SessionContent, SessionModel } from "./write/session_file.ts";
+import { TextWriter } from "./write/text_writer.ts";
+import { beamsOf, writeIds, type WriteOptions } from "./write/write_ids.ts";
+import type { Desk, ModelStatus, Writer } from "./write/writer.ts";
 
 /** How a text is generated. What is not said comes from generation_config.json or {@linkcode samplingDefaults}. */
 export interface GenerateOptions extends WriteOptions {
@@ -69,6 +34,18 @@ export interface GenerateOptions extends WriteOptions {
   readonly truncate?: "start" | "end";
   /** Told while the prompt is read. */
   readonly onProgress?: OnProgress;
+  /**
+   * Texts share what was read only with those of the same namespace, so that nobody learns by the time it takes what
+   * others have read. Prompts of namespaces take turns. Default "".
+   */
+  readonly namespace?: string;
+  /**
+   * Goes on from the keys and values of earlier answers too, not only from those of prompts. A conversation then goes on
+   * sooner; its numbers differ in their last bits from those of the same conversation read anew. Default false.
+   */
+  readonly reuseAnswers?: boolean;
+  /** Tells the logarithms of the probabilities of each token and of so many of the likeliest in its place. */
+  readonly logprobs?: number;
 }
 
 /** {@linkcode GenerateOptions} and more variables for the chat template. */
@@ -83,6 +60,8 @@ export interface Piece {
   readonly text: string;
   /** Generated since the piece before. */
   readonly ids: readonly number[];
+  /** One for each id, when they were asked for. */
+  readonly logprobs?: readonly WrittenLogprob[];
   /** Only in the last piece. */
   readonly done?: Done;
 }
@@ -115,16 +94,6 @@ export interface Logits {
   readonly shape: readonly [number, number];
 }
 
-/** What a device tells about itself. */
-export interface DeviceState {
-  /** "reference" is the tests' own. */
-  readonly name: "wasm" | "webgpu" | "reference";
-  /** Bytes that weights and caches may take at most, threads, and whether f16 arithmetic is native. */
-  readonly limits: { readonly memoryBytes: number; readonly threads: number; readonly f16: boolean };
-  /** Bytes that they take now. */
-  readonly memoryInUse: number;
-}
-
 /** What {@linkcode LanguageModel} is made of; `openModel` puts it together. */
 export interface LanguageModelParts {
   readonly info: ModelInfo;
@@ -140,23 +109,16 @@ export interface LanguageModelParts {
   readonly fingerprint: string;
   /** A smaller decoder that guesses ahead. */
   readonly draft?: Decoder | undefined;
-}
-
-/** Where ids are generated: a sequence, and what it is to read. */
-interface Desk {
-  readonly sequence: Sequence;
-  readonly prompt: Uint32Array;
-  readonly maxTokens: number;
-  /** What was read into the memory of an encoder-decoder before. */
-  readonly source: Pick<GenerateResult, "promptTokens" | "reusedTokens" | "prefillSeconds"> | undefined;
+  /** Texts that may wait for room; default as many as come. */
+  readonly maxQueue?: number | undefined;
 }
 
 /**
  * A model that is ready. {@linkcode openModel} makes one.
  *
- * It keeps the last few texts in its cache: a prompt that begins as one of them does is read from where they part, so
- * that a conversation goes on, and a second question about a document is answered, without reading again. Several generations at once take turns in the order in which they
- * were started; one that is begun and neither finished nor left (`break`, `return()`) makes the others wait.
+ * Several generations at once are computed together; what each writes does not depend on the others, nor on what was read
+ * before. What was read is kept as long as memory allows: a prompt that begins as an earlier one does, or as one that is
+ * being read, is read from where they part. A text that finds no room waits.
  *
  * @example
  * ```ts
@@ -172,16 +134,10 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   /** Where it runs, with the bytes that are taken and those that there are. */
   readonly device: DeviceState;
   readonly #parts: LanguageModelParts;
-  /** Texts of a decoder that were read before. */
-  readonly #kept: KeptSequences | undefined;
-  /** Texts that an encoder-decoder reads. */
-  readonly #sources: SourceReader | undefined;
-  readonly #draft: DraftModel | undefined;
-  /** All that hold or make cache pages, but for those kept. */
-  readonly #sequences = new Set<Sequence>();
-  readonly #turns = new Turns();
-  /** Settles when no session is saved or resumed. */
-  #reading: Promise<unknown> = Promise.resolve();
+  readonly #writer: Writer;
+  readonly #closing = new AbortController();
+  /** What runs and cannot be ended: files of sessions, passes for logits. */
+  readonly #running = new Set<Promise<unknown>>();
   #closed: Promise<void> | undefined;
 
   /** @ignore Only `loadModel` puts the parts together. */
@@ -190,23 +146,12 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     this.info = parts.info;
     this.tokenizer = parts.tokenizer;
     this.device = parts.device;
-    const { model, draft } = parts;
-    if (draft) {
-      const sequence = new Sequence(parts.device, draft, parts.info.cache);
-      sequence.window = parts.info.window;
-      this.#sequences.add(sequence);
-      this.#draft = new DraftModel(sequence, model.facts.vocabulary);
-    }
-    if (model.kind === "decoder") {
-      const { cache, window } = parts.info;
-      this.#kept = new KeptSequences(() => {
-        const sequence = new Sequence(parts.device, model, cache);
-        sequence.window = window;
-        return sequence;
-      });
-    } else {
-      this.#sources = new SourceReader(model, { device: parts.device, cache: parts.info.cache });
-    }
+    this.#writer = writerOf(parts);
+  }
+
+  /** How busy the model is, and what it has done since it was opened. */
+  get status(): ModelStatus {
+    return this.#writer.status;
   }
 
   /**
@@ -220,23 +165,24 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * for await (const piece of model.chat(messages, { maxTokens: 200, temperature: 0 })) console.log(piece.text);
    * ```
    */
-  async *chat(
+  chat(messages: readonly Message[] | Uint32Array, options: ChatOptions = {}): AsyncGenerator<Piece, void> {
+    return abortable((left) => this.#chat(messages, options, left));
+  }
+
+  async *#chat(
     messages: readonly Message[] | Uint32Array,
-    options: ChatOptions = {},
+    options: ChatOptions,
+    left: AbortSignal,
   ): AsyncGenerator<Piece, void> {
-    if (this.info.kind === "seq2seq") {
-      throw new TypeError(
-        `Cannot chat with model_type "${this.info.modelType}": it reads a text and writes another: ` +
-          "give the text to generate (lakh run)",
-      );
-    }
     checkOptions("chat", options);
+    this.#writer.check("chat");
     const ids = ArrayBuffer.isView(messages)
       ? toIds("chat", messages, this.info.facts)
       : this.encodeChat(messages, options.variables ? { variables: options.variables } : {});
     // An answer begins a text of its own.
     const continues = !this.#parts.chatTemplate;
-    yield* this.#generate(ids, options, { continues, stopIds: this.#parts.chatStopIds });
+    const signal = eitherOf(options.signal, left);
+    yield* this.#generate(ids, { ...options, signal }, { continues, stopIds: this.#parts.chatStopIds });
   }
 
   /**
@@ -261,11 +207,20 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * for await (const piece of model.generate(book, options)) console.log(piece.text);
    * ```
    */
-  async *generate(prompt: string | TokenIds, options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
+  generate(prompt: string | TokenIds, options: GenerateOptions = {}): AsyncGenerator<Piece, void> {
+    return abortable((left) => this.#generateText(prompt, options, left));
+  }
+
+  async *#generateText(
+    prompt: string | TokenIds,
+    options: GenerateOptions,
+    left: AbortSignal,
+  ): AsyncGenerator<Piece, void> {
     checkOptions("generate", options);
     const given = textOrIds("generate", prompt, this.info.facts);
     const ids = typeof given === "string" ? this.#promptIds(given) : given;
-    yield* this.#generate(ids, options, { continues: true, stopIds: this.#parts.stopIds });
+    const signal = eitherOf(options.signal, left);
+    yield* this.#generate(ids, { ...options, signal }, { continues: true, stopIds: this.#parts.stopIds });
   }
 
   /** The ids that `chat` gives the model for these messages: their number is what a conversation takes of the context. */
@@ -327,11 +282,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     options: EvaluationOptions = {},
   ): Promise<Evaluation> {
     checkOptions("evaluate", options);
-    if (this.info.kind === "seq2seq") {
-      throw new TypeError(
-        `Cannot evaluate model_type "${this.info.modelType}": it predicts no text but one about another: take a decoder`,
-      );
-    }
+    this.#writer.check("evaluate");
     const { window = 1024, stride, reference, onProgress } = options;
     const { vocabulary } = this.info.facts;
     if (reference && (reference.info.kind !== "decoder" || reference.info.facts.vocabulary !== vocabulary)) {
@@ -368,11 +319,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   async saveSession(path: string, content: SessionContent = {}): Promise<void> {
     checkPath("save", path);
     checkOptions("save a session", content);
-    return await this.#withSessions(async (kept, model) => {
-      const sequence = kept.latest;
-      if (!sequence) throw new Error(`Cannot save "${path}": nothing has been read yet`);
-      await saveSession(path, sequence, { model, content });
-    });
+    return await this.#whole(() => this.#writer.saveSession({ path, model: this.#sessionModel }, content));
   }
 
   /**
@@ -388,25 +335,16 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    */
   async resumeSession(path: string): Promise<{ readonly tokens: number } & SessionContent> {
     checkPath("resume", path);
-    return await this.#withSessions(async (kept, model) => {
-      const sequence = kept.take(new Uint32Array(0));
-      const result = await resumeSession(path, sequence, model);
-      kept.keep(sequence);
-      return result;
-    });
+    return await this.#whole(() => this.#writer.resumeSession({ path, model: this.#sessionModel }));
   }
 
   /** Ends what runs and gives memory and threads back. What is called afterwards throws. */
   close(): Promise<void> {
     return this.#closed ??= (async () => {
-      this.#turns.close();
-      // Who waits between two tokens may never come back, so only a pass that runs is waited for.
-      await this.#reading;
-      await this.#sources?.idle();
-      for (const sequence of this.#sequences) await sequence.idle;
-      for (const sequence of this.#sequences) sequence.free();
-      this.#kept?.free();
-      this.#sources?.free();
+      this.#closing.abort(new Error("Cannot go on: the model is closed: open it again"));
+      // A caller that has stopped pulling tokens may never resume, so only what runs is waited for.
+      await Promise.allSettled(this.#running);
+      await this.#writer.close();
       await this.#parts.device[Symbol.asyncDispose]();
     })();
   }
@@ -423,128 +361,82 @@ export class LanguageModel implements Disposable, AsyncDisposable {
 
   async *#generate(
     ids: Uint32Array,
-    options: GenerateOptions,
+    options: GenerateOptions & { readonly signal: AbortSignal },
     { continues, stopIds }: { readonly continues: boolean; readonly stopIds: ReadonlySet<number> },
   ): AsyncGenerator<Piece, void> {
-    const signal = this.#turns.signal(options.signal);
-    const release = await this.#turns.take();
-    let desk: Desk | undefined;
+    const { logprobs: likeliest } = options, { defaults } = this.#parts;
+    const signal = AbortSignal.any([options.signal, this.#closing.signal]);
+    const beams = beamsOf(options, defaults) > 1;
+    checkLogprobs(likeliest, beams);
+    const desk = await this.#begin(ids, { options, beams, signal });
+    if (!desk) return yield nothingWritten(ids, options);
     try {
-      desk = await this.#prepare(ids, options);
       const { source } = desk;
       const stop = new StopStrings(options.stop ?? []);
       const text = this.tokenizer.stream(continues && !source ? desk.prompt : []);
+      const logprobs: WrittenLogprob[] = [];
+      let pending: number[] = [], reused = 0;
       const { steps, seed } = writeIds(desk.sequence, desk.prompt, {
-        options,
-        defaults: this.#parts.defaults,
+        ...{ options, defaults, stopIds, signal },
         maxTokens: desk.maxTokens,
-        stopIds,
-        draft: this.#draft,
-        signal,
+        draft: desk.draft,
         // What is read of a source is told by now; the answer begins with one id.
-        onTokens: source ? undefined : tokensTo(options.onProgress),
+        onTokens: source ? undefined : tokensTo(options.onProgress, () => reused),
+        onReuse: (tokens) => reused = tokens,
+        onChosen: likeliest === undefined ? undefined : (id, logits) => {
+          const textOf = (id: number) => this.tokenizer.decode([id]);
+          logprobs.push(logprobsOf(id, logits, { count: likeliest, textOf }));
+        },
       });
+      /** What has come since the last piece; an id that ends the text has logprobs and is not shown. */
+      const piece = (shown: string, done?: Done): Piece => {
+        const given = { text: shown, ids: pending, ...(done && { done }) };
+        const result = likeliest === undefined
+          ? given
+          : { ...given, logprobs: logprobs.splice(0, pending.length) };
+        pending = [];
+        return result;
+      };
       const finish = (result: GenerateResult): Done => ({
         ...result,
         ...source,
         prefillSeconds: result.prefillSeconds + (source?.prefillSeconds ?? 0),
         seed,
       });
-      let pending: number[] = [];
       let step = await steps.next();
       while (!step.done) {
         pending.push(step.value);
         const shown = stop.push(text.push(step.value));
-        if (shown !== "" && !stop.stopped) {
-          yield { text: shown, ids: pending };
-          pending = [];
-        }
+        if (shown !== "" && !stop.stopped) yield piece(shown);
         step = await steps.next(stop.stopped);
-        if (stop.stopped && step.done) {
-          yield { text: shown, ids: pending, done: finish(step.value) };
-          return;
-        }
+        if (stop.stopped && step.done) return yield piece(shown, finish(step.value));
       }
       const rest = stop.push(text.flush());
-      const done = finish(step.value);
-      yield { text: stop.stopped ? rest : rest + stop.flush(), ids: pending, done };
+      yield piece(stop.stopped ? rest : rest + stop.flush(), finish(step.value));
     } finally {
-      if (desk) this.#keep(desk.sequence);
-      release();
+      await desk.end();
     }
   }
 
-  /** Makes ready what is generated from: how much of the prompt, in which sequence, and how many tokens. */
-  async #prepare(ids: Uint32Array, options: GenerateOptions): Promise<Desk> {
-    const { device, defaults } = this.#parts;
-    const { facts, cache, contextLength, window } = this.info;
-    const room = { facts, device, cache, bosId: this.tokenizer.bosId };
-    if (!this.#sources) {
-      const sequence = this.#takeKept(ids, options.maxTokens ?? defaultMaxTokens);
-      const { maxTokens, truncate } = options;
-      const held = sequence.length;
-      try {
-        const endless = window !== undefined;
-        const fitted = fit(ids, { ...room, contextLength, endless, held, maxTokens, truncate });
-        return { sequence, ...fitted, source: undefined };
-      } catch (error) {
-        this.#keep(sequence);
-        throw error;
-      }
+  /** A desk; undefined when the caller's signal ends the wait for it. */
+  async #begin(
+    ids: Uint32Array,
+    { options, beams, signal }: {
+      readonly options: GenerateOptions & { readonly signal: AbortSignal };
+      readonly beams: boolean;
+      readonly signal: AbortSignal;
+    },
+  ): Promise<Desk | undefined> {
+    const { maxTokens, truncate, namespace = "", reuseAnswers = false, onProgress } = options;
+    try {
+      return await this.#writer.begin(ids, {
+        ...{ maxTokens, truncate, namespace, reuseAnswers, beams, signal },
+        onTokens: tokensTo(onProgress),
+      });
+    } catch (error) {
+      if (!options.signal.aborted || error !== options.signal.reason) throw error;
+      return undefined;
     }
-    const text = this.#fitSource(ids, options.truncate);
-    const started = performance.now();
-    const { sequence, reused } = await this.#sources.read(text);
-    const prefillSeconds = (performance.now() - started) / 1000;
-    tokensTo(options.onProgress)?.(text.length, text.length);
-    // Learned positions end; computed ones go as far as the answer does.
-    const answerLength = facts.contextIsHard ? facts.contextLength : undefined;
-    const usual = defaults.maxTokens && Math.min(defaults.maxTokens, (answerLength ?? Infinity) - 1);
-    const fitted = fit(this.#sources.start, {
-      ...room,
-      contextLength: answerLength,
-      held: sequence.length,
-      maxTokens: options.maxTokens ?? usual,
-      truncate: undefined,
-    });
-    const source = { promptTokens: text.length, reusedTokens: reused ? text.length : 0, prefillSeconds };
-    return { sequence, ...fitted, source };
-  }
-
-  /** The text for an encoder, cut if it may be. */
-  #fitSource(ids: Uint32Array, truncate: "start" | "end" | undefined): Uint32Array {
-    const { contextLength = Infinity, facts } = this.info;
-    if (ids.length === 0) {
-      throw new RangeError("Cannot generate from 0 tokens: give a prompt of at least one token");
-    }
-    if (ids.length <= contextLength) return ids;
-    const cut = truncate && cutIds(ids, contextLength, { truncate, keep: this.tokenizer.specialIds });
-    if (cut) return cut;
-    throw new RangeError(
-      `Cannot read the text: it has ${ids.length} tokens, and the model reads up to ${contextLength}: shorten it, or ` +
-        `allow to drop its end (truncate: "end")` + (facts.contextIsHard ? "" : ", or raise contextLength"),
-    );
-  }
-
-  /** A sequence that holds what was read of these ids before. Other texts leave when memory would not suffice for it. */
-  #takeKept(ids: Uint32Array, maxTokens: number): Sequence {
-    const { device } = this.#parts;
-    const { facts, cache, window } = this.info;
-    const contextLength = window?.length ?? this.info.contextLength ?? Infinity;
-    // The last token is read again in any case: its logits are not kept.
-    const sequence = this.#kept!.take(ids.subarray(0, -1), ids.length);
-    this.#sequences.add(sequence);
-    const tokens = Math.min(ids.length + maxTokens, contextLength) - sequence.length;
-    const bytes = tokens * cacheBytesPerToken(device, facts, cache) + device.limits.memoryBytes / 16; // and activations
-    this.#kept!.makeRoom(() => device.limits.memoryBytes - device.memoryInUse >= bytes);
-    return sequence;
-  }
-
-  /** Keeps the text of a decoder for later ones. */
-  #keep(sequence: Sequence): void {
-    if (!this.#kept || this.#turns.closed) return;
-    this.#sequences.delete(sequence);
-    this.#kept.keep(sequence);
   }
 
   get #sessionModel(): SessionModel {
@@ -552,58 +444,27 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     return { name, weights, cache, fingerprint: this.#parts.fingerprint };
   }
 
-  /** Runs `action` on files of sessions when it is its turn. */
-  async #withSessions<T>(action: (kept: KeptSequences, model: SessionModel) => Promise<T>): Promise<T> {
-    if (!this.#kept) {
-      throw new TypeError(
-        `Cannot save or resume with model_type "${this.info.modelType}": its encoder reads each text anew`,
-      );
-    }
-    const release = await this.#turns.take();
+  /** Runs what `close` has to wait for. */
+  async #whole<T>(action: () => Promise<T>): Promise<T> {
+    this.#closing.signal.throwIfAborted();
+    const running = action();
+    const settled = running.catch(() => {});
+    this.#running.add(settled);
     try {
-      const result = action(this.#kept, this.#sessionModel);
-      this.#reading = result.catch(() => {});
-      return await result;
+      return await running;
     } finally {
-      release();
+      this.#running.delete(settled);
     }
   }
 
-  #newSequence(decoder: Decoder): Sequence {
-    const sequence = new Sequence(this.#parts.device, decoder, this.info.cache);
-    this.#sequences.add(sequence);
-    return sequence;
-  }
-
-  /** Runs `action` with a sequence of its own when it is its turn. */
-  async #withSequence<T>(
+  /** Runs `action` with a sequence of its own. */
+  #withSequence<T>(
     options: { readonly source?: TokenIds; readonly signal?: AbortSignal },
     action: (sequence: Sequence, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const { model } = this.#parts;
     const source = options.source && toIds("read a source", options.source, this.info.facts);
-    if ((model.kind === "seq2seq") !== (source !== undefined)) {
-      const why = source
-        ? "it reads no source: leave it out"
-        : "its decoder looks at a text: give it as source";
-      throw new TypeError(`Cannot compute logits of model_type "${this.info.modelType}": ${why}`);
-    }
-    const signal = this.#turns.signal(options.signal);
-    const release = await this.#turns.take();
-    let sequence: Sequence | undefined;
-    try {
-      const decoder = model.kind === "decoder"
-        ? model
-        : (await this.#sources!.read(this.#fitSource(source!, undefined))).sequence.decoder;
-      sequence = this.#newSequence(decoder);
-      return await action(sequence, signal);
-    } finally {
-      if (sequence) {
-        this.#sequences.delete(sequence);
-        if (!this.#turns.closed) sequence.free();
-      }
-      release();
-    }
+    const signal = eitherOf(options.signal, this.#closing.signal);
+    return this.#whole(() => this.#writer.withSequence(source, (sequence) => action(sequence, signal)));
   }
 
   /** A prompt always has a token: an empty one begins a text where the model knows how. */
@@ -614,7 +475,74 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   }
 }
 
-function tokensTo(onProgress: OnProgress | undefined) {
-  return onProgress &&
-    ((done: number, total: number) => onProgress({ phase: "prefill", done, total, unit: "tokens" }));
+/** Aborted when one of both is. */
+function eitherOf(wanted: AbortSignal | undefined, other: AbortSignal): AbortSignal {
+  return wanted ? AbortSignal.any([wanted, other]) : other;
+}
+
+/** The writer for a kind of model. */
+function writerOf(
+  { info, device, model, draft, defaults, tokenizer, maxQueue = Infinity }: LanguageModelParts,
+): Writer {
+  const { modelType, cache, contextLength, window } = info;
+  const common = { device, facts: info.facts, modelType, cache, contextLength };
+  if (model.kind === "decoder") {
+    return new TextWriter({ ...common, decoder: model, window, draft, bosId: tokenizer.bosId, maxQueue });
+  }
+  const { maxTokens } = defaults, { specialIds } = tokenizer;
+  return new AnswerWriter({ ...common, model, maxTokens, specialIds });
+}
+
+/** A generator whose `return()` also ends what it waits for. */
+function abortable(start: (left: AbortSignal) => AsyncGenerator<Piece, void>): AsyncGenerator<Piece, void> {
+  const left = new AbortController();
+  const pieces = start(left.signal);
+  return {
+    next: () => pieces.next(),
+    return: (value) => {
+      left.abort();
+      return pieces.return(value);
+    },
+    throw: (error) => {
+      left.abort();
+      return pieces.throw(error);
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async [Symbol.asyncDispose]() {
+      await this.return();
+    },
+  };
+}
+
+/** The only piece of a text that was ended before it began. */
+function nothingWritten(ids: Uint32Array, { seed = 0 }: GenerateOptions): Piece {
+  const counts = {
+    promptTokens: ids.length,
+    reusedTokens: 0,
+    tokens: 0,
+    draftedTokens: 0,
+    acceptedTokens: 0,
+  };
+  return {
+    text: "",
+    ids: [],
+    done: { reason: "cancelled", ...counts, prefillSeconds: 0, decodeSeconds: 0, seed },
+  };
+}
+
+function checkLogprobs(count: number | undefined, beams: boolean): void {
+  if (count === undefined) return;
+  if (!(Number.isInteger(count) && count >= 0)) {
+    throw new RangeError(`Cannot tell ${count} logprobs: give a whole number of 0 or more`);
+  }
+  if (beams) throw new RangeError("Cannot tell logprobs of a search with beams: leave out one of both");
+}
+
+function tokensTo(onProgress: OnProgress | undefined, cached: () => number = () => 0) {
+  return onProgress && ((done: number, total: number) => {
+    const reused = cached();
+    onProgress({ phase: "prefill", done, total, unit: "tokens", ...(reused > 0 && { cached: reused }) });
+  });
 }

@@ -8,7 +8,8 @@ import { checkSameTokens } from "./write/draft_model.ts";
 import { checkWindow, type EndlessWindow } from "./write/endless_window.ts";
 import { EncoderModel } from "./encoder_model.ts";
 import { chatStopIdsOf, generationDefaultsOf, stopIdsOf } from "./write/generation_config.ts";
-import { LanguageModel, type ModelInfo } from "./language_model.ts";
+import { LanguageModel } from "./language_model.ts";
+import type { ModelInfo } from "./model_info.ts";
 import { fitting, readConfig } from "./load/config.ts";
 import type { Files } from "./load/files.ts";
 import { Fingerprint } from "./load/fingerprint.ts";
@@ -39,6 +40,8 @@ export interface LoadModelOptions {
    * leaves (https://arxiv.org/abs/2309.17453). Takes the place of contextLength. A RangeError says which models cannot.
    */
   readonly window?: EndlessWindow;
+  /** Texts that may wait for room in memory; one more is a QueueFullError. Default: as many as come. */
+  readonly maxQueue?: number;
   /** A smaller decoder with the same tokenizer that guesses ahead (`speculate: "draft"`, then the default). */
   readonly draft?: Files;
   /** Why this device, in words; told in `info`. */
@@ -86,6 +89,7 @@ export async function loadModel(
     defaults: generationDefaultsOf(generation, configJson, model.kind),
     fingerprint: await fingerprint.digest(),
     draft: drafting,
+    maxQueue: options.maxQueue,
   });
 }
 

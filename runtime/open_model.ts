@@ -74,7 +74,7 @@ export async function openModel(source?: string | Files, options: OpenOptions = 
  */
 export async function openEncoder(
   source: string | Files,
-  options: Omit<OpenOptions, "draft" | "window"> = {},
+  options: Omit<OpenOptions, "draft" | "window" | "maxQueue"> = {},
 ): Promise<EncoderModel> {
   checkSource(source);
   checkOptions("open an encoder", options);

@@ -8,6 +8,8 @@ export interface Progress {
   readonly total: number;
   /** What is counted. */
   readonly unit: "bytes" | "tokens";
+  /** Tokens of a prompt that were known and are not read again; not counted in `done` and `total`. */
+  readonly cached?: number;
 }
 /** Gets what a long action tells, some times a second at least. */
 export type OnProgress = (progress: Progress) => void;

@@ -49,7 +49,7 @@ const source = v.union(
   "a folder, a name org/name, or files with label, list, text and open",
 );
 
-const OPEN_ENCODER: Schemas<Omit<OpenOptions, "draft" | "window">> = {
+const OPEN_ENCODER: Schemas<Omit<OpenOptions, "draft" | "window" | "maxQueue">> = {
   device: oneOf("auto", "wasm", "webgpu"),
   threads: whole(1),
   offline: flag,
@@ -65,6 +65,7 @@ const OPEN_ENCODER: Schemas<Omit<OpenOptions, "draft" | "window">> = {
 const OPEN: Schemas<OpenOptions> = {
   ...OPEN_ENCODER,
   draft: source,
+  maxQueue: whole(0),
   window: v.looseObject({ keepFirst: number, length: number }, "{ keepFirst, length }, in tokens"),
 };
 
@@ -89,6 +90,10 @@ const GENERATE: Schemas<GenerateOptions> = {
   noRepeatNgramSize: number,
   minTokens: number,
   onLogits: call,
+  logitBias: v.instance(Map, "a Map of token ids to numbers"),
+  namespace: text,
+  reuseAnswers: flag,
+  logprobs: whole(0),
 };
 
 const variables = v.record(v.string(), v.unknown(), "an object, e.g. { enable_thinking: false }");

@@ -50,8 +50,10 @@ export class FakeDecoder implements Decoder {
   readonly kind = "decoder";
   readonly facts = facts;
   readonly caches: FakeCache[] = [];
-  /** [start, tokens, logit rows] of each pass. */
+  /** [start, tokens, logit rows] of each sequence in each pass. */
   readonly passes: [number, number, number][] = [];
+  /** Sequences of each pass. */
+  readonly together: number[] = [];
   /** Called in each pass, e.g. to throw. */
   onPass: () => void = () => {};
 
@@ -62,12 +64,14 @@ export class FakeDecoder implements Decoder {
   }
 
   forward({ ids, segments, caches, logitRows }: Batch): Tensor {
-    const cache = caches[0]![0] as FakeCache;
-    const { start } = segments[0]!;
-    if (start !== cache.length) throw new Error(`position ${start} after ${cache.length} tokens`);
     const rows = dataOf(logitRows);
-    this.passes.push([start, ids.length, rows.length]);
-    cache.length += ids.length;
+    segments.forEach(({ from, to, start }, i) => {
+      const cache = caches[0]![i] as FakeCache;
+      if (start !== cache.length) throw new Error(`position ${start} after ${cache.length} tokens`);
+      this.passes.push([start, to - from, rows.filter((row) => row >= from && row < to).length]);
+      cache.length += to - from;
+    });
+    this.together.push(segments.length);
     this.onPass();
     const logits = new Float32Array(rows.length * facts.vocabulary);
     rows.forEach((row, i) => logits[i * facts.vocabulary + (ids[row]! + 1) % facts.vocabulary] = 10);

@@ -262,7 +262,8 @@ async function runDecoder(model: Decoder, reference: Reference, { device, cache 
       output,
       greedy: await continueGreedily(
         greedy.length,
-        (i, id) => sequence.read(i === 0 ? prompt : Uint32Array.of(id), { ...grown }),
+        (i, id) =>
+          i === 0 ? sequence.read(prompt, { ...grown }) : sequence.decode(Uint32Array.of(id), { ...grown }),
       ),
     };
   } finally {

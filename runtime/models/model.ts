@@ -109,6 +109,8 @@ export interface Batch {
    * `logitRows` are computed as few rows: see `Device.withRows`. Without it the number of rows decides.
    */
   readonly rows?: { readonly few: number; readonly fewLogits: number };
+  /** [layer][segment] what the decoder of an encoder-decoder looks at. */
+  readonly memory?: readonly (readonly KvCache[])[];
 }
 
 /**

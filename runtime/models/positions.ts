@@ -17,6 +17,11 @@ export function frequenciesOf(
   return length > changesBeyond ? length - changesBeyond : length > rereadBeyond ? 1 : 0;
 }
 
+/** The shortest text with these frequencies: see {@linkcode frequenciesOf}. */
+export function lengthWith({ rereadBeyond = 0, changesBeyond }: ModelFacts, frequencies: number): number {
+  return frequencies === 0 ? 0 : (changesBeyond ?? rereadBeyond) + frequencies;
+}
+
 /** The position of every packed row, plus `offset`. */
 export function positionIds(segments: readonly Segment[], offset = 0): Uint32Array {
   const ids = new Uint32Array(segments.reduce((rows, { to }) => Math.max(rows, to), 0));

@@ -138,8 +138,7 @@ async function search(
       }));
       free(before);
       if (signal?.aborted) return undefined;
-      const ids = Uint32Array.from(next, ({ id }) => id);
-      logits = await sequence.readTogether(beams.map((beam) => beam.sequence), ids);
+      logits = await decodeTogether(beams, next);
     }
   } finally {
     free([...forks]);
@@ -148,6 +147,16 @@ async function search(
     throw new Error("Cannot generate: no token may follow: allow more with noRepeatNgramSize or minTokens");
   }
   return complete[0];
+}
+
+/** Reads the id that each beam got last, in one pass → logits [beams, vocabulary]. */
+async function decodeTogether(beams: readonly Beam[], next: readonly Candidate[]): Promise<Float32Array> {
+  const rows = await Promise.all(
+    beams.map(({ sequence }, i) => sequence.decode(Uint32Array.of(next[i]!.id))),
+  );
+  const vocabulary = rows[0]!.length, logits = new Float32Array(rows.length * vocabulary);
+  rows.forEach((row, i) => logits.set(row, i * vocabulary));
+  return logits;
 }
 
 /** The likeliest continuations of all beams, best first. `logits` [beams, vocabulary] */

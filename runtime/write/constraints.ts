@@ -20,6 +20,8 @@ export interface ConstraintOptions {
   readonly minTokens?: number;
   /** Sees and changes logits. Not with beams. */
   readonly onLogits?: OnLogits;
+  /** Added to the logits of some ids: −100 all but forbids one, 100 all but demands it. */
+  readonly logitBias?: ReadonlyMap<number, number>;
 }
 
 /** What only checkpoints demand. */
@@ -51,6 +53,11 @@ export class Constraints {
         throw new RangeError(`Cannot generate with ${key} ${value}: give a whole number of 0 or more`);
       }
     }
+    for (const [id, bias] of options.logitBias ?? []) {
+      if (!(Number.isInteger(id) && id >= 0 && Number.isFinite(bias))) {
+        throw new RangeError(`Cannot add ${bias} to the logit of id ${id}: give ids of tokens and numbers`);
+      }
+    }
     this.#options = options;
     this.#stopIds = stopIds;
     this.#promptLength = promptLength;
@@ -66,9 +73,10 @@ export class Constraints {
       forcedFirstId,
       forcedLastIds = [],
       onLogits,
+      logitBias,
     } = this.#options;
     return noRepeatNgramSize === 0 && minTokens === 0 && badWords.length === 0 &&
-      forcedFirstId === undefined && forcedLastIds.length === 0 && onLogits === undefined;
+      forcedFirstId === undefined && forcedLastIds.length === 0 && onLogits === undefined && !logitBias?.size;
   }
 
   /** Shows the logits to the caller, who may change them. */
@@ -81,6 +89,9 @@ export class Constraints {
     const { noRepeatNgramSize = 0, minTokens = 0, badWords = [], forcedFirstId, forcedLastIds = [] } =
       this.#options;
     const answered = ids.length - this.#promptLength;
+    for (const [id, bias] of this.#options.logitBias ?? []) {
+      if (id < scores.length) scores[id] = scores[id]! + bias;
+    }
     if (noRepeatNgramSize > 0) banRepeats(scores, ids, noRepeatNgramSize);
     for (const word of badWords) {
       // As in transformers, an end by itself is no bad word.

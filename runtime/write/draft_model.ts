@@ -35,7 +35,7 @@ export class DraftModel implements Drafter {
     const guesses: number[] = [];
     let next = text.subarray(sequence.keepPrefix(text.subarray(0, -1)));
     while (guesses.length < count) {
-      const guess = argmax(await sequence.read(next));
+      const guess = argmax(await (next.length === 1 ? sequence.decode(next) : sequence.read(next)));
       if (guess >= this.#vocabulary) break;
       guesses.push(guess);
       next = Uint32Array.of(guess);

@@ -32,6 +32,10 @@ export interface GenerateIdsOptions {
   readonly drafter?: Drafter | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onTokens?: ((done: number, total: number) => void) | undefined;
+  /** Told how many tokens of the prompt are known, before the others are read. */
+  readonly onReuse?: ((tokens: number) => void) | undefined;
+  /** Told of each id that is chosen, with the logits [vocabulary] that it was chosen from. */
+  readonly onChosen?: ((id: number, logits: Float32Array) => void) | undefined;
 }
 
 /** How a generation went. */
@@ -62,14 +66,13 @@ export interface GenerateResult {
 export async function* generateIds(
   sequence: Sequence,
   prompt: Uint32Array,
-  { sampler, maxTokens, stopIds, drafter, signal, onTokens }: GenerateIdsOptions,
+  options: GenerateIdsOptions,
 ): AsyncGenerator<number, GenerateResult, boolean | undefined> {
+  const { sampler, maxTokens, stopIds, drafter, signal, onTokens, onReuse, onChosen } = options;
+  const likeliest = onChosen ? undefined : sampler.likeliestNeeded;
   const { logits: first, reusedTokens, prefillSeconds } = await readPrompt(sequence, prompt, {
-    signal,
-    onTokens,
-    likeliest: sampler.likeliestNeeded,
+    ...{ signal, onTokens, onReuse, likeliest },
   });
-  const likeliest = sampler.likeliestNeeded;
   let tokens = 0, draftedTokens = 0, acceptedTokens = 0, decodeSeconds = 0;
   const result = (reason: StopReason): GenerateResult => {
     const counts = { promptTokens: prompt.length, reusedTokens, tokens, draftedTokens, acceptedTokens };
@@ -89,6 +92,7 @@ export async function* generateIds(
     do {
       const row = logits.subarray(chosen.length * facts.vocabulary, (chosen.length + 1) * facts.vocabulary);
       chosen.push(sampler.next(row));
+      onChosen?.(chosen.at(-1)!, row);
     } while (chosen.at(-1) === guesses[chosen.length - 1] && !stopIds.has(chosen.at(-1)!));
     const right = Math.min(chosen.length - 1, guesses.length);
     sequence.truncate(sequence.length - guesses.length + right);
@@ -109,9 +113,9 @@ export async function* generateIds(
     const most = Math.min(maxGuesses, maxTokens - tokens - 1, sequence.steadyTokens - 1);
     guesses = drafter && text && most > 0 ? await drafter.propose(text, most) : [];
     const ids = Uint32Array.of(chosen.at(-1)!, ...guesses);
-    logits = guesses.length === 0
-      ? await sequence.read(ids, { likeliest })
-      : await sequence.pass(ids, Uint32Array.from(ids, (_, i) => i), { likeliest });
+    const next = await unlessAborted(signal, () => sequence.decode(ids, { likeliest, signal }));
+    if (!next) return result("cancelled");
+    logits = next;
     passSeconds = (performance.now() - started) / 1000;
     decodeSeconds += passSeconds;
   }
@@ -125,7 +129,7 @@ export async function* generateIds(
 export async function readPrompt(
   sequence: Sequence,
   prompt: Uint32Array,
-  options: ReadOptions,
+  { onReuse, ...options }: ReadOptions & Pick<GenerateIdsOptions, "onReuse">,
 ): Promise<{
   readonly logits: Float32Array | undefined;
   readonly reusedTokens: number;
@@ -134,14 +138,24 @@ export async function readPrompt(
   const { signal } = options;
   // The last token is read again in any case: its logits are not kept.
   const reusedTokens = sequence.keepPrefix(prompt.subarray(0, -1), prompt.length);
+  onReuse?.(reusedTokens);
   const started = performance.now();
-  let logits: Float32Array | undefined;
-  try {
-    if (!signal?.aborted) logits = await sequence.read(prompt.subarray(reusedTokens), options);
-  } catch (error) {
-    if (!signal?.aborted || error !== signal.reason) throw error;
-  }
+  const logits = await unlessAborted(signal, () => sequence.read(prompt.subarray(reusedTokens), options));
   return { logits, reusedTokens, prefillSeconds: (performance.now() - started) / 1000 };
+}
+
+/** What `action` gives; undefined when the signal stops it. */
+async function unlessAborted<T>(
+  signal: AbortSignal | undefined,
+  action: () => Promise<T>,
+): Promise<T | undefined> {
+  if (signal?.aborted) return undefined;
+  try {
+    return await action();
+  } catch (error) {
+    if (signal?.aborted && error === signal.reason) return undefined;
+    throw error;
+  }
 }
 
 /** With the id before them these are 8 rows, as many as devices compute nearly as fast as one. */
@@ -150,7 +164,7 @@ const maxGuesses = 7;
 /** What limits a text's length, and how much of it is asked for. */
 export interface Room {
   readonly facts: ModelFacts;
-  readonly device: Device;
+  readonly device: Pick<Device, "limits" | "memoryInUse" | "pageBytes">;
   readonly cache: CacheDType;
   /** Tokens of prompt and answer together at most; undefined for no limit but memory. */
   readonly contextLength: number | undefined;

@@ -3,23 +3,23 @@
  *
  * @module
  */
-import type { CacheDType, Device, KvCache, Segment, Tensor, WeightDType } from "../device/device.ts";
-import { type EndlessWindow, tokensAtOnce, tokensKept, tokensLeaving } from "./endless_window.ts";
-import type { Decoder, ModelFacts } from "../models/model.ts";
+import type { CacheDType, Device, KvCache, WeightDType } from "../device/device.ts";
 import { PAGE_TOKENS } from "../device/page.ts";
-import { frequenciesOf } from "../models/positions.ts";
+import type { Decoder, ModelFacts } from "../models/model.ts";
+import { frequenciesOf, lengthWith } from "../models/positions.ts";
+import { type Ask, Batcher, PASS_ROWS } from "./batcher.ts";
+import { type EndlessWindow, tokensAtOnce, tokensKept, tokensLeaving } from "./endless_window.ts";
 
-/** Tokens of one pass: enough to fill the kernels, few enough to cancel soon and to keep activations small. */
-export const prefillChunk = 512;
-
-/** Ids that a device finds at most. */
-const mostLikeliest = 256;
+/** Tokens of one pass. */
+export const prefillChunk = PASS_ROWS;
+/** Tokens that a model has written, when they are read again. */
+const REREAD_ROWS = 64;
 
 /** What a longer action may be told. */
 export interface ReadOptions {
-  /** Checked between chunks of 512 tokens. */
+  /** Checked between passes. */
   readonly signal?: AbortSignal | undefined;
-  /** Told after each chunk how many of `ids` are read. */
+  /** Told after each pass how many of `ids` are read. */
   readonly onTokens?: ((done: number, total: number) => void) | undefined;
   /** Reads back only the k largest logits, all others being −Infinity, where the device finds them; default all. */
   readonly likeliest?: number | undefined;
@@ -28,38 +28,65 @@ export interface ReadOptions {
 }
 
 /** How one pass reads. */
-export interface PassOptions {
-  /** When the ids are a chunk of a longer prompt: where that ends. */
-  readonly promptLength?: number;
-  /** See {@linkcode ReadOptions}. */
-  readonly likeliest?: number | undefined;
+export interface PassOptions extends Omit<ReadOptions, "onTokens"> {
+  /** Whether the model wrote the ids, so that each is computed as it is when they come one by one. Default false. */
+  readonly decoded?: boolean;
 }
 
-/** Tokens of a text up to `until` that were read with the same RoPE frequencies. */
+/**
+ * Tokens of a text up to `until` that were read in the same way. Keys and values are the same numbers, bit for bit, where
+ * both ids and runs are.
+ */
 export interface Run {
   readonly until: number;
-  /** See `frequenciesOf`. */
+  /** Which RoPE frequencies: see `frequenciesOf`. */
   readonly frequencies: number;
+  /** Whether the model wrote them; else they are of a prompt. */
+  readonly decoded: boolean;
+}
+
+/** What a sequence needs beside its model. */
+export interface SequenceOptions {
+  /** Computes it together with others; default one of its own. */
+  readonly batcher?: Batcher;
+  /** Keys and values of the text that an encoder-decoder answers about, one a layer. */
+  readonly memory?: readonly KvCache[];
+  /** Whose it is: see `GenerateOptions.namespace`. */
+  readonly namespace?: string;
+}
+
+/** Keys and values, and how they were read. */
+export interface Held {
+  readonly caches: readonly KvCache[];
+  readonly runs: readonly Run[];
 }
 
 /** Ids that a decoder has read, with their keys and values. Runs one thing at a time. */
 export class Sequence {
   readonly device: Device;
   readonly decoder: Decoder;
+  readonly namespace: string;
   readonly #dtype: CacheDType;
+  readonly #batcher: Batcher;
+  readonly #memory: readonly KvCache[] | undefined;
   #caches: KvCache[] | undefined;
   #ids: number[] = [];
+  #runs: Run[] = [];
   /** Ids that have left the window. */
   #evicted = 0;
   #running: Promise<unknown> = Promise.resolve();
-  #runs: Run[] = [];
+  /** Set while its keys and values are taken away: gives back those that are still known. */
+  #restore: (() => Promise<Sequence | undefined>) | undefined;
   /** Set before the first pass: what is held of an endless text. */
   window: EndlessWindow | undefined;
 
-  constructor(device: Device, decoder: Decoder, dtype: CacheDType) {
+  constructor(device: Device, decoder: Decoder, dtype: CacheDType, options: SequenceOptions = {}) {
     this.device = device;
     this.decoder = decoder;
+    this.namespace = options.namespace ?? "";
     this.#dtype = dtype;
+    this.#batcher = options.batcher ?? new Batcher(device);
+    this.#memory = options.memory;
   }
 
   /** The ids held. */
@@ -69,6 +96,11 @@ export class Sequence {
 
   get length(): number {
     return this.#ids.length;
+  }
+
+  /** How the ids held were read. */
+  get runs(): readonly Run[] {
+    return this.#runs;
   }
 
   /** How many more tokens may be read in one pass and give what they give one by one. */
@@ -89,7 +121,7 @@ export class Sequence {
     return this.#ids.length - this.#evicted;
   }
 
-  /** Settles when no pass runs. */
+  /** Settles when no pass of this sequence runs. */
   get idle(): Promise<unknown> {
     return this.#running;
   }
@@ -99,16 +131,8 @@ export class Sequence {
     return this.#caches ?? [];
   }
 
-  /** How the ids held were read. */
-  get runs(): readonly Run[] {
-    return this.#runs;
-  }
-
   /** An empty sequence gets what another had read. */
-  adopt(ids: Iterable<number>, { caches, runs }: {
-    readonly caches: readonly KvCache[];
-    readonly runs: readonly Run[];
-  }): void {
+  adopt(ids: Iterable<number>, { caches, runs }: Held): void {
     this.free();
     this.#ids = [...ids];
     this.#caches = [...caches];
@@ -117,22 +141,33 @@ export class Sequence {
 
   /**
    * Keeps the ids that a prompt of `promptLength` tokens begins with, as `ids` does, and forgets the rest. Returns how
-   * many are kept. Without `promptLength` the text goes on from them, whatever frequencies their keys were turned by.
+   * many are kept. Without `promptLength` the text goes on from them, whatever RoPE frequencies they were read with.
    */
   keepPrefix(ids: ArrayLike<number>, promptLength?: number): number {
-    const common = this.commonPrefix(ids, promptLength);
+    const runs = promptLength === undefined ? undefined : promptRuns(this.decoder.facts, promptLength);
+    const common = this.commonPrefix(ids, runs, { answers: true });
     this.truncate(common);
     return common;
   }
 
-  /** How many ids of a prompt it holds and can go on from: see {@linkcode keepPrefix}. */
-  commonPrefix(ids: ArrayLike<number>, promptLength?: number): number {
+  /**
+   * How many ids of a text it holds and can go on from. With `runs` only those that were read so; what the model has
+   * written counts as what is read with `answers`.
+   */
+  commonPrefix(
+    ids: ArrayLike<number>,
+    runs?: readonly Run[],
+    { answers = false }: { readonly answers?: boolean } = {},
+  ): number {
     let common = 0;
     while (common < ids.length && common < this.#ids.length && ids[common] === this.#ids[common]) common++;
-    if (promptLength !== undefined && !this.window) {
-      const frequencies = frequenciesOf(this.decoder.facts, promptLength);
-      const other = this.#runs.findIndex((run) => run.frequencies !== frequencies);
-      if (other >= 0) common = Math.min(common, this.#runs[other - 1]?.until ?? 0);
+    // What is held of an endless text depends on all that has left it.
+    if (runs && !this.window) {
+      common = Math.min(common, commonRuns(this.#runs, runs, answers));
+      // Over a q8 cache, rounding looks at all values of a page: it must be filled in the same way to its end, or to
+      // that of the prompt; what was written after that came token by token.
+      const filled = answers || this.#dtype !== "q8" || (runs[0] && common >= runs[0].until);
+      if (!filled) common -= common % PAGE_TOKENS;
     }
     return common < this.#shortest ? 0 : common;
   }
@@ -150,95 +185,111 @@ export class Sequence {
     if (length >= this.#ids.length) return;
     this.#ids.length = length;
     if (length === 0) this.#evicted = 0;
-    const last = this.#runs.findIndex(({ until }) => until >= length);
-    this.#runs.splice(
-      length === 0 ? 0 : last,
-      Infinity,
-      ...length === 0 ? [] : [{ ...this.#runs[last]!, until: length }],
-    );
+    const last = length === 0 ? 0 : this.#runs.findIndex(({ until }) => until >= length) + 1;
+    this.#runs.length = last;
+    if (last > 0) this.#runs[last - 1] = { ...this.#runs[last - 1]!, until: length };
     for (const cache of this.#caches ?? []) cache.truncate(this.#held);
   }
 
   /**
-   * Reads ids after those held, in chunks, and returns the logits [vocabulary] that follow the last one. When the signal
-   * stops it (its reason is thrown) or a chunk fails, the chunks before stay read.
+   * Reads ids of a prompt after those held, in passes, and returns the logits [vocabulary] that follow the last one. When
+   * the signal stops it (its reason is thrown) or a pass fails, the passes before stay read.
    */
   async read(ids: Uint32Array, options: ReadOptions = {}): Promise<Float32Array> {
-    let logits: Float32Array | undefined;
-    const { facts } = this.decoder, total = Math.max(this.length + ids.length, options.promptLength ?? 0);
-    const crosses = facts.rereadBeyond !== undefined &&
-      frequenciesOf(facts, this.length) !== frequenciesOf(facts, total);
-    if (!this.window && this.length > 0 && crosses) {
+    const { onTokens, ...passOptions } = options;
+    if (ids.length === 0) throw new RangeError("Cannot read 0 tokens: give at least one");
+    const total = Math.max(this.length + ids.length, options.promptLength ?? 0);
+    if (this.#crosses(total)) {
       ids = Uint32Array.from([...this.#ids, ...ids]);
       this.truncate(0);
     }
-    const size = this.window ? Math.min(prefillChunk, tokensAtOnce(this.window)) : prefillChunk;
-    for (let from = 0; from < ids.length; from += size) {
+    let done = 0;
+    const onRead = (count: number) => onTokens?.(done += count, ids.length);
+    // A window moves on between passes.
+    const size = this.window ? Math.min(prefillChunk, tokensAtOnce(this.window)) : ids.length;
+    for (let from = 0;; from += size) {
       options.signal?.throwIfAborted();
-      const chunk = ids.subarray(from, from + size);
-      const last = from + chunk.length === ids.length;
-      // Only the last chunk's last row needs logits.
+      const chunk = ids.subarray(from, from + size), last = from + chunk.length === ids.length;
+      // Only the last row needs logits.
       const rows = last ? Uint32Array.of(chunk.length - 1) : new Uint32Array(0);
-      logits = await this.pass(chunk, rows, { promptLength: total, likeliest: options.likeliest });
-      options.onTokens?.(from + chunk.length, ids.length);
+      const ask = { ids: chunk, rows, fewLogits: true, decoded: false, onRead };
+      const logits = await this.#track(ask, { ...passOptions, promptLength: total });
+      if (last) return logits;
     }
-    if (!logits) throw new RangeError("Cannot read 0 tokens: give at least one");
-    return logits;
+  }
+
+  /**
+   * Reads ids that the model wrote, or may write, after those held → logits [ids, vocabulary], each row as it is when the
+   * ids come one by one.
+   */
+  async decode(ids: Uint32Array, options: Omit<PassOptions, "decoded"> = {}): Promise<Float32Array> {
+    // All frequencies change at the border, so that the text is read anew.
+    if (ids.length === 1 && this.#crosses(this.length + 1)) return await this.read(ids, options);
+    return await this.pass(ids, Uint32Array.from(ids, (_, i) => i), { ...options, decoded: true });
   }
 
   /** One pass over ids after those held → logits [rows, vocabulary] of the given rows, none for an empty list. */
   pass(ids: Uint32Array, rows: Uint32Array, options: PassOptions = {}): Promise<Float32Array> {
-    const result = this.#pass(ids, rows, options);
+    const { decoded = false } = options;
+    return this.#track({ ids, rows, decoded, fewLogits: decoded }, options);
+  }
+
+  /** Whether a text of so many tokens has other frequencies than what is held, all of them. */
+  #crosses(total: number): boolean {
+    const { facts } = this.decoder;
+    return !this.window && this.length > 0 && facts.rereadBeyond !== undefined &&
+      frequenciesOf(facts, this.length) !== frequenciesOf(facts, total);
+  }
+
+  #track(ask: Passage, options: PassOptions): Promise<Float32Array> {
+    const result = this.#ask(ask, options);
     this.#running = result.catch(() => {});
     return result;
   }
 
-  async #pass(
-    ids: Uint32Array,
-    rows: Uint32Array,
-    { promptLength = this.length + ids.length, likeliest }: PassOptions,
+  async #ask(
+    { ids, rows, decoded, fewLogits, onRead }: Passage,
+    { promptLength = this.length + ids.length, likeliest, signal }: PassOptions,
   ): Promise<Float32Array> {
     checkIds(ids, this.decoder.facts);
-    const { device, window } = this;
-    if (window) await this.#slide(window, ids.length);
-    const start = this.#held;
-    const caches = this.#caches ??= this.decoder.createCaches(this.#dtype);
-    try {
-      const logits = await device.step(async () => {
-        const result = this.decoder.forward({
-          ids,
-          segments: [this.#segment({ from: 0, to: ids.length }, promptLength)],
-          caches: caches.map((cache) => [cache]),
-          logitRows: device.constant([rows.length], rows),
-        });
-        if (rows.length > 0) return await this.#readLogits(result, likeliest);
-        await device.flush();
-        return new Float32Array(0);
+    for (;;) {
+      await this.#return(signal);
+      if (this.window) await this.#slide(this.window, ids.length);
+      let done = 0;
+      const logits = await this.#batcher.pass({
+        reader: this,
+        decoder: this.decoder,
+        caches: this.#caches ??= this.decoder.createCaches(this.#dtype),
+        memory: this.#memory,
+        ...{ ids, rows, decoded, fewLogits, likeliest, signal },
+        segment: this.#segment(promptLength),
+        namespace: this.namespace,
+        onRead: (count) => {
+          this.#grow(ids.subarray(done, done += count), { promptLength, decoded });
+          onRead?.(count);
+        },
       });
-      this.#grow(ids, promptLength);
-      return logits;
-    } catch (error) {
-      // Half a pass may be in the cache.
-      for (const cache of caches) cache.truncate(start);
-      throw error;
+      if (logits) return logits;
+      // Put off, with some of the ids read before.
+      ids = ids.subarray(done);
+      rows = rows.map((row) => row - done);
     }
   }
 
-  /** Rows of a pass as those after the tokens held. */
-  #segment({ from, to }: { readonly from: number; readonly to: number }, promptLength: number): Segment {
-    const start = this.#held, rows = { from, to, start };
-    return this.window
-      ? { ...rows, rotationOffset: this.#evicted }
-      : { ...rows, promptLength: Math.max(promptLength, start + to - from) };
+  /** Where the tokens held end. */
+  #segment(promptLength: number): Ask["segment"] {
+    const start = this.#held;
+    return this.window ? { start, rotationOffset: this.#evicted } : { start, promptLength };
   }
 
   /** Counts ids that a pass has read as part of a text of so many tokens. */
-  #grow(ids: Iterable<number>, promptLength: number): void {
+  #grow(ids: Iterable<number>, { promptLength, decoded }: { promptLength: number; decoded: boolean }): void {
     for (const id of ids) this.#ids.push(id);
     const until = this.length;
     const frequencies = this.window ? 0 : frequenciesOf(this.decoder.facts, Math.max(promptLength, until));
-    if (this.#runs.at(-1)?.frequencies === frequencies) this.#runs.pop();
-    this.#runs.push({ until, frequencies });
+    const last = this.#runs.at(-1);
+    if (last?.frequencies === frequencies && last.decoded === decoded) this.#runs.pop();
+    this.#runs.push({ until, frequencies, decoded });
   }
 
   /** Makes room in the window for `count` tokens more. */
@@ -246,47 +297,40 @@ export class Sequence {
     const leaving = tokensLeaving(window, this.#held, count), kept = tokensKept(window);
     if (leaving === 0) return;
     const { device, decoder } = this;
-    const old = this.caches, fresh = decoder.createCaches(this.#dtype);
-    try {
-      const rotationOffset = this.#evicted + leaving;
-      if (kept > 0) {
-        await device.step(async () => {
-          decoder.forward({
-            ids: Uint32Array.from(this.#ids.slice(0, kept)),
-            segments: [{ from: 0, to: kept, start: 0, rotationOffset }],
-            caches: fresh.map((cache) => [cache]),
-            logitRows: device.constant([0], new Uint32Array(0)),
+    await this.#batcher.between(async () => {
+      const old = this.caches, fresh = decoder.createCaches(this.#dtype);
+      try {
+        const rotationOffset = this.#evicted + leaving;
+        if (kept > 0) {
+          await device.step(async () => {
+            decoder.forward({
+              ids: Uint32Array.from(this.#ids.slice(0, kept)),
+              segments: [{ from: 0, to: kept, start: 0, rotationOffset }],
+              caches: fresh.map((cache) => [cache]),
+              logitRows: device.constant([0], new Uint32Array(0)),
+              rows: { few: 0, fewLogits: 0 },
+            });
+            await device.flush();
           });
-          await device.flush();
-        });
+        }
+        fresh.forEach((cache, layer) => cache.share(old[layer]!, kept + leaving));
+        this.#evicted = rotationOffset;
+        this.#caches = fresh;
+      } catch (error) {
+        fresh.forEach((cache) => cache.free());
+        throw error;
       }
-      fresh.forEach((cache, layer) => cache.share(old[layer]!, kept + leaving));
-      this.#evicted = rotationOffset;
-      this.#caches = fresh;
-    } catch (error) {
-      fresh.forEach((cache) => cache.free());
-      throw error;
-    }
-    old.forEach((cache) => cache.free());
-  }
-
-  /** logits [rows, vocabulary], or only the likeliest of each row where that is enough and the device can. */
-  async #readLogits(logits: Tensor, count = Infinity): Promise<Float32Array> {
-    const { device } = this;
-    const [rows, vocabulary] = logits.shape as [number, number];
-    if (!device.topK || count > Math.min(mostLikeliest, vocabulary)) return await device.read(logits);
-    const found = await device.read(device.topK(logits, count));
-    const result = new Float32Array(rows * vocabulary).fill(-Infinity);
-    for (let row = 0; row < rows; row++) {
-      const start = row * 2 * count;
-      for (let i = start; i < start + count; i++) result[row * vocabulary + found[i + count]!] = found[i]!;
-    }
-    return result;
+      old.forEach((cache) => cache.free());
+    });
   }
 
   /** A sequence that holds the same and goes its own way. Shares the cache's pages until either goes on. */
   fork(): Sequence {
-    const copy = new Sequence(this.device, this.decoder, this.#dtype);
+    const copy = new Sequence(this.device, this.decoder, this.#dtype, {
+      batcher: this.#batcher,
+      namespace: this.namespace,
+      ...(this.#memory && { memory: this.#memory }),
+    });
     copy.#caches = this.#caches?.map((cache) => cache.fork());
     copy.#ids = [...this.#ids];
     copy.#runs = [...this.#runs];
@@ -296,49 +340,74 @@ export class Sequence {
   }
 
   /**
-   * Reads one id after each of several forks of this sequence, in one pass → logits [forks, vocabulary]. When it fails,
-   * the forks may not be used again.
+   * Gives its keys and values to the sequence that is returned, and asks `restore` for what is left of them when it goes
+   * on; the rest is read again as it was read before. Between passes.
    */
-  readTogether(forks: readonly Sequence[], ids: Uint32Array): Promise<Float32Array> {
-    const result = this.#readTogether(forks, ids);
-    this.#running = result.catch(() => {});
-    return result;
+  giveUp(restore: () => Promise<Sequence | undefined>): Sequence {
+    const heir = this.fork();
+    for (const cache of this.#caches ?? []) cache.free();
+    this.#caches = undefined;
+    this.#restore = restore;
+    this.#batcher.putOff(this);
+    return heir;
   }
 
-  async #readTogether(forks: readonly Sequence[], ids: Uint32Array): Promise<Float32Array> {
-    checkIds(ids, this.decoder.facts);
-    if (forks.some((fork) => fork.steadyTokens < 1)) {
-      // Some may have to read their text again.
-      const { vocabulary } = this.decoder.facts;
-      const rows = new Float32Array(forks.length * vocabulary);
-      for (const [i, fork] of forks.entries()) {
-        rows.set(await fork.read(ids.subarray(i, i + 1)), i * vocabulary);
-      }
-      return rows;
+  /** Takes back what it gave up. */
+  async #return(signal: AbortSignal | undefined): Promise<void> {
+    const restore = this.#restore;
+    if (!restore) return;
+    const known = await restore();
+    if (signal?.aborted) {
+      known?.free();
+      throw signal.reason;
     }
-    const caches = forks.map((fork) => fork.#caches ??= this.decoder.createCaches(this.#dtype));
-    const { device, decoder } = this;
-    const logits = await device.step(() => {
-      const rows = Uint32Array.from(forks, (_, i) => i);
-      return device.read(decoder.forward({
-        ids,
-        segments: forks.map((fork, i) => fork.#segment({ from: i, to: i + 1 }, 0)),
-        caches: caches[0]!.map((_, layer) => caches.map((ofFork) => ofFork[layer]!)),
-        logitRows: device.constant([rows.length], rows),
-      }));
-    });
-    forks.forEach((fork, i) => fork.#grow([ids[i]!], 0));
-    return logits;
+    this.#restore = undefined;
+    const ids = Uint32Array.from(this.#ids), runs = this.#runs;
+    this.#ids = [];
+    this.#runs = [];
+    if (known) this.adopt(known.ids, known);
+    for (const { until, frequencies, decoded } of runs) {
+      while (this.length < until) {
+        // A prompt in as many tokens as a pass takes; what was written has to be in one.
+        const part = ids.subarray(this.length, decoded ? Math.min(until, this.length + REREAD_ROWS) : until);
+        const promptLength = Math.max(lengthWith(this.decoder.facts, frequencies), until);
+        const passage = { ids: part, rows: new Uint32Array(0), decoded, fewLogits: false };
+        await this.#ask(passage, { signal, promptLength });
+      }
+    }
   }
 
   /** Gives the cache back. The sequence is empty afterwards and may be used again. */
   free(): void {
     for (const cache of this.#caches ?? []) cache.free();
+    this.#batcher.leave(this);
     this.#caches = undefined;
     this.#ids = [];
     this.#runs = [];
     this.#evicted = 0;
+    this.#restore = undefined;
   }
+}
+
+/** Ids to read, and the rows of them whose logits are wanted. */
+type Passage = Pick<Ask, "ids" | "rows" | "decoded" | "fewLogits"> & { onRead?(count: number): void };
+
+/** How a prompt of so many tokens is read. */
+export function promptRuns(facts: ModelFacts, promptLength: number): readonly Run[] {
+  return [{ until: promptLength, frequencies: frequenciesOf(facts, promptLength), decoded: false }];
+}
+
+/** Tokens up to which both texts were read in the same way. */
+function commonRuns(a: readonly Run[], b: readonly Run[], answers: boolean): number {
+  let common = 0;
+  for (let i = 0, j = 0; i < a.length && j < b.length;) {
+    const [mine, other] = [a[i]!, b[j]!];
+    if (mine.frequencies !== other.frequencies || (!answers && mine.decoded !== other.decoded)) break;
+    common = Math.min(mine.until, other.until);
+    if (mine.until === common) i++;
+    if (other.until === common) j++;
+  }
+  return common;
 }
 
 /** Throws a RangeError for an id without a row in the embedding. */

@@ -5,7 +5,7 @@
  */
 import { type BeamOptions, beamSearch } from "./beam_search.ts";
 import { type ConstraintOptions, Constraints } from "./constraints.ts";
-import { generateIds, type GenerateResult } from "./generate.ts";
+import { generateIds, type GenerateIdsOptions, type GenerateResult } from "./generate.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
 import { type Drafter, PromptLookup } from "./prompt_lookup.ts";
 import { checkSampling, mergeSampling, Sampler, type SamplingOptions } from "./sampler.ts";
@@ -21,6 +21,13 @@ export interface WriteOptions extends SamplingOptions, BeamOptions, ConstraintOp
   readonly speculate?: "lookup" | "draft" | false;
 }
 
+type ReadingHooks = Pick<GenerateIdsOptions, "onReuse" | "onChosen">;
+
+/** How many beams a search has; 1 for no search. A temperature without numBeams means sampling. */
+export function beamsOf(options: WriteOptions, defaults: GenerationDefaults): number {
+  return options.numBeams ?? (options.temperature === undefined ? defaults.beams.numBeams : 1);
+}
+
 /**
  * Ids after `prompt`, and the seed that gives them again. Without `numBeams`, who says a temperature wants to sample.
  * Throws a RangeError that names an option out of range, or two that exclude each other.
@@ -28,7 +35,7 @@ export interface WriteOptions extends SamplingOptions, BeamOptions, ConstraintOp
 export function writeIds(
   sequence: Sequence,
   prompt: Uint32Array,
-  { options, defaults, maxTokens, stopIds, draft, ...reading }: ReadOptions & {
+  { options, defaults, maxTokens, stopIds, draft, ...reading }: ReadOptions & ReadingHooks & {
     readonly options: WriteOptions;
     readonly defaults: GenerationDefaults;
     readonly maxTokens: number;
@@ -42,10 +49,13 @@ export function writeIds(
   readonly seed: number;
 } {
   const beams = { ...defaults.beams, ...chosen(options, ["numBeams", "lengthPenalty", "earlyStopping"]) };
-  if (options.numBeams === undefined && options.temperature !== undefined) beams.numBeams = 1;
+  beams.numBeams = beamsOf(options, defaults);
   checkBeams(beams, options);
   const constraints = new Constraints(
-    { ...defaults.constraints, ...chosen(options, ["noRepeatNgramSize", "minTokens", "onLogits"]) },
+    {
+      ...defaults.constraints,
+      ...chosen(options, ["noRepeatNgramSize", "minTokens", "onLogits", "logitBias"]),
+    },
     { stopIds, promptLength: prompt.length, maxTokens },
   );
   const sampling = mergeSampling(defaults.sampling, options);

@@ -1,60 +1,13 @@
 /** Texts that begin alike are read once, and what is kept leaves when memory is needed. */
 import assert from "node:assert/strict";
 import { openWasmDevice } from "../runtime/device/wasm/device.ts";
-import { KeptSequences } from "../runtime/write/kept_sequences.ts";
 import type { LanguageModel, Piece } from "../runtime/language_model.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { loadModel } from "../runtime/load_model.ts";
-import { Sequence } from "../runtime/write/sequence.ts";
-import { FakeDecoder, fakeDevice } from "./fake_decoder.ts";
 import { fixturePath } from "./fixtures.ts";
 
 const ids = (from: number, count: number) => Uint32Array.from({ length: count }, (_, i) => (from + i) % 100);
 const join = (...parts: Uint32Array[]) => Uint32Array.from(parts.flatMap((part) => [...part]));
-
-function open() {
-  const decoder = new FakeDecoder();
-  const kept = new KeptSequences(() => new Sequence(fakeDevice(), decoder, "f32"));
-  const read = async (text: Uint32Array) => {
-    const sequence = kept.take(text);
-    const known = sequence.length;
-    if (known < text.length) await sequence.read(text.subarray(known));
-    kept.keep(sequence);
-    return known;
-  };
-  return { decoder, kept, read };
-}
-
-Deno.test("KeptSequences goes on with a text, and forks one that parts from it", async () => {
-  const { kept, read, decoder } = open();
-  const document = ids(0, 300);
-  assert.equal(await read(document), 0);
-  assert.equal(await read(join(document, ids(7, 80))), 300);
-  assert.equal(decoder.caches.length, 1);
-  // Parts at 300, with 80 ids behind that stay for whoever goes on there.
-  assert.equal(await read(join(document, ids(50, 90))), 300);
-  assert.equal(await read(join(document, ids(7, 80), ids(3, 2))), 380);
-  assert.equal(await read(join(document, ids(50, 90), ids(1, 1))), 390);
-  // A tail that is short is not worth keeping.
-  const short = ids(40, 100);
-  assert.equal(await read(short), 0);
-  assert.equal(await read(join(short.subarray(0, 90), ids(9, 5))), 90);
-  assert.equal(await read(short), 90);
-  kept.free();
-  assert.equal(await read(document), 0);
-});
-
-Deno.test("KeptSequences forgets the oldest of many, and the oldest first when room is needed", async () => {
-  const { kept, read } = open();
-  const texts = [11, 22, 33, 44, 55].map((first) => ids(first, 200));
-  for (const text of texts) await read(text);
-  assert.equal(await read(texts[0]!), 0);
-  assert.equal(await read(texts[4]!), 200);
-  let freed = 0;
-  kept.makeRoom(() => ++freed > 2);
-  assert.equal(await read(texts[4]!), 200);
-  assert.equal(await read(texts[3]!), 0);
-});
 
 async function collect(pieces: AsyncIterable<Piece>) {
   let text = "", done: Piece["done"];
