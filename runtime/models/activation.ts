@@ -23,13 +23,13 @@ const ACTIVATIONS: Readonly<Record<string, Activation>> = {
 /**
  * Reads the activation under `key`, e.g. `hidden_act`.
  *
- * @throws RangeError for a name that is not known
+ * @throws RangeError for an unknown name
  */
 export function activationFromConfig(config: Config, key: string, fallback?: string): Activation {
   return activationNamed(config.text(key, fallback), key);
 }
 
-/** The activation of that name; `key` is where it stands, for the error. */
+/** The activation of that name; the error names `key`, the config key that holds it. */
 export function activationNamed(name: string, key: string): Activation {
   if (!Object.hasOwn(ACTIVATIONS, name)) {
     const known = Object.keys(ACTIVATIONS).join(", ");

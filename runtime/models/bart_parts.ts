@@ -12,20 +12,20 @@ import { causal, separateProjections } from "./self_attention.ts";
 import { cachedAttention, type CrossLayer, memoryAttention } from "./seq2seq.ts";
 import type { Sizes } from "./sizes.ts";
 
-/** nn.LayerNorm's own, which these configs do not mention. */
+/** The default of nn.LayerNorm; these configs do not name one. */
 export const LAYER_NORM_EPS = 1e-5;
 
 /** One side, encoder or decoder. */
 export interface BartSizes extends Sizes {
   readonly intermediate: number;
   readonly activation: Activation;
-  /** Whether projections of attention have biases. */
+  /** Whether the projections of attention have biases. */
   readonly bias: boolean;
   /** "pre": x + f(norm(x)); "post": norm(x + f(x)), as in the original Transformer. */
   readonly norm: "pre" | "post";
 }
 
-/** f with its residual and `name`, a LayerNorm before or after. */
+/** f with its residual, and the LayerNorm `name` before or after it. */
 export function residual<C>(
   device: Device,
   w: Weights,
@@ -88,7 +88,7 @@ export function bartOutput(
   if (!weights.has("final_logits_bias")) return head;
   const bias = weights.tensor("final_logits_bias", [1, vocabulary], { exact: true });
   return (x) => {
-    // Row 0 for every row of logits.
+    // Every row of logits gets row 0 of the bias.
     return device.add(head(x), device.embed(bias(), new Uint32Array(x.shape[0]!)));
   };
 }

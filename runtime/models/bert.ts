@@ -1,6 +1,5 @@
 /**
- * BERT: every token sees every token, learned positions, post-norm. RoBERTa is the same but for where
- * positions begin.
+ * BERT: every token sees every token, learned positions, post-norm. RoBERTa differs in where positions begin.
  *
  * - Papers: https://arxiv.org/abs/1810.04805, https://arxiv.org/abs/1907.11692
  * - Reference: transformers, models/bert/modeling_bert.py, models/roberta/modeling_roberta.py
@@ -15,7 +14,7 @@ import type { Config, Encoder, EncoderInput, Weights } from "./model.ts";
 import { positionIds, positionsWithoutPadding } from "./positions.ts";
 import { factsOf } from "./sizes.ts";
 
-/** BERT in all sizes, and the sentence encoders made of it. */
+/** BERT in all sizes, and the sentence encoders that are built on it. */
 export function bert(device: Device, weights: Weights, config: Config): Encoder {
   const positions = config.int("max_position_embeddings", 512);
   return bertWith(device, weights, {

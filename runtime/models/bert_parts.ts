@@ -20,7 +20,7 @@ export interface BertSizes extends Sizes {
   readonly positions: number;
 }
 
-/** Reads the sizes, and refuses what none of these encoders does. */
+/** Reads the sizes, and refuses keys that none of these encoders supports. */
 export function bertSizes(config: Config): BertSizes {
   config.only("is_decoder", false);
   config.only("add_cross_attention", false);
@@ -34,7 +34,7 @@ export function bertSizes(config: Config): BertSizes {
   };
 }
 
-/** Layers on top of the encoder that checkpoints for other tasks hold. */
+/** Task heads above the encoder that some checkpoints hold; the encoder does not use them. */
 export function ignoreHeads(weights: Weights): void {
   weights.ignore("pooler", "cls", "lm_head", "classifier", "qa_outputs", "qa_classifier");
   weights.ignore("embeddings.position_ids", "embeddings.token_type_ids");
@@ -80,7 +80,7 @@ export function bertProjections(
 }
 
 /**
- * x = LayerNorm(x + attention(x)); x = LayerNorm(x + feedForward(x)). `attend` ends before the output
+ * x = LayerNorm(x + attention(x)); x = LayerNorm(x + feedForward(x)). `attend` stops before the output
  * projection.
  */
 export function bertLayer<C>(

@@ -7,15 +7,15 @@
 import type { AttentionMask } from "../device/attention_spec.ts";
 import type { Config } from "./model.ts";
 
-/** The mask for a sequence of so many tokens. */
+/** The mask for a sequence of `tokens` tokens. */
 export type MaskOfLength = (tokens: number) => AttentionMask;
 
 const FULL: AttentionMask = { causal: false };
 
 /**
- * Reads `attention_type`, `block_size` and `num_random_blocks`. Random blocks are drawn in training only:
- * afterwards transformers takes block 0 for each of them, once more for every listing, and so do we.
- * Sequences too short for the pattern are dense.
+ * Reads `attention_type`, `block_size` and `num_random_blocks`. transformers draws random blocks in
+ * training only; in evaluation it takes block 0 for each, and counts it once per listing, and so do we.
+ * Sequences that are too short for the pattern are dense.
  */
 export function bigBirdMask(config: Config, heads: number): MaskOfLength {
   config.only("attention_type", "block_sparse", "original_full");
@@ -34,7 +34,7 @@ export function bigBirdMask(config: Config, heads: number): MaskOfLength {
   };
 }
 
-/** For people: what kind of attention it is. */
+/** The kind of attention in words, for `inspect`. */
 export function describeBigBird(config: Config): string {
   if (config.text("attention_type", "block_sparse") === "original_full") return "dense both ways";
   return `BigBird in blocks of ${config.int("block_size", 64)}`;

@@ -25,7 +25,7 @@ export function bloom(device: Device, weights: Weights, config: Config): Decoder
   const layerCount = intUnder(config, "n_layer", "num_hidden_layers");
   const sizes = checkedSizes({ hiddenSize, layers: layerCount, heads, kvHeads: heads, headDim, vocabulary });
   const eps = config.float("layer_norm_epsilon", 1e-5);
-  // the residual goes around the norm, or starts after it
+  // The residual branch starts before the norm, or after it.
   const afterNorm = config.flag("apply_residual_connection_post_layernorm", false);
   const mlp = {
     up: "dense_h_to_4h",

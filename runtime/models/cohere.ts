@@ -1,6 +1,6 @@
 /**
  * Command R: attention and feed-forward side by side on one LayerNorm, RoPE on neighbouring features, scaled
- * logits. In Command R7B three of four layers see a window, and the fourth, which sees all, has no positions.
+ * logits. In Command R7B three of four layers see a window; the fourth sees all tokens and has no positions.
  *
  * - Papers: https://arxiv.org/abs/2501.18795, https://arxiv.org/abs/2504.00698
  * - Reference: transformers, models/cohere/modeling_cohere.py and models/cohere2/modeling_cohere2.py

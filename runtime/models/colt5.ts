@@ -1,8 +1,8 @@
 /**
  * CoLT5: conditional computation. Every token takes a light branch; a router per branch chooses the few that
- * also take a heavy one.
+ * also take the heavy one.
  *
- * - Paper: https://arxiv.org/abs/2303.09752; no checkpoint was published, the layout is ours and follows T5
+ * - Paper: https://arxiv.org/abs/2303.09752; no checkpoint was published; the layout is ours and follows T5
  *   v1.1
  * - Per encoder layer, h = RMSNorm(x): x += Light(h) for all; x[Iq] += λq · Heavy(h[Iq], keys and values of
  *   λkv · h[Ikv]); then h = RMSNorm(x): x += LightFF(h); x[Im] += λm · HeavyFF(h[Im])

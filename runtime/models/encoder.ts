@@ -8,28 +8,29 @@ import type { AttentionSpec } from "../device/attention_spec.ts";
 import type { Device, KeySource, Segment, Tensor } from "../device/device.ts";
 import type { Apply, EncoderInput } from "./model.ts";
 
-/** The parts of an encoder between ids and hidden states. `C` is what all layers of one pass look at. */
+/** The parts of an encoder between ids and hidden states. `C` is what all layers of one pass share. */
 export interface EncoderParts<C> {
-  /** Done once a pass: masks by length, say. */
+  /** Runs once per pass, for example to make masks by length. */
   readonly prepare: (input: EncoderInput) => C;
   /** → [ids, hiddenSize] */
   readonly embed: (input: EncoderInput) => Tensor;
   readonly layers: readonly EncoderLayer<C>[];
-  /** The last norm, where there is one. */
+  /** The last norm; absent in post-norm encoders. */
   readonly output?: Apply;
 }
 
 /** x [rows, hiddenSize] → [rows, hiddenSize] */
 export type EncoderLayer<C> = (x: Tensor, context: C) => Tensor;
 
-/** Strings the parts together. */
+/** Runs the layers over the packed tokens. */
 export function encoder<C>(
   device: Device,
   { prepare, embed, layers, output }: EncoderParts<C>,
 ): (input: EncoderInput) => Tensor {
   return (input) => {
     const context = prepare(input);
-    // A layer's scope opens before that of the layer below, so that what that gives is recycled as well.
+    // Recursion on purpose: each layer's scope encloses the call that makes its input, so that the input is
+    // freed when the layer ends.
     const after = (layer: number): Tensor =>
       device.scope(() => layer < 0 ? embed(input) : layers[layer]!(after(layer - 1), context));
     return device.scope(() => {
@@ -42,13 +43,13 @@ export function encoder<C>(
 /** Sequences whose attention has the same spec. */
 export interface AttentionGroup {
   readonly spec: AttentionSpec;
-  /** Which of the segments. */
+  /** Indices of its segments. */
   readonly members: readonly number[];
   /** Position of their first query; 0 unless keys stand before it. */
   readonly start?: number;
 }
 
-/** Groups sequences by what `keyOf` says of them; `groupOf` is asked once a group. */
+/** Groups sequences that have the same `keyOf`; calls `groupOf` once per group. */
 export function groupSequences<K>(
   segments: readonly Segment[],
   { keyOf, groupOf }: {
@@ -60,7 +61,7 @@ export function groupSequences<K>(
   return [...groups].map(([key, members]) => ({ ...groupOf(key), members }));
 }
 
-/** Tokens of a sequence, the usual `keyOf`. */
+/** Length of a sequence in tokens: the usual `keyOf`. */
 export function lengthOf({ from, to }: Segment): number {
   return to - from;
 }
@@ -80,7 +81,7 @@ export function groupedAttention(
     const at = segments.map((segment) => ({ ...segment, start: first!.start ?? 0 }));
     return device.attention(queries, at, over(first!.members), first!.spec);
   }
-  // Each group by itself, its rows put back where they were.
+  // Each group is computed by itself, and its rows return to their places.
   let result = device.scale(queries, 0);
   for (const { spec, members, start = 0 } of groups) {
     const rows: number[] = [];

@@ -99,8 +99,8 @@ export function falcon(device: Device, weights: Weights, config: Config): Decode
 
 /**
  * Falcon scales scores after it adds the bias, so slopes are scaled by 1/√headDim as well. Since 4.45
- * transformers adds the bias twice in its plain ("eager") attention, and what it saves itself is verified
- * against that; the checkpoints that Falcon's authors trained and published are older and want it once.
+ * transformers adds the bias twice in its plain ("eager") attention, and checkpoints that
+ * it saves are verified against that; Falcon's own checkpoints are older and want the bias once.
  */
 function slopeScale(config: Config, headDim: number): number {
   const [major = 0, minor = 0] = config.text("transformers_version", "0").split(".").map(Number);

@@ -6,7 +6,7 @@
 import type { Activation, Device } from "../device/device.ts";
 import type { Apply, Weights } from "./model.ts";
 
-/** down(activation(gate(h)) · up(h)), under the names that Llama brought. */
+/** down(activation(gate(h)) · up(h)), under Llama's names. */
 export function gatedMlp(
   device: Device,
   w: Weights,

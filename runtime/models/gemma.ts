@@ -22,11 +22,11 @@ export function gemma(device: Device, weights: Weights, config: Config): Decoder
   const { hiddenSize, heads, kvHeads } = sizes;
   const eps = config.float("rms_norm_eps", 1e-6);
   const bias = config.flag("attention_bias", false);
-  // the older key's "gelu" was never meant: Gemma is trained with the tanh form
+  // Where the older key says "gelu", it means the tanh form, with which Gemma was trained.
   const key = config.has("hidden_activation") ? "hidden_activation" : "hidden_act";
   config.only(key, "gelu_pytorch_tanh", "gelu");
   const mlp = { ...sizes, activation: "gelu_tanh" as const };
-  const plus = 1; // norms are stored less one
+  const plus = 1; // norms are stored minus one
   const rope = ropeFromConfig(config, sizes);
   const spec = { heads, kvHeads, mask: causal() };
 

@@ -1,6 +1,6 @@
 /**
- * Gemma 2: every other layer sees a window; scores and logits are capped softly; norms before and after each
- * part.
+ * Gemma 2: every other layer sees a window; scores and logits have a soft cap; each part has a norm
+ * before and after it.
  *
  * - Paper: https://arxiv.org/abs/2408.00118
  * - Reference: transformers, models/gemma2/modeling_gemma2.py
@@ -24,7 +24,7 @@ export function gemma2(device: Device, weights: Weights, config: Config): Decode
   const sizes = sizesFromConfig(config);
   const { hiddenSize, heads, kvHeads } = sizes;
   const eps = config.float("rms_norm_eps", 1e-6);
-  const plus = 1; // norms are stored less one
+  const plus = 1; // norms are stored minus one
   const bias = config.flag("attention_bias", false);
   const mlp = {
     ...sizes,

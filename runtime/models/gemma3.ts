@@ -20,7 +20,7 @@ import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
 import { checkedSizes } from "./sizes.ts";
 
-/** Gemma 3 4B, 12B and 27B: the part that reads and writes; the eyes are not loaded. */
+/** Gemma 3 4B, 12B and 27B: the text part; the vision tower is not loaded. */
 export function gemma3Multimodal(device: Device, weights: Weights, config: Config): Decoder {
   weights.ignore("vision_tower", "multi_modal_projector");
   return gemma3(device, weights.at("language_model"), config.object("text_config"));
@@ -28,7 +28,7 @@ export function gemma3Multimodal(device: Device, weights: Weights, config: Confi
 
 /** Gemma 3 1B and 270M. */
 export function gemma3(device: Device, weights: Weights, config: Config): Decoder {
-  // multimodal configs leave out what is the default
+  // Multimodal configs leave defaults out.
   const hiddenSize = config.int("hidden_size", 2304);
   const heads = config.int("num_attention_heads", 8);
   const kvHeads = config.int("num_key_value_heads", 4);
@@ -42,7 +42,7 @@ export function gemma3(device: Device, weights: Weights, config: Config): Decode
     vocabulary: config.int("vocab_size", 262_208),
   });
   const eps = config.float("rms_norm_eps", 1e-6);
-  const plus = 1; // norms are stored less one
+  const plus = 1; // norms are stored minus one
   const bias = config.flag("attention_bias", false);
   const mlp = {
     hiddenSize,

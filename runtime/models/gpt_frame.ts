@@ -24,7 +24,7 @@ export interface GptParts {
   readonly transpose?: boolean;
   /** Length of the table of positions, in tokens. */
   readonly contextLength: number;
-  /** More words about attention: "window 256 in 6 layers". */
+  /** More about attention, in words: "window 256 in 6 layers". */
   readonly words?: string;
 }
 

@@ -1,5 +1,5 @@
 /**
- * GPT-Neo: GPT-2 whose layers see everything or a window in turn, and whose scores are not scaled.
+ * GPT-Neo: GPT-2 whose layers see everything and a window in turn, with unscaled scores.
  *
  * - Code: https://github.com/EleutherAI/gpt-neo
  * - Reference: transformers, models/gpt_neo/modeling_gpt_neo.py

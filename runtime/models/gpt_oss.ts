@@ -23,7 +23,7 @@ export function gptOss(device: Device, weights: Weights, config: Config): Decode
   const { hiddenSize, intermediate, heads, kvHeads } = sizes;
   const eps = config.float("rms_norm_eps", 1e-5);
   const bias = config.flag("attention_bias", true);
-  config.only("hidden_act", "silu"); // the gate is x · σ(1.702 x), whatever this says
+  config.only("hidden_act", "silu"); // the gate is x · σ(1.702 x) whatever this key says
   const limit = config.float("swiglu_limit", 7);
   const experts = intUnder(config, "num_local_experts", "num_experts");
   const chosen = intUnder(config, "num_experts_per_tok", "experts_per_token");
@@ -34,7 +34,7 @@ export function gptOss(device: Device, weights: Weights, config: Config): Decode
   function mixture(w: Weights): Apply {
     const transpose = !w.has("experts.gate_up_proj_blocks"); // as MXFP4 they are [out, in]
     const router = w.linear("router", { in: hiddenSize, out: experts, bias: true });
-    // gate and up alternate in one matrix
+    // Rows of gate and up alternate in one matrix.
     const inward = (from: number) =>
       w.experts("experts.gate_up_proj", {
         experts,

@@ -1,13 +1,13 @@
 /**
- * Which layers see a window only.
+ * Which layers see only a window.
  *
  * @module
  */
 import type { Config } from "./model.ts";
 
 /**
- * The window of each layer, undefined where it sees everything: by the config's `layer_types`, or where an
- * older config has none by `isSliding`.
+ * The window of each layer in tokens; undefined for layers that see everything. `layer_types` of the config
+ * decides; older configs have none, and `isSliding` decides for them.
  */
 export function windowsFromConfig(
   config: Config,

@@ -19,11 +19,11 @@ export interface LlamaParts {
   readonly rope: Rope;
   /** Trained tokens; default `max_position_embeddings`. */
   readonly contextLength?: number;
-  /** More words about attention: "window 4096". */
+  /** More about attention, in words: "window 4096". */
   readonly attention?: string | undefined;
-  /** Whether output and embedding are one where the config does not say; default false. */
+  /** Whether the output layer is the embedding where the config does not say; default false. */
   readonly tied?: boolean;
-  /** Done to the embeddings and to the logits. */
+  /** Applied to the embeddings and to the logits. */
   readonly afterEmbedding?: Apply;
   readonly afterLogits?: Apply;
 }

@@ -15,7 +15,7 @@ import { positionsWithoutPadding } from "./positions.ts";
 import { factsOf } from "./sizes.ts";
 
 interface Context extends EncoderInput {
-  /** By layer, because windows may differ. */
+  /** One per layer, because windows may differ. */
   readonly groups: readonly (readonly AttentionGroup[])[];
   /** The global rows of all sequences, and which of them belong to which sequence. */
   readonly global:
@@ -56,7 +56,7 @@ export function longformer(device: Device, weights: Weights, config: Config): En
           keys,
           dense,
         );
-        // Takes the place of what these rows got from the window.
+        // Replaces what the window gave these rows.
         const change = device.add(own, device.scale(device.gather(local, rows), -1));
         return device.scatterAdd(local, rows, ones, change);
       },
@@ -101,7 +101,7 @@ export function longformer(device: Device, weights: Weights, config: Config): En
   };
 }
 
-/** Tokens seen on each side, by layer. */
+/** Tokens that a query sees on each side, by layer. */
 function windowsOf(config: Config, layers: number): number[] {
   const both = config.numbers("attention_window");
   if (both.length !== layers || both.some((tokens) => tokens <= 0 || tokens % 2 !== 0)) {
@@ -113,7 +113,7 @@ function windowsOf(config: Config, layers: number): number[] {
 }
 
 /**
- * First tokens are cheaper as kept keys: the tiles between them and the window need no look at single tokens.
+ * Kept keys are the cheaper form for first tokens: tiles between them and the window need no mask per token.
  */
 function maskOf(side: number, global: readonly number[]): AttentionMask {
   const window = { left: side, right: side };

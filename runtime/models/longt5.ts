@@ -1,6 +1,6 @@
 /**
  * LongT5: T5 v1.1 whose encoder looks at a window, and, in the transient-global variant, at a summary of
- * every block of the text: the sum of the block's tokens, normalized, made anew in each layer.
+ * every block of the text: the normalized sum of the block's tokens, computed anew in each layer.
  *
  * - Paper: https://arxiv.org/abs/2112.07916
  * - Reference: transformers, models/longt5/modeling_longt5.py
@@ -55,7 +55,7 @@ export function longt5(device: Device, weights: Weights, config: Config): Seq2Se
   const bias = table("relative_attention_bias");
   const globalBias = withSummaries ? table("global_relative_attention_bias") : undefined;
 
-  /** The spec for sequences of so many summaries. */
+  /** The spec for sequences with this many summaries. */
   function groupOf(count: number): Omit<AttentionGroup, "members"> {
     const mask: AttentionMask = { causal: false, window, ...(count > 0 && { keepFirst: count }) };
     const plain = { heads, kvHeads: heads, scale: 1, mask };
@@ -112,8 +112,7 @@ function localAttention(device: Device, { q, k, v, o }: Projections): Attend {
 }
 
 /**
- * Keys are the summaries of a sequence and then its tokens, one behind the other in a cache that lasts one
- * layer.
+ * The keys of a sequence are its summaries, then its tokens, in a cache that lasts for one layer.
  */
 function summarizedAttention(
   device: Device,

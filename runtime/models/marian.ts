@@ -17,7 +17,7 @@ import { separateProjections } from "./self_attention.ts";
 import { crossDecoder } from "./seq2seq.ts";
 import { factsOf } from "./sizes.ts";
 
-/** OPUS-MT models of one vocabulary. */
+/** OPUS-MT models with one vocabulary for both languages. */
 export function marian(device: Device, weights: Weights, config: Config): Seq2Seq {
   config.only("share_encoder_decoder_embeddings", true);
   config.only("normalize_before", false);

@@ -1,5 +1,5 @@
 /**
- * Mistral: Llama whose tokens see a window of the last ones, in all layers or (Ministral) in some.
+ * Mistral: Llama whose tokens see a window of the last tokens, in all layers or (Ministral) in some.
  *
  * - Paper: https://arxiv.org/abs/2310.06825
  * - Reference: transformers, models/mistral/modeling_mistral.py

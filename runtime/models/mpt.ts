@@ -44,7 +44,7 @@ export function mpt(device: Device, weights: Weights, config: Config): Decoder {
   const shared = type === "multiquery_attention" ? 1 : attn.int("kv_n_heads", heads);
   const kvHeads = type === "multihead_attention" ? heads : shared;
   // MosaicML's code (MPTForCausalLM, as published) honours alibi_bias_max; transformers' own (MptForCausalLM)
-  // takes 8, and so was trained what it saves
+  // takes 8, and checkpoints that it saves were trained so
   const portedByTransformers = config.texts("architectures", []).includes("MptForCausalLM");
   const biasMax = portedByTransformers ? 8 : attn.float("alibi_bias_max", 8);
   const spec: AttentionSpec = {

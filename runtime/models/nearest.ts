@@ -4,20 +4,22 @@
  * @module
  */
 
-/** Names come from files, and comparing takes the product of lengths: nobody meant one that is longer. */
+/**
+ * Comparing takes time by the product of both lengths, and names come from files: longer ones are no typos.
+ */
 const MOST_LETTERS = 120;
-/** Comparing more names than these takes longer than a person wants to wait for a hint. */
+/** Comparing with more names takes longer than a hint is worth. */
 const MOST_CANDIDATES = 20_000;
 
 /**
  * The candidate with the fewest letters to insert, remove or replace; undefined when none is close, and for
- * words and lists that are too long to be what somebody typed.
+ * words and lists that are too long for a typo.
  */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   if (word.length > MOST_LETTERS || candidates.length > MOST_CANDIDATES) return undefined;
   let best: string | undefined, least = Math.max(2, word.length / 2);
   for (const candidate of candidates) {
-    // The difference in length has to be made up in any case.
+    // The distance is at least the difference in length.
     if (Math.abs(candidate.length - word.length) > least) continue;
     const cost = editDistance(word, candidate);
     if (cost < least || best === undefined && cost <= least) [best, least] = [candidate, cost];

@@ -18,14 +18,14 @@ import { ropeFromConfig } from "./rope.ts";
 import { causal, selfAttention, separateProjections } from "./self_attention.ts";
 import { sizesFromConfig } from "./sizes.ts";
 
-/** Qwen 1.5 to 2.5, and what shares their layout. */
+/** Qwen 1.5 to 2.5, and models with their layout. */
 export function qwen2(device: Device, weights: Weights, config: Config): Decoder {
   const sizes = sizesFromConfig(config);
   const { hiddenSize, heads, kvHeads } = sizes;
   const eps = config.float("rms_norm_eps", 1e-6);
   const mlp = { ...sizes, activation: activationFromConfig(config, "hidden_act", "silu") };
   const rope = ropeFromConfig(config, sizes);
-  // the layers from max_window_layers on see a window, if any does
+  // Layers from max_window_layers on see a window, if any do.
   const first = config.flag("use_sliding_window", false) ? config.int("max_window_layers", 28) : Infinity;
   const windows = windowsFromConfig(config, sizes.layers, (i) => i >= first);
 

@@ -53,7 +53,7 @@ function build(
   const bias = config.flag("attention_bias", false);
   const eps = config.float("rms_norm_eps", 1e-6);
   const rope = ropeFromConfig(config, sizes);
-  // the layers from max_window_layers on see a window, if any does
+  // Layers from max_window_layers on see a window, if any do.
   const first = config.flag("use_sliding_window", false) ? config.int("max_window_layers", 28) : Infinity;
   const windows = windowsFromConfig(config, sizes.layers, (i) => i >= first);
 

@@ -1,5 +1,5 @@
 /**
- * Which definition a checkpoint's `model_type` names. Nowhere else does code look at it.
+ * The definition for each `model_type` of a config. No other code looks at it (a lint rule checks that).
  *
  * @module
  */

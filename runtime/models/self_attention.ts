@@ -24,15 +24,15 @@ export interface Projections {
 /** Projections, positions and score rules of one attention layer. */
 export interface SelfAttentionParts extends Projections {
   readonly spec: AttentionSpec;
-  /** Absent where positions come otherwise, or not at all. */
+  /** Absent in layers whose positions are not rotated. */
   readonly rope?: Rope | undefined;
   /** f32 [heads], see `AttentionSpec.sinkLogits`. */
   readonly sinkLogits?: () => Tensor;
 }
 
 /**
- * h [rows, hiddenSize] → [rows, hiddenSize]: attention over the cache, to which h's keys and values are
- * added.
+ * h [rows, hiddenSize] → [rows, hiddenSize]: appends h's keys and values to the cache, then attends
+ * over it.
  */
 export function selfAttention(device: Device, parts: SelfAttentionParts): DecoderLayer {
   const { q, k, v, o, rope, sinkLogits } = parts;
@@ -50,12 +50,12 @@ export function selfAttention(device: Device, parts: SelfAttentionParts): Decode
   };
 }
 
-/** Causal, and with a window each token sees itself and the `window` − 1 before it. */
+/** Causal; with a window, each token sees itself and the `window` − 1 tokens before it. */
 export function causal(window?: number): AttentionMask {
   return window === undefined ? { causal: true } : { causal: true, window: { left: window - 1, right: 0 } };
 }
 
-/** Bounds what a projection gives by the config's `clip_qkv`, if it has one. */
+/** Clamps a projection's result to ± `clip_qkv`, where the config has it. */
 export function clipFromConfig(device: Device, config: Config): (project: Apply) => Apply {
   if (!config.has("clip_qkv")) return (project) => project;
   const clip = config.float("clip_qkv");

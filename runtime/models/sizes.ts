@@ -5,7 +5,7 @@
  */
 import type { Config, ModelFacts } from "./model.ts";
 
-/** What most layers need to know. */
+/** Sizes that most layers need. */
 export interface Sizes {
   readonly hiddenSize: number;
   readonly layers: number;
@@ -15,7 +15,7 @@ export interface Sizes {
   readonly vocabulary: number;
 }
 
-/** Reads the names that Llama brought and most families use now. */
+/** Reads sizes under Llama's names, which most families use now. */
 export function sizesFromConfig(config: Config): Sizes & { readonly intermediate: number } {
   const hiddenSize = config.int("hidden_size");
   const heads = config.int("num_attention_heads");
@@ -41,9 +41,9 @@ export function multiHeadSizes(
 }
 
 /**
- * The same sizes.
+ * Returns the sizes unchanged when they make sense.
  *
- * @throws RangeError when one is no positive integer, or heads cannot share the keys
+ * @throws RangeError when one is not a positive integer, or `kvHeads` does not divide `heads`
  */
 export function checkedSizes(sizes: Sizes): Sizes {
   for (const [name, size] of Object.entries(sizes)) {
@@ -62,7 +62,7 @@ export function checkedSizes(sizes: Sizes): Sizes {
   return sizes;
 }
 
-/** The integer under the first of several names: older configs have other ones. */
+/** The integer under the first of these keys that the config has: older configs use other names. */
 export function intUnder(config: Config, ...keys: readonly string[]): number {
   return config.int(keys.find((key) => config.has(key)) ?? keys[0]!);
 }

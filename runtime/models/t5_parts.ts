@@ -13,7 +13,7 @@ import { causal, type Projections } from "./self_attention.ts";
 import { cachedAttention, crossDecoder, type CrossLayer, memoryAttention } from "./seq2seq.ts";
 import { factsOf, type Sizes } from "./sizes.ts";
 
-/** Sizes as T5's config names them; `layers` are the decoder's, which are the ones with caches. */
+/** Sizes as T5's config names them; `layers` counts the decoder's layers, which have caches. */
 export interface T5Sizes extends Sizes {
   readonly encoderLayers: number;
   readonly intermediate: number;
@@ -47,7 +47,7 @@ export function t5Sizes(config: Config): T5Sizes {
 /** "relu", "gated-gelu", "gated-silu", … */
 function feedForwardKind(config: Config): { readonly activation: Activation; readonly gated: boolean } {
   const kind = config.text("feed_forward_proj", "relu");
-  // The first gated checkpoints meant the approximation when they said gelu.
+  // In the first gated checkpoints "gelu" means the tanh approximation.
   if (kind === "gated-gelu") return { activation: "gelu_tanh", gated: true };
   const gated = kind.startsWith("gated-");
   const name = gated ? kind.slice("gated-".length) : kind;
@@ -68,7 +68,7 @@ export function t5Projections(
 }
 
 /**
- * A table [buckets, heads] under its full name, as a bias. The same object each time, once weights are
+ * A table [buckets, heads] under its full name, as a bias. Gives the same object each time, after weights are
  * loaded.
  */
 export function bucketBias(
@@ -108,7 +108,7 @@ export function t5FeedForwardLayer(device: Device, w: Weights, sizes: T5Sizes): 
   return (x) => device.add(x, feed(norm(x)));
 }
 
-/** The table `shared`, of which checkpoints may hold copies. */
+/** The table `shared`; checkpoints may hold copies of it under other names. */
 export function t5Embedding(weights: Weights, { vocabulary, hiddenSize }: T5Sizes): Embedding {
   weights.ignore("encoder.embed_tokens.weight", "decoder.embed_tokens.weight");
   return weights.embedding("shared", { vocabulary, hidden: hiddenSize });
@@ -116,7 +116,7 @@ export function t5Embedding(weights: Weights, { vocabulary, hiddenSize }: T5Size
 
 /**
  * T5's decoder, complete but for `encode`. `memoryHeads` are the key and value heads of its cross-attention;
- * `encoder` tells people what the other side is.
+ * `encoder` describes the encoder in words.
  */
 export function t5Decoder(
   device: Device,

@@ -1,5 +1,5 @@
 /**
- * Sums of every `size` tokens of a sequence; tokens after the last full block belong to it.
+ * Sums over blocks of `size` tokens of a sequence; tokens after the last full block are added to it.
  *
  * @module
  */
@@ -7,9 +7,9 @@ import type { Device, Segment, Tensor } from "../device/device.ts";
 
 /** Which rows make up the blocks of packed sequences. */
 export interface TextBlocks {
-  /** Blocks of each sequence, in the tensor of sums; none in a sequence shorter than a block. */
+  /** Blocks of each sequence in the tensor of sums; a sequence shorter than a block has none. */
   readonly segments: readonly Segment[];
-  /** u32; i-th: the i-th row of every block. */
+  /** u32; the i-th tensor lists the i-th row of every block. */
   readonly rows: readonly Tensor[];
   /** The rows after the last full block, by how far they stand behind it, and the blocks they join. */
   readonly rest: readonly { readonly rows: Tensor; readonly blocks: Tensor; readonly ones: Tensor }[];

@@ -1,7 +1,7 @@
 /**
  * XGLM: pre-norm decoder with the original Transformer's sinusoidal positions
- * (https://arxiv.org/abs/1706.03762). They can be computed for any position; beyond the trained ones the
- * model has never seen them and breaks.
+ * (https://arxiv.org/abs/1706.03762). They can be computed for any position, but the model breaks
+ * beyond the positions that it was trained on.
  *
  * - Paper: https://arxiv.org/abs/2112.10668
  * - Reference: transformers, models/xglm/modeling_xglm.py
