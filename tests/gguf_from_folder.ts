@@ -607,7 +607,7 @@ const FAMILIES: Readonly<Record<string, Family>> = {
     architecture: "gpt-oss",
     names: [
       ["model.layers.*.post_attention_layernorm", "blk.*.post_attention_norm"],
-      ["model.layers.*.self_attn.sinks", "blk.*.attn_sinks"],
+      ["model.layers.*.self_attn.sinks", "blk.*.attn_sinks.weight"],
       ["model.layers.*.mlp.router", "blk.*.ffn_gate_inp"],
       ["model.layers.*.mlp.gate", "blk.*.ffn_gate_exps"],
       ["model.layers.*.mlp.up", "blk.*.ffn_up_exps"],
