@@ -5,9 +5,11 @@
  */
 import type { OnProgress } from "../progress.ts";
 import type { Files } from "./files.ts";
-import { openFolder } from "./folder.ts";
+import { folderFiles, openFolder } from "./folder.ts";
+import { ggufChoices, partsOf, pickGguf } from "./gguf/names.ts";
 import {
   CacheError,
+  type Complete,
   environment,
   findToken,
   hubCacheFolder,
@@ -76,7 +78,7 @@ export interface DownloadOptions {
 }
 
 /**
- * Finds a model `org/name[@revision]` in the cache or downloads what is missing, and gives its files. Throws an Error
+ * Finds a model `org/name[@revision]`, `org/name:Q4_K_M` or `org/name/file.gguf` in the cache or downloads what is missing, and gives its files. Throws an Error
  * in words when there is no such model, when access to it is restricted, when the network or the disk fails.
  *
  * @example
@@ -90,10 +92,17 @@ export async function downloadModel(name: string, options: DownloadOptions = {})
   const model = parseModelName(name);
   const cache = new ModelCache(options.cacheDir ?? hubCacheFolder(), model.repository);
   const offline = options.offline ?? isTrue(environment("HF_HUB_OFFLINE"));
-  const folder = offline
-    ? await cachedFolder(name, model, cache)
+  const found = offline
+    ? await cachedModel(name, model, cache)
     : await refresh(name, { model, cache, options });
-  return { ...await openFolder(folder), label: name };
+  return await openComplete(found, name);
+}
+
+/** The files of what is complete in the cache. */
+export async function openComplete({ folder, gguf }: Complete, name: string): Promise<Files> {
+  if (gguf === undefined) return { ...await openFolder(folder), label: name };
+  const { ggufFiles } = await import("./gguf/files.ts");
+  return await ggufFiles(await folderFiles(folder), gguf, name);
 }
 
 /** Whom to ask for a model. */
@@ -108,31 +117,31 @@ export async function connect(name: string, options: DownloadOptions): Promise<C
   };
 }
 
-async function cachedFolder(name: string, model: ModelName, cache: ModelCache): Promise<string> {
+async function cachedModel(name: string, model: ModelName, cache: ModelCache): Promise<Complete> {
   const commit = await cache.commit(model.revision);
-  const found = commit === undefined ? undefined : await cache.complete(commit);
-  if (found && "folder" in found) return found.folder;
+  const found = commit === undefined ? undefined : await cache.complete(commit, model.gguf);
+  if (found && "folder" in found) return found;
   const what = found
     ? `its copy in "${cache.folder}" lacks ${found.missing}`
     : `it is not in "${cache.folder}"`;
   throw new Error(`Cannot load "${name}" offline: ${what}: download it once without --offline`);
 }
 
-/** The folder of the revision as the hub has it now. */
+/** The model of the revision as the hub has it now. */
 async function refresh(
   name: string,
   { model, cache, options }: { model: ModelName; cache: ModelCache; options: DownloadOptions },
-): Promise<string> {
+): Promise<Complete> {
   if (isCommit(model.revision)) {
-    const found = await cache.complete(model.revision);
-    if ("folder" in found) return found.folder; // a commit never changes
+    const found = await cache.complete(model.revision, model.gguf);
+    if ("folder" in found) return found; // a commit never changes
   }
   const { onProgress } = options;
   const connection = await connect(name, options);
   const { onWarning } = connection;
   const known = await cache.commit(model.revision);
-  const found = known === undefined ? undefined : await cache.complete(known);
-  const copy = found && "folder" in found ? found.folder : undefined;
+  const found = known === undefined ? undefined : await cache.complete(known, model.gguf);
+  const copy = found && "folder" in found ? found : undefined;
 
   let commit: string, listed: readonly HubFile[];
   try {
@@ -146,14 +155,14 @@ async function refresh(
   }
 
   try {
-    const folder = await download(name, { cache, commit, listed, connection, onProgress });
+    const fetched = await download(name, { model, cache, commit, listed, connection, onProgress });
     // Last, so that an interrupted download leaves the revision with the copy that is complete.
     await cache.setCommit(model.revision, commit).catch((error) => {
       if (!(error instanceof CacheError)) throw error;
       // The files are there: only a run without a network would look for others.
       onWarning(`${error.message} (the model is used all the same)`);
     });
-    return folder;
+    return fetched;
   } catch (error) {
     if (!(error instanceof CacheError) || copy === undefined) throw error;
     onWarning(`${error.message}: using the older copy of "${name}" that is there`);
@@ -161,19 +170,34 @@ async function refresh(
   }
 }
 
-/** Fetches what is missing of a commit; its folder. */
+/** Fetches what is missing of a commit. */
 async function download(
   name: string,
-  { cache, commit, listed, connection, onProgress }: {
+  { model, cache, commit, listed, connection, onProgress }: {
+    readonly model: ModelName;
     readonly cache: ModelCache;
     readonly commit: string;
     readonly listed: readonly HubFile[];
     readonly connection: Connection;
     readonly onProgress: OnProgress | undefined;
   },
-): Promise<string> {
+): Promise<Complete> {
   const byPath = new Map(listed.map((file) => [file.path, file]));
   const pick = (names: readonly string[]) => names.flatMap((path) => byPath.get(path) ?? []);
+  const gguf = ggufIn(name, { model, paths: [...byPath.keys()] });
+  if (gguf !== undefined) {
+    const parts = partsOf(gguf);
+    const missing = parts.find((part) => !byPath.has(part));
+    if (missing !== undefined) throw unusable(name, listed, missing);
+    const total = pick(parts).reduce((sum, file) => sum + file.size, 0);
+    let done = 0;
+    for (const file of pick(parts)) {
+      const onBytes = (count: number) =>
+        onProgress?.({ phase: "download", done: done += count, total, unit: "bytes" });
+      await downloadFile(connection, file, { cache, commit, onBytes });
+    }
+    return { folder: cache.snapshot(commit), gguf };
+  }
   if (!byPath.has("config.json")) throw unusable(name, listed, "config.json");
   if (!byPath.has(SINGLE) && !byPath.has(INDEX)) throw unusable(name, listed, SINGLE);
 
@@ -207,7 +231,33 @@ async function download(
     all,
     (count) => onProgress?.({ phase: "download", done: done += count, total, unit: "bytes" }),
   );
-  return cache.snapshot(commit);
+  return { folder: cache.snapshot(commit), gguf };
+}
+
+/**
+ * The GGUF file of a repository that a name means; undefined where it means a checkpoint in a folder's form. An Error
+ * says what there is when the choice leaves none, or more than one.
+ */
+export function ggufIn(
+  name: string,
+  { model: { repository, gguf: choice }, paths }: {
+    readonly model: ModelName;
+    readonly paths: readonly string[];
+  },
+): string | undefined {
+  const found = pickGguf(paths, choice);
+  if (typeof found === "string") return found;
+  const wanted = choice.file ?? choice.quantization;
+  if (wanted === undefined && (found.length === 0 || paths.includes("config.json"))) return undefined;
+  const what = wanted === undefined
+    ? `it has ${found.length} GGUF models`
+    : found.length === 0
+    ? "it has no GGUF models"
+    : `it has no one GGUF model "${wanted}"`;
+  const instead = found.length === 0
+    ? `take "${repository}"`
+    : `choose one: ${ggufChoices(repository, found)}`;
+  throw new Error(`Cannot download "${name}": ${what}: ${instead}`);
 }
 
 /** The commit of a revision and its files. */

@@ -5,7 +5,7 @@
  */
 import type { Files, RandomAccessFile } from "./files.ts";
 import { MOST_TEXT_BYTES, openFolder } from "./folder.ts";
-import { connect, type DownloadOptions, isTrue, listModel } from "./hub.ts";
+import { connect, type DownloadOptions, ggufIn, isTrue, listModel, openComplete } from "./hub.ts";
 import { environment, hubCacheFolder, ModelCache, parseModelName } from "./hub_cache.ts";
 import { encodePath, type HubFile } from "./hub_file.ts";
 import { type Connection, get, persist, readAll, Transient } from "./hub_http.ts";
@@ -24,11 +24,13 @@ export async function browseModel(name: string, options: DownloadOptions = {}): 
   const cache = new ModelCache(options.cacheDir ?? hubCacheFolder(), model.repository);
   const commit = await cache.commit(model.revision);
   const offline = options.offline ?? isTrue(environment("HF_HUB_OFFLINE"));
-  if (commit !== undefined && (offline || "folder" in await cache.complete(commit))) {
+  if (commit !== undefined) {
+    const found = await cache.complete(commit, model.gguf);
+    if ("folder" in found) return await openComplete(found, name);
     try {
-      return { ...await openFolder(cache.snapshot(commit)), label: name };
-    } catch (error) {
-      if (!offline) throw error;
+      if (offline) return { ...await openFolder(cache.snapshot(commit)), label: name };
+    } catch {
+      // told below
     }
   }
   if (offline) {
@@ -38,7 +40,11 @@ export async function browseModel(name: string, options: DownloadOptions = {}): 
   }
   const connection = await connect(name, options);
   const { commit: newest, files } = await listModel(connection, model);
-  return new RemoteFiles(connection, `/${model.repository}/resolve/${newest}`, files);
+  const remote = new RemoteFiles(connection, `/${model.repository}/resolve/${newest}`, files);
+  const gguf = ggufIn(name, { model, paths: files.map(({ path }) => path) });
+  if (gguf === undefined) return remote;
+  const { ggufFiles } = await import("./gguf/files.ts");
+  return await ggufFiles(remote, gguf, name);
 }
 
 class RemoteFiles implements Files {

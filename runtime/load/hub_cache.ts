@@ -12,6 +12,7 @@
  */
 
 import { inWords, type Output, writeAtomically } from "./atomic_file.ts";
+import { type GgufChoice, partsOf, pickGguf } from "./gguf/names.ts";
 
 /** A model on the hub. */
 export interface ModelName {
@@ -19,24 +20,38 @@ export interface ModelName {
   readonly repository: string;
   /** Branch, tag or commit. */
   readonly revision: string;
+  /** Which GGUF file of the repository, where the name says one. */
+  readonly gguf: GgufChoice;
 }
 
-const NAME = /^([A-Za-z0-9][\w.-]*\/[A-Za-z0-9_][\w.-]*)(?:@([\w][\w./-]*))?$/;
+/** org/name · /path/file.gguf · @revision · :quantization */
+const NAME =
+  /^([A-Za-z0-9][\w.-]*\/[A-Za-z0-9_][\w.-]*?)(?:\/([\w.-][\w./-]*\.gguf))?(?:@([\w][\w./-]*))?(?::([\w.-]+))?$/;
 
-/** Whether a text has the form org/name or org/name@revision. */
+/** Whether a text has the form org/name, with a GGUF file, a revision or a quantization. */
 export function isModelName(text: string): boolean {
-  return NAME.test(text) && !text.includes("..");
+  const [, repository, file, , quantization] = NAME.exec(text) ?? [];
+  if (repository === undefined || text.includes("..")) return false;
+  return !/\.gguf$/i.test(repository) && (file === undefined || quantization === undefined);
 }
 
-/** Takes org/name[@revision] apart; an Error when it is something else. */
+/** Takes org/name[/file.gguf][@revision][:quantization] apart; an Error when it is something else. */
 export function parseModelName(text: string): ModelName {
-  const [, repository, revision = "main"] = isModelName(text) ? NAME.exec(text)! : [];
+  const [, repository, file, revision = "main", quantization] = isModelName(text) ? NAME.exec(text)! : [];
   if (repository === undefined) {
     throw new Error(
-      `Cannot find the model "${text}": it is neither a folder nor a name like org/name@revision`,
+      `Cannot find the model "${text}": it is neither a folder, nor a GGUF file, nor a name like org/name, ` +
+        `org/name@revision, org/name:Q4_K_M or org/name/file.gguf`,
     );
   }
-  return { repository, revision };
+  return { repository, revision, gguf: { file, quantization } };
+}
+
+/** What a snapshot holds: everything to load a model, in a folder's form or in a GGUF file of it. */
+export interface Complete {
+  readonly folder: string;
+  /** Within the folder; undefined where the folder is the model. */
+  readonly gguf: string | undefined;
 }
 
 /** An environment variable; undefined when it is unset, empty, or may not be read. */
@@ -159,17 +174,25 @@ export class ModelCache {
    * The snapshot's folder when everything to load a model is in it, else what is missing. Revisions that were fetched
    * in part, by a tool that wanted only a tokenizer, say, are not complete.
    */
-  async complete(commit: string): Promise<{ readonly folder: string } | { readonly missing: string }> {
-    const folder = this.snapshot(commit);
+  async complete(commit: string, choice: GgufChoice): Promise<Complete | { readonly missing: string }> {
+    const folder = this.snapshot(commit), gguf = undefined;
     const has = async (name: string) => await fileSize(`${folder}/${name}`) !== undefined;
+    const packed = pickGguf(await filesWithin(folder), choice);
+    if (typeof packed === "string") {
+      for (const part of partsOf(packed)) if (!await has(part)) return { missing: part };
+      return { folder, gguf: packed };
+    }
+    if (choice.file ?? choice.quantization) {
+      return { missing: choice.file ?? `a ${choice.quantization} file` };
+    }
     for (const name of ["config.json", "tokenizer.json"]) if (!await has(name)) return { missing: name };
-    if (await has("model.safetensors")) return { folder };
+    if (await has("model.safetensors")) return { folder, gguf };
     const index = await readText(`${folder}/model.safetensors.index.json`);
     if (index === undefined) return { missing: "model.safetensors" };
     for (const shard of shardsOf(index)) {
       if (!isShardName(shard) || !await has(shard)) return { missing: shard };
     }
-    return { folder };
+    return { folder, gguf };
   }
 }
 
@@ -227,6 +250,20 @@ export async function fileSize(path: string): Promise<number | undefined> {
   } catch (error) {
     return absent(path, error);
   }
+}
+
+/** Paths of the files in a folder and those below it; none where there is no folder. */
+async function filesWithin(folder: string, below = ""): Promise<string[]> {
+  const paths: string[] = [];
+  try {
+    for await (const { name, isDirectory } of Deno.readDir(`${folder}/${below}`)) {
+      if (isDirectory) paths.push(...await filesWithin(folder, `${below}${name}/`));
+      else paths.push(below + name);
+    }
+  } catch (error) {
+    return absent(folder, error) ?? [];
+  }
+  return paths.sort();
 }
 
 async function readText(path: string): Promise<string | undefined> {

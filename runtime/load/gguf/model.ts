@@ -58,16 +58,17 @@ export class GgufModel {
   /** Reads the headers of `name` and of the parts beside it. `path` is for messages. */
   static async open(files: Files, name: string, path: string): Promise<GgufModel> {
     const parts = partsOf(name);
-    const names = parts.length > 1 ? await files.list() : parts;
     const tensors = new Map<string, GgufTensor & { readonly file: string }>();
     let metadata: Metadata | undefined;
     for (const part of parts) {
-      if (!names.includes(part)) {
+      const file = await files.open(part).catch((cause) => {
+        if (parts.length === 1) throw cause;
         throw new Error(
-          `Cannot load "${path}": its part "${part}" is missing: download all ${parts.length} parts`,
+          `Cannot load "${path}": its part "${part}" cannot be opened: all ${parts.length} parts are needed`,
+          { cause },
         );
-      }
-      const header = await readHeader(files, part, parts.length > 1 ? `${files.label}/${part}` : path);
+      });
+      const header = await readHeader(file, parts.length > 1 ? `${files.label}/${part}` : path);
       metadata ??= new Metadata(path, header.metadata);
       for (const [tensor, info] of header.tensors) {
         const other = tensors.get(tensor)?.file;
@@ -255,8 +256,8 @@ function takeApart(name: string) {
   };
 }
 
-async function readHeader(files: Files, name: string, path: string): Promise<GgufHeader> {
-  const file = await files.open(name);
+/** Closes the file. */
+async function readHeader(file: RandomAccessFile, path: string): Promise<GgufHeader> {
   try {
     for (let size = FIRST_BYTES;; size *= 2) {
       const bytes = new Uint8Array(Math.min(size, file.size));

@@ -40,3 +40,43 @@ export function partsOf(name: string): string[] {
     (_, i) => `${stem}-${String(i + 1).padStart(5, "0")}-of-${count}.gguf`,
   );
 }
+
+/** Which GGUF file of several is meant: one by its path, or by its quantization. */
+export interface GgufChoice {
+  readonly file?: string | undefined;
+  readonly quantization?: string | undefined;
+}
+
+/**
+ * The path of the model that is meant, of those in a folder or repository: of one that is split, its first part.
+ * Without a choice the only one, where there is no config.json, whose checkpoint goes first. Else the models there are.
+ */
+export function pickGguf(
+  paths: readonly string[],
+  { file, quantization }: GgufChoice,
+): string | readonly string[] {
+  const models = ggufModels(paths);
+  if (file !== undefined) {
+    const [first] = partsOf(file);
+    return models.includes(first!) ? first! : models;
+  }
+  if (quantization === undefined) {
+    return models.length === 1 && !paths.includes("config.json") ? models[0]! : models;
+  }
+  const found = models.filter((path) => quantizationOf(path)?.toLowerCase() === quantization.toLowerCase());
+  return found.length === 1 ? found[0]! : models;
+}
+
+/** The quantization that a file's name ends with: "…-Q4_K_M.gguf" → "Q4_K_M". */
+export function quantizationOf(path: string): string | undefined {
+  const stem = path.replace(/(-\d{5}-of-\d{5})?\.gguf$/i, "");
+  return /[-._/]((?:UD-)?(?:I?Q\d\w*|TQ\d_\d|MXFP4\w*|BF16|F16|F32|FP16|FP32))$/i.exec(`/${stem}`)?.[1];
+}
+
+/** What to type instead, where a choice leaves more than one model or none. */
+export function ggufChoices(name: string, models: readonly string[]): string {
+  const quantizations = [...new Set(models.map((path) => quantizationOf(path) ?? ""))];
+  const byName = models.length === quantizations.length && !quantizations.includes("");
+  const shown = byName ? quantizations.map((q) => `${name}:${q}`) : models.map((path) => `${name}/${path}`);
+  return shown.slice(0, 12).join(", ") + (shown.length > 12 ? `, and ${shown.length - 12} more` : "");
+}

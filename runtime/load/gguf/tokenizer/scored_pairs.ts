@@ -69,6 +69,7 @@ function mergesOf(
   },
   vocab: Readonly<Record<string, number>>,
 ): [string, string][] {
+  const pieces = new Set(tokens);
   const merges: { readonly left: string; readonly right: string; readonly score: number }[] = [];
   tokens.forEach((token, id) => {
     const type = types?.[id];
@@ -78,7 +79,7 @@ function mergesOf(
     for (let at = 1; at < token.length; at++) {
       if (isLowSurrogate(token.charCodeAt(at))) continue;
       const left = token.slice(0, at), right = token.slice(at);
-      if (left in vocab && right in vocab) merges.push({ left, right, score });
+      if (pieces.has(left) && pieces.has(right)) merges.push({ left, right, score });
     }
   });
   merges.sort((a, b) =>
