@@ -4,7 +4,7 @@
  * @module
  */
 import { createHash, type Hash } from "node:crypto";
-import { fileSize, inCache, type ModelCache } from "./hub_cache.ts";
+import { fileSize, inCache, type ModelCache, parseModelName } from "./hub_cache.ts";
 import { type Connection, get, persist, sleep, Transient } from "./hub_http.ts";
 
 /** A file of a model at a commit. */
@@ -96,7 +96,9 @@ async function fetchBlob(
       count(have);
       furthest = Math.max(furthest, have);
       if (have < file.size || file.size === 0) {
-        const path = `/${connection.model.split("@")[0]}/resolve/${to.commit}/${encodePath(file.path)}`;
+        const path = `/${parseModelName(connection.model).repository}/resolve/${to.commit}/${
+          encodePath(file.path)
+        }`;
         const range = have > 0 ? `bytes=${have}-` : undefined;
         await get(connection, { path, range }, async (response, pieces) => {
           const resumed = response.status === 206 &&

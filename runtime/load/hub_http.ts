@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { parseModelName } from "./hub_cache.ts";
 
 /** Patience with a network. */
 export interface Retry {
@@ -238,7 +239,7 @@ function refusal(connection: Connection, response: Response): Error {
   const { endpoint, model, token } = connection;
   const { status, headers } = response;
   const code = headers.get("x-error-code");
-  const page = `${endpoint}/${model.split("@")[0]}`;
+  const page = `${endpoint}/${parseModelName(model).repository}`;
   const fail = (why: string) => new Error(`Cannot download "${model}": ${why}`);
   if (status === 429 || status === 408 || status >= 500 && status !== 501 && status !== 505) {
     return new Transient(`${endpoint} answers ${status}`, { waitMs: retryAfter(headers.get("retry-after")) });

@@ -67,10 +67,11 @@ export function pickGguf(
   return found.length === 1 ? found[0]! : models;
 }
 
-/** The quantization that a file's name ends with: "…-Q4_K_M.gguf" → "Q4_K_M". */
+/** The quantization that a file's name ends with, or that of its folder: "…-Q4_K_M.gguf" → "Q4_K_M". */
 export function quantizationOf(path: string): string | undefined {
   const stem = path.replace(/(-\d{5}-of-\d{5})?\.gguf$/i, "");
-  return /[-._/]((?:UD-)?(?:I?Q\d\w*|TQ\d_\d|MXFP4\w*|BF16|F16|F32|FP16|FP32))$/i.exec(`/${stem}`)?.[1];
+  const end = /(?:^|[-._])((?:UD-)?(?:I?Q\d\w*|TQ\d_\d|MXFP4\w*|BF16|F16|F32|FP16|FP32))$/i;
+  return stem.split("/").toReversed().map((part) => end.exec(part)?.[1]).find((found) => found !== undefined);
 }
 
 /** What to type instead, where a choice leaves more than one model or none. */
