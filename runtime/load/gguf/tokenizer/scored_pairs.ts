@@ -55,7 +55,7 @@ export function scoredPairs(m: Metadata, vocabulary: Vocabulary): Json {
       byte_fallback: "<0x00>" in vocab,
       ignore_merges: false,
       vocab,
-      merges: mergesOf({ tokens, types, scores }, vocab),
+      merges: mergesOf({ tokens, types, scores }),
     },
   };
 }
@@ -67,7 +67,6 @@ function mergesOf(
     readonly types: ArrayLike<number> | undefined;
     readonly scores: ArrayLike<number>;
   },
-  vocab: Readonly<Record<string, number>>,
 ): [string, string][] {
   const pieces = new Set(tokens);
   const merges: { readonly left: string; readonly right: string; readonly score: number }[] = [];
