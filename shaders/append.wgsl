@@ -3,11 +3,13 @@
 struct Params {
   rows: u32,
   kvHeads: u32,
+  /// headDim / 4 and valueDim / 4
   quads: u32,
-  headStride: u32,
+  valueQuads: u32,
+  pageQuads: u32,
   valueOffset: u32,
 }
-/// Where a row goes: first quad of its page in the slab, token in the page.
+/// Where a row goes: its page in the slab, its token in the page.
 struct Place {
   row: u32,
   page: u32,
@@ -19,6 +21,9 @@ struct Place {
 @group(0) @binding(3) var<storage, read> places: array<Place>;
 @group(0) @binding(4) var<storage, read_write> slab: array<Quad>;
 
+/// Tokens in a page.
+const PAGE = 64u;
+
 @compute @workgroup_size(64)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -26,12 +31,19 @@ fn main(
   @builtin(local_invocation_index) local: u32,
 ) {
   let at = flatIndex(group, groups, local, 64u);
-  let rowQuads = p.kvHeads * p.quads;
-  if (at >= p.rows * rowQuads) { return; }
-  let place = places[at / rowQuads];
-  let source = place.row * rowQuads + at % rowQuads;
-  let head = (at % rowQuads) / p.quads;
-  let goal = place.page + head * p.headStride + place.token * p.quads + at % p.quads;
-  slab[goal] = packQuad(keys[source]);
-  slab[goal + p.valueOffset] = packQuad(values[source]);
+  let widest = max(p.quads, p.valueQuads);
+  if (at >= p.rows * p.kvHeads * widest) { return; }
+  let place = places[at / (p.kvHeads * widest)];
+  let head = (at / widest) % p.kvHeads;
+  let quad = at % widest;
+  let page = place.page * p.pageQuads;
+  let tokenOfPage = head * PAGE + place.token;
+  let rowAndHead = place.row * p.kvHeads + head;
+  if (quad < p.quads) {
+    slab[page + tokenOfPage * p.quads + quad] = packQuad(keys[rowAndHead * p.quads + quad]);
+  }
+  if (quad < p.valueQuads) {
+    let goal = page + p.valueOffset + tokenOfPage * p.valueQuads + quad;
+    slab[goal] = packQuad(values[rowAndHead * p.valueQuads + quad]);
+  }
 }

@@ -3,13 +3,15 @@
 struct Params {
   rows: u32,
   kvHeads: u32,
+  /// headDim / 4 and valueDim / 4
   quads: u32,
-  headStride: u32,
+  valueQuads: u32,
+  pageQuads: u32,
   valueOffset: u32,
   keyScales: u32,
   valueScales: u32,
 }
-/// Where a row goes: first quad of its page in the slab, token in the page.
+/// Where a row goes: its page in the slab, its token in the page.
 struct Place {
   row: u32,
   page: u32,
@@ -26,6 +28,9 @@ fn largestOf(numbers: vec4<f32>) -> f32 {
   return max(max(sizes.x, sizes.y), max(sizes.z, sizes.w));
 }
 
+/// Tokens in a page.
+const PAGE = 64u;
+
 @compute @workgroup_size(64)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -36,20 +41,20 @@ fn main(
   if (at >= p.rows * p.kvHeads) { return; }
   let place = places[at / p.kvHeads];
   let head = at % p.kvHeads;
-  let source = (place.row * p.kvHeads + head) * p.quads;
+  let page = place.page * p.pageQuads;
+  let tokenOfPage = head * PAGE + place.token;
+  let keyRow = (place.row * p.kvHeads + head) * p.quads;
+  let valueRow = (place.row * p.kvHeads + head) * p.valueQuads;
   var keyLargest = 0.0;
   var valueLargest = 0.0;
-  for (var i = 0u; i < p.quads; i++) {
-    keyLargest = max(keyLargest, largestOf(keys[source + i]));
-    valueLargest = max(valueLargest, largestOf(values[source + i]));
-  }
+  for (var i = 0u; i < p.quads; i++) { keyLargest = max(keyLargest, largestOf(keys[keyRow + i])); }
+  for (var i = 0u; i < p.valueQuads; i++) { valueLargest = max(valueLargest, largestOf(values[valueRow + i])); }
   let keyFactor = select(127.0 / keyLargest, 0.0, keyLargest == 0.0);
   let valueFactor = select(127.0 / valueLargest, 0.0, valueLargest == 0.0);
-  let goal = place.page + head * p.headStride + place.token * p.quads;
-  for (var i = 0u; i < p.quads; i++) {
-    slab[goal + i] = packQuad(keys[source + i] * keyFactor);
-    slab[goal + p.valueOffset + i] = packQuad(values[source + i] * valueFactor);
-  }
-  slab[place.page + p.keyScales + head * 64u + place.token] = bitcast<u32>(keyLargest / 127.0);
-  slab[place.page + p.valueScales + head * 64u + place.token] = bitcast<u32>(valueLargest / 127.0);
+  let keyGoal = page + tokenOfPage * p.quads;
+  for (var i = 0u; i < p.quads; i++) { slab[keyGoal + i] = packQuad(keys[keyRow + i] * keyFactor); }
+  let valueGoal = page + p.valueOffset + tokenOfPage * p.valueQuads;
+  for (var i = 0u; i < p.valueQuads; i++) { slab[valueGoal + i] = packQuad(values[valueRow + i] * valueFactor); }
+  slab[page + p.keyScales + tokenOfPage] = bitcast<u32>(keyLargest / 127.0);
+  slab[page + p.valueScales + tokenOfPage] = bitcast<u32>(valueLargest / 127.0);
 }

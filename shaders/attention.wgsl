@@ -2,17 +2,17 @@
 //
 // A workgroup of 128 threads makes 32 queries of one head, walking its list of key tiles (64 keys, one page each) with an
 // online softmax. A thread makes 4 queries × 4 keys of the scores (a vec4 of queries and one of keys a feature for 16
-// multiply-adds) and 4 queries × headDim / 16 features of the result, all in registers. Queries and keys pass through
+// multiply-adds) and 4 queries × valueDim / 16 features of the result, all in registers. Queries and keys pass through
 // workgroup memory 16 features at a time, so that the head dimension (4 … 256) does not matter for it; probabilities
 // pass through it as [key][4 queries]; values come from cache, 16 threads reading neighbouring quads. Maximum and sum of
 // a query are kept by all 16 threads that share it.
 //
 // When the pages of a sequence are in several slabs there is a dispatch for each, which hands on result, maximum and sum.
 //
-// Per tile and head: 4 · 32 · 64 · headDim flops; bytes 2 · 64 · headDim · format (+ queries, out of cache): 64 flops a
+// Per tile and head: 2 · 32 · 64 · (headDim + valueDim) flops; bytes 64 · (headDim + valueDim) · format (+ queries, out of cache): 64 flops a
 // byte in f16, 32 in f32. Workgroup memory: (16 · 8 + 16 · 16 + 64 · 8) · 16 = 14 KiB, below the guaranteed 16 KiB.
 
-override COLUMNS: u32 = 1u; // quads of the result a thread makes: ⌈quads / 16⌉
+override COLUMNS: u32 = 1u; // quads of the result a thread makes: ⌈valueQuads / 16⌉
 const ROWS = 32u;
 
 // Queries [feature][4 queries] from 0, keys [feature][4 keys] from 128; later maxima and sums [16][4 queries].
@@ -72,8 +72,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let isPartial = (entry & 1u) == 1u;
     let keysHere = min(PAGE, item.keyCount - tile * PAGE);
     let page = work[p.base + item.pages + tile];
-    let keyBase = page + kvHead * p.headStride;
-    let valueBase = keyBase + p.valueOffset;
+    let keyBase = page * p.keyPage + kvHead * p.keyHead;
+    let valueBase = p.valueOffset + page * p.valuePage + kvHead * p.valueHead;
+    let keyScales = page * p.keyPage + p.keyScales + kvHead * PAGE;
+    let valueScales = page * p.keyPage + p.valueScales + kvHead * PAGE;
 
     // [query], a vec4 of keys. Zeros are written out: Naga leaves a variable of a loop as the round before left it.
     var scores = array<vec4<f32>, 4>();
@@ -87,7 +89,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (first + quad < p.quads) {
           for (var i = 0u; i < 4u; i++) {
             let key = fourKeys * 4u + i;
-            if (key < keysHere) { block[i] = unpackQuad(keys[keyBase + key * p.tokenStride + first + quad]); }
+            if (key < keysHere) { block[i] = unpackQuad(keys[keyBase + key * p.keyToken + first + quad]); }
           }
         }
         let turned = transpose(block);
@@ -117,17 +119,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     let firstKey = lane * 4u;
-    var keyScales = vec4<f32>(1.0);
+    var scales = vec4<f32>(1.0);
     var keyPositions: vec4<i32>;
     for (var j = 0u; j < 4u; j++) {
-      if (SCALED) { keyScales[j] = scaleIn(keys[page + p.keyScales + kvHead * PAGE + firstKey + j]); }
+      if (SCALED) { scales[j] = scaleIn(keys[keyScales + firstKey + j]); }
       keyPositions[j] = keyPosition(item, min(tile * PAGE + firstKey + j, item.keyCount - 1u));
     }
     let here = vec4<u32>(firstKey, firstKey + 1u, firstKey + 2u, firstKey + 3u) < vec4<u32>(keysHere);
-    scores[0] = scoresOf(scores[0] * keyScales, head, at.x, keyPositions, here, isPartial);
-    scores[1] = scoresOf(scores[1] * keyScales, head, at.y, keyPositions, here, isPartial);
-    scores[2] = scoresOf(scores[2] * keyScales, head, at.z, keyPositions, here, isPartial);
-    scores[3] = scoresOf(scores[3] * keyScales, head, at.w, keyPositions, here, isPartial);
+    scores[0] = scoresOf(scores[0] * scales, head, at.x, keyPositions, here, isPartial);
+    scores[1] = scoresOf(scores[1] * scales, head, at.y, keyPositions, here, isPartial);
+    scores[2] = scoresOf(scores[2] * scales, head, at.z, keyPositions, here, isPartial);
+    scores[3] = scoresOf(scores[3] * scales, head, at.w, keyPositions, here, isPartial);
     let tileLargest = vec4<f32>(
       largestOf(scores[0]), largestOf(scores[1]), largestOf(scores[2]), largestOf(scores[3]),
     );
@@ -142,10 +144,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var tileSum = vec4<f32>();
     // [key], a vec4 of queries
     let turnedScores = transpose(mat4x4<f32>(scores[0], scores[1], scores[2], scores[3]));
-    tileSum += keep(turnedScores[0], largest, firstKey + 0u, fourQueries, page + p.valueScales + kvHead * PAGE);
-    tileSum += keep(turnedScores[1], largest, firstKey + 1u, fourQueries, page + p.valueScales + kvHead * PAGE);
-    tileSum += keep(turnedScores[2], largest, firstKey + 2u, fourQueries, page + p.valueScales + kvHead * PAGE);
-    tileSum += keep(turnedScores[3], largest, firstKey + 3u, fourQueries, page + p.valueScales + kvHead * PAGE);
+    tileSum += keep(turnedScores[0], largest, firstKey + 0u, fourQueries, valueScales);
+    tileSum += keep(turnedScores[1], largest, firstKey + 1u, fourQueries, valueScales);
+    tileSum += keep(turnedScores[2], largest, firstKey + 2u, fourQueries, valueScales);
+    tileSum += keep(turnedScores[3], largest, firstKey + 3u, fourQueries, valueScales);
     stage[128u + lane * 8u + fourQueries] = tileSum;
     workgroupBarrier();
     sum *= shrink;
@@ -175,7 +177,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     for (var key = 0u; key < keysHere; key++) {
       let probability = probabilities[key * 8u + fourQueries];
-      let row = valueBase + key * p.tokenStride;
+      let row = valueBase + key * p.valueToken;
       let value0 = valueQuad(row, lane + 0u);
       sums[0] += probability.x * value0;
       sums[1] += probability.y * value0;
@@ -247,20 +249,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 }
 
 fn placeOf(item: Item, head: u32, row: u32, quad: u32) -> u32 {
-  return ((item.row + row) * p.heads + head) * p.quads + quad;
+  return ((item.row + row) * p.heads + head) * p.valueQuads + quad;
 }
 
 fn resultBefore(item: Item, head: u32, row: u32, quad: u32) -> vec4<f32> {
-  if (row >= item.rows || quad >= p.quads) { return vec4<f32>(); }
+  if (row >= item.rows || quad >= p.valueQuads) { return vec4<f32>(); }
   return result[placeOf(item, head, row, quad)];
 }
 
 fn store(item: Item, head: u32, row: u32, quad: u32, numbers: vec4<f32>) {
-  if (row < item.rows && quad < p.quads) { result[placeOf(item, head, row, quad)] = numbers; }
+  if (row < item.rows && quad < p.valueQuads) { result[placeOf(item, head, row, quad)] = numbers; }
 }
 
 fn valueQuad(row: u32, quad: u32) -> vec4<f32> {
-  if (quad >= p.quads) { return vec4<f32>(); }
+  if (quad >= p.valueQuads) { return vec4<f32>(); }
   return unpackQuad(values[row + quad]);
 }
 

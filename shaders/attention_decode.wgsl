@@ -6,7 +6,7 @@
 // neighbouring bytes; 64 / LANES keys are read at once. Parts of the products meet in workgroup memory (there are no
 // subgroups): 1 store and 1 load for 4 · COLUMNS multiply-adds.
 //
-// Bytes: 2 · keys · headDim · format a key head; flops: 4 · keys · headDim a query, so 1 flop a byte and query in f16.
+// Bytes: keys · (headDim + valueDim) · format a key head; flops: twice that count a query, so 1 flop a byte and query in f16.
 // Workgroup memory: 8 KiB of parts + 512 bytes of scores + 256 of sums.
 
 override LANES: u32 = 1u; // ≤ 16
@@ -53,8 +53,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let isPartial = (entry & 1u) == 1u;
     let keysHere = min(PAGE, item.keyCount - tile * PAGE);
     let page = work[p.base + item.pages + tile];
-    let keyBase = page + kvHead * p.headStride;
-    let valueBase = keyBase + p.valueOffset;
+    let keyBase = page * p.keyPage + kvHead * p.keyHead;
+    let valueBase = p.valueOffset + page * p.valuePage + kvHead * p.valueHead;
+    let keyScales = page * p.keyPage + p.keyScales + kvHead * PAGE;
+    let valueScales = page * p.keyPage + p.valueScales + kvHead * PAGE;
 
     for (var first = 0u; first < keysHere; first += ROUND) {
       if (isActive) {
@@ -64,7 +66,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var j = 0u; j < COLUMNS; j++) {
               let quad = lane + LANES * j;
               if (quad < p.quads) {
-                let k = unpackQuad(keys[keyBase + (first + key) * p.tokenStride + quad]);
+                let k = unpackQuad(keys[keyBase + (first + key) * p.keyToken + quad]);
                 for (var i = 0u; i < QUERIES; i++) { products[i] += dot(q[i * COLUMNS + j], k); }
               }
             }
@@ -80,7 +82,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (key < keysHere) {
           var product = 0.0;
           for (var i = 0u; i < LANES; i++) { product += parts[e * LANES + i]; }
-          if (SCALED) { product *= scaleIn(keys[page + p.keyScales + kvHead * PAGE + key]); }
+          if (SCALED) { product *= scaleIn(keys[keyScales + key]); }
           let head = kvHead * share + query % share;
           let k = keyPosition(item, tile * PAGE + key);
           score = scoreOf(product, head, queryPosition(item, query / share), k, isPartial);
@@ -99,7 +101,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       if (isActive) {
         for (var key = slot; key < min(ROUND, keysHere - first); key += slots) {
           var scale = 1.0;
-          if (SCALED) { scale = scaleIn(values[page + p.valueScales + kvHead * PAGE + first + key]); }
+          if (SCALED) { scale = scaleIn(values[valueScales + first + key]); }
           var probability: array<f32, 8>;
           for (var i = 0u; i < QUERIES; i++) {
             let score = scores[key * QUERIES + i];
@@ -109,8 +111,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           }
           for (var j = 0u; j < COLUMNS; j++) {
             let quad = lane + LANES * j;
-            if (quad < p.quads) {
-              let value = unpackQuad(values[valueBase + (first + key) * p.tokenStride + quad]);
+            if (quad < p.valueQuads) {
+              let value = unpackQuad(values[valueBase + (first + key) * p.valueToken + quad]);
               for (var i = 0u; i < QUERIES; i++) { sums[i * COLUMNS + j] += probability[i] * value; }
             }
           }
@@ -135,13 +137,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let place = item.slot + (query / share) * p.heads + kvHead * share + query % share;
       for (var j = 0u; j < COLUMNS; j++) {
         let quad = lane + LANES * j;
-        if (quad < p.quads) {
+        if (quad < p.valueQuads) {
           var sum = vec4<f32>();
           for (var other = 0u; other < slots; other++) {
             let at = ((other * LANES + lane) * COLUMNS + j) * 4u;
             sum += vec4<f32>(parts[at], parts[at + 1u], parts[at + 2u], parts[at + 3u]);
           }
-          result[place * p.quads + quad] = sum;
+          result[place * p.valueQuads + quad] = sum;
         }
       }
       if (lane == 0u) {

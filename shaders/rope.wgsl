@@ -1,5 +1,5 @@
 // rope: rotates pairs of the first `dim` features of each head. One thread a pair, or a feature that is only copied.
-// Cosines and sines come from a table [rows, dim / 2] made on the host in f64: WGSL's own are only good to 2⁻¹¹.
+// Cosines and sines come from a table [rows, dim] that the host makes: WGSL's own are only good to 2⁻¹¹.
 // Bytes: 8 a number and 8 a pair of the table; 3 flops a number; no workgroup memory.
 struct Params {
   rows: u32,
@@ -9,8 +9,8 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
-/// (cos, sin), scaled
-@group(0) @binding(2) var<storage, read> angles: array<vec2<f32>>;
+/// Of a row: dim / 2 cosines, then as many sines, scaled.
+@group(0) @binding(2) var<storage, read> angles: array<f32>;
 @group(0) @binding(3) var<storage, read_write> result: array<f32>;
 
 override INTERLEAVED: bool = false;
@@ -39,9 +39,10 @@ fn main(
     a = start + 2u * i;
     b = a + 1u;
   }
-  let angle = angles[row * half + i];
+  let cosine = angles[row * p.dim + i];
+  let sine = angles[row * p.dim + half + i];
   let xa = x[a];
   let xb = x[b];
-  result[a] = xa * angle.x - xb * angle.y;
-  result[b] = xb * angle.x + xa * angle.y;
+  result[a] = xa * cosine - xb * sine;
+  result[b] = xb * cosine + xa * sine;
 }

@@ -9,15 +9,21 @@ struct Params {
   perHead: u32,
   heads: u32,
   kvHeads: u32,
-  /// headDim / 4
+  /// headDim / 4, of queries and keys; valueDim / 4, of values and results.
   quads: u32,
+  valueQuads: u32,
   scale: f32,
   softcap: f32,
-  // Where a quad of a key is: page + head · headStride + token · tokenStride + quad; of a value: valueOffset more.
-  headStride: u32,
-  tokenStride: u32,
+  // Where a quad of a key is: page · keyPage + head · keyHead + token · keyToken + quad; of a value likewise, all of it
+  // valueOffset further on.
+  keyPage: u32,
+  keyHead: u32,
+  keyToken: u32,
   valueOffset: u32,
-  /// Of scales (8-bit pages): page + …Scales + head · 64 + token.
+  valuePage: u32,
+  valueHead: u32,
+  valueToken: u32,
+  /// Of scales (8-bit pages): page · keyPage + …Scales + head · 64 + token.
   keyScales: u32,
   valueScales: u32,
   // In `extra`: slopes [heads] or bucket table [buckets, tableStride], second table, sink logits.

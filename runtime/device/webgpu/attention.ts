@@ -7,40 +7,54 @@
  * @module
  */
 import { planKeyTiles } from "../attention_plan.ts";
-import type { AttentionMask, AttentionSpec } from "../attention_spec.ts";
-import type { CacheDType, KeySource, Rows, Tensor } from "../device.ts";
+import type { AttentionSpec } from "../attention_spec.ts";
+import type { Kernel, Recording } from "../backend.ts";
 import { bucketTable } from "../host_tables.ts";
-import { type Keys, keysOf, type Source, type Store } from "./attention_keys.ts";
-import { extraOf, joinRegions, type SharedLists, Words } from "./attention_tables.ts";
+import { geometryOf } from "../operations/attention.ts";
+import { FEW_ROWS, segmentsOf } from "../operations/operation.ts";
+import { PAGE_TOKENS } from "../page.ts";
+import type { CacheDType, CacheGeometry, DeviceTensor } from "../tensor.ts";
+import { type Keys, keysOf, type SegmentKeys, type Store } from "./attention_keys.ts";
+import { concatenated, type Extra, extraOf, type SharedLists, Words } from "./attention_tables.ts";
 import type { Values } from "./declarations.ts";
+import { bindableRanges, type Gpu, regionOf, rowsOf } from "./gpu.ts";
 import { kernels, structs } from "./kernels.ts";
-import { PAGE } from "./kv_cache.ts";
 import type { Region } from "./memory.ts";
-import type { Work } from "./recorder.ts";
-import { type Gpu, type GpuTensor, mine, rowsOf, sides, stretches } from "./tensor.ts";
+import type { Groups, Work } from "./recorder.ts";
 
-/** Rows of a segment up to which the decode kernel serves it. */
-const DECODE_ROWS = 8;
 /** Queries of a tile in attention.wgsl. */
 const TILE_ROWS = 32;
+/** Quads of a head that a thread has one of, in both kernels. */
+const COLUMN_QUADS = 16;
 /** Workgroups that keep a large GPU busy; the cache is split until there are so many. */
 const BUSY_GROUPS = 2048;
 /** Tiles that a part of a split cache has at least, so that merging stays cheap beside reading. */
 const LEAST_TILES = 2;
 
-/** Queries of one segment in one stretch of rows, with the lists that its items share. */
-interface Part {
+/** Queries of one segment in one range of rows. */
+interface Queries {
   readonly from: number;
   readonly to: number;
   readonly position: number;
-  readonly source: Source;
+  readonly keys: SegmentKeys;
+}
+
+/** The same, with the list of pages that its items share. */
+interface Part extends Queries {
   readonly pages: number;
+}
+
+/** Rows of queries and result that are bound at once. */
+interface Bound {
+  readonly queries: Region;
+  readonly result: Region;
+  readonly firstRow: number;
 }
 
 /** One Item: queries [row, row + rows) of a part and the key tiles that they walk. */
 function itemOf(
   words: Words,
-  { source, pages }: Part,
+  { keys, pages }: Part,
   tiles: Uint32Array,
   given: { row: number; rows: number; position: number; flags: number; head: number; slot: number },
 ) {
@@ -51,103 +65,82 @@ function itemOf(
     tiles: words.list(tiles),
     tileCount: tiles.length,
     pages,
-    keyCount: source.count,
-    keyPosition: source.position,
+    keyCount: keys.count,
+    keyPosition: keys.position,
     flags: given.flags,
     head: given.head,
     slot: given.slot,
-    keyRow: source.row,
+    keyRow: keys.row,
   };
 }
 type Item = ReturnType<typeof itemOf>;
 
-/** queries [rows, heads · headDim] → [rows, heads · headDim] */
-export function attention(
-  gpu: Gpu,
-  queries: Tensor,
-  { at, over, spec }: { readonly at: Rows; readonly over: KeySource; readonly spec: AttentionSpec },
-): GpuTensor {
-  const { rows, features } = sides(queries, "attend");
-  const { heads, kvHeads, mask } = spec;
-  const headDim = features / heads;
-  if (headDim % 4 !== 0 || headDim > 256 || heads % kvHeads !== 0) {
-    throw new RangeError(
-      `Cannot attend: ${features} features in ${heads} heads with ${kvHeads} key heads: the head dimension must be a ` +
-        "multiple of 4 up to 256, the heads a multiple of the key heads",
-    );
-  }
-  const routedQueries = "rows" in at ? at.rows : undefined;
-  const segments = "rows" in at ? at.segments : at;
-  const keys = keysOf(gpu, over, { kvHeads, headDim });
-  if (keys.sources.length !== segments.length) {
-    throw new RangeError(`Cannot attend: ${segments.length} segments, ${keys.sources.length} key sources`);
-  }
-  if ((routedQueries || keys.routed) && !isDense(mask)) {
-    throw new RangeError(`Cannot attend: routed rows take the mask { causal: false } only`);
-  }
-  const result = gpu.make(queries.shape);
-  const parts = new Plan(gpu, { heads, kvHeads, quads: headDim / 4, spec, keys, queries: routedQueries });
-  for (const stretch of stretches(rows, [features], gpu.memory.limits)) {
-    const region = (x: GpuTensor) => rowsOf(x.region!, features, stretch.from, stretch.to);
-    parts.run(
-      segments.flatMap((segment, i) => {
-        const from = Math.max(segment.from, stretch.from), to = Math.min(segment.to, stretch.to);
-        if (from >= to) return [];
-        const position = segment.start + from - segment.from;
-        return [{ from: from - stretch.from, to: to - stretch.from, position, source: keys.sources[i]! }];
-      }),
-      { queries: region(mine(queries, "attend")), result: region(result), firstRow: stretch.from },
-    );
-  }
-  return result;
-}
-function isDense({ causal, prefix, window, keepFirst, blocks }: AttentionMask): boolean {
-  return !causal && !prefix && !window && !keepFirst && !blocks;
+/** queries [rows, heads · headDim] → [rows, heads · valueDim] */
+export function attentionKernel(gpu: Gpu): Kernel<"attention"> {
+  return ({ queries, at, over, spec }, [result], recording) => {
+    const geometry = geometryOf(over, spec, queries.features / spec.heads);
+    const keys = keysOf(gpu, over, geometry), routed = "rows" in at ? at.rows : undefined;
+    const dispatch = new AttentionDispatch(gpu, { geometry, spec, keys, routed, recording });
+    const widths = [queries.features, result!.features];
+    for (const range of bindableRanges(queries.rows, widths, gpu.memory.limits)) {
+      const region = (x: DeviceTensor) => rowsOf(regionOf(x), x.features, range.from, range.to);
+      dispatch.run(
+        segmentsOf(at).flatMap((segment, i) => {
+          const from = Math.max(segment.from, range.from), to = Math.min(segment.to, range.to);
+          if (from >= to) return [];
+          const position = segment.start + from - segment.from;
+          return [{ from: from - range.from, to: to - range.from, position, keys: keys.segments[i]! }];
+        }),
+        { queries: region(queries), result: region(result!), firstRow: range.from },
+      );
+    }
+  };
 }
 
-/** Dispatches of one attention operation. */
-class Plan {
+/** The dispatches of one attention operation. */
+class AttentionDispatch {
   readonly #gpu: Gpu;
   readonly #heads: number;
   readonly #kvHeads: number;
   readonly #quads: number;
+  readonly #valueQuads: number;
   readonly #spec: AttentionSpec;
   readonly #keys: Keys;
-  readonly #extra: { region: Region; bias: number; stride: number; summaries: number; sinks: number };
-  readonly #positions: { region: Region; keys: number };
+  readonly #extra: Extra;
+  readonly #positions: { readonly region: Region; readonly keys: number };
   readonly #routedQueries: boolean;
+  readonly #recording: Recording;
 
-  constructor(gpu: Gpu, { heads, kvHeads, quads, spec, keys, queries }: {
-    readonly heads: number;
-    readonly kvHeads: number;
-    readonly quads: number;
+  constructor(gpu: Gpu, { geometry, spec, keys, routed, recording }: {
+    readonly geometry: CacheGeometry;
     readonly spec: AttentionSpec;
     readonly keys: Keys;
-    readonly queries: Tensor | undefined;
+    readonly routed: DeviceTensor | undefined;
+    readonly recording: Recording;
   }) {
     this.#gpu = gpu;
-    this.#heads = heads;
-    this.#kvHeads = kvHeads;
-    this.#quads = quads;
+    this.#heads = spec.heads;
+    this.#kvHeads = spec.kvHeads;
+    this.#quads = geometry.headDim / 4;
+    this.#valueQuads = geometry.valueDim / 4;
     this.#spec = spec;
     this.#keys = keys;
-    this.#extra = extraOf(gpu, spec);
-    this.#routedQueries = queries !== undefined;
-    const lists = [...new Set([queries, keys.routed])].filter((x) => x !== undefined);
-    const joined = joinRegions(
-      gpu,
-      lists.map((x) => ({ region: mine(x, "attend").region!, words: x.shape[0]! })),
-    );
-    this.#positions = { region: joined.region, keys: joined.at[lists.indexOf(keys.routed!)] ?? 0 };
+    this.#recording = recording;
+    this.#extra = extraOf(gpu, spec, recording);
+    this.#routedQueries = routed !== undefined;
+    const lists = [...new Set([routed, keys.routed])].filter((x) => x !== undefined);
+    const pieces = lists.map((x) => ({ region: regionOf(x), words: x.features }));
+    const { region, at } = concatenated(gpu, pieces, recording);
+    this.#positions = { region, keys: at[lists.indexOf(keys.routed!)] ?? 0 };
   }
 
   /** Runs the parts of segments within bound rows of queries and result. */
   run(
-    segments: readonly Omit<Part, "pages">[],
-    bound: { readonly queries: Region; readonly result: Region; readonly firstRow: number },
+    segments: readonly Queries[],
+    bound: Bound,
   ): void {
     const isDecode = ({ from, to }: { from: number; to: number }) =>
-      to - from <= DECODE_ROWS && !this.#spec.mask.blocks;
+      to - from <= FEW_ROWS && !this.#spec.mask.blocks;
     const decoded = segments.filter(isDecode), tiled = segments.filter((part) => !isDecode(part));
     if (decoded.length > 0) this.#decode(decoded, bound);
     if (tiled.length > 0) this.#tile(tiled, bound);
@@ -155,14 +148,14 @@ class Plan {
 
   /** Tile kernel: 32 queries of a head a workgroup. */
   #tile(
-    segments: readonly Omit<Part, "pages">[],
-    bound: { queries: Region; result: Region; firstRow: number },
+    segments: readonly Queries[],
+    bound: Bound,
   ): void {
     const { stores } = this.#keys, { mask } = this.#spec;
     const perHead = mask.blocks !== undefined;
     const passes = Math.max(stores.length, 1);
     const words = new Words();
-    const parts = segments.map((part) => ({ ...part, pages: words.list(part.source.pages) }));
+    const parts = segments.map((part) => ({ ...part, pages: words.list(part.keys.pages) }));
     const shared = this.#shared(words);
     const state = passes > 1
       ? this.#gpu.temporary(8 * this.#heads * Math.max(...parts.map(({ to }) => to)))
@@ -172,9 +165,9 @@ class Plan {
       for (let row = part.from; row < part.to; row += TILE_ROWS) {
         const count = Math.min(TILE_ROWS, part.to - row), position = part.position + row - part.from;
         for (let head = 0; head < (perHead ? this.#heads : 1); head++) {
-          const all = this.#tiles(part.source, head, position, count);
+          const all = this.#tiles(part.keys, head, position, count);
           for (let pass = 0; pass < passes; pass++) {
-            const tiles = passes === 1 ? all : all.filter((tile) => part.source.stores[tile >> 1] === pass);
+            const tiles = passes === 1 ? all : all.filter((tile) => part.keys.stores[tile >> 1] === pass);
             const flags = (pass === 0 ? 1 : 0) | (pass === passes - 1 ? 2 : 0);
             items[pass]!.push(
               itemOf(words, part, tiles, { row, rows: count, position, flags, head, slot: 0 }),
@@ -197,7 +190,7 @@ class Plan {
         work: this.#work(items[pass]!, perHead ? 1 : this.#heads),
         perHead,
         groups: [items[pass]!.length, perHead ? 1 : this.#heads],
-        constants: { COLUMNS: Math.ceil(this.#quads / 16) },
+        constants: { COLUMNS: Math.ceil(this.#valueQuads / COLUMN_QUADS) },
       });
     }
     if (passes > 1) this.#gpu.memory.recycle(state);
@@ -205,32 +198,32 @@ class Plan {
 
   /** Decode kernel: pages over workgroups, then a merge. */
   #decode(
-    segments: readonly Omit<Part, "pages">[],
-    bound: { queries: Region; result: Region; firstRow: number },
+    segments: readonly Queries[],
+    bound: Bound,
   ): void {
     const { stores } = this.#keys;
     const share = this.#heads / this.#kvHeads;
-    const columns = Math.ceil(this.#quads / 16);
+    const widest = Math.max(this.#quads, this.#valueQuads), columns = Math.ceil(widest / COLUMN_QUADS);
     const most = Math.max(...segments.map(({ from, to }) => (to - from) * share));
     const queries = [1, 2, 4, 8].find((n) => n >= most && n * columns <= 16) ?? (columns > 2 ? 4 : 8);
     const chunks = Math.ceil(most / queries);
     const words = new Words();
-    const parts = segments.map((part) => ({ ...part, pages: words.list(part.source.pages) }));
+    const parts = segments.map((part) => ({ ...part, pages: words.list(part.keys.pages) }));
     const shared = this.#shared(words);
-    const plans = parts.map(({ source, position, from, to }) => this.#tiles(source, 0, position, to - from));
+    const plans = parts.map(({ keys, position, from, to }) => this.#tiles(keys, 0, position, to - from));
     const tiles = plans.reduce((sum, plan) => sum + plan.length, 0);
     const split = Math.max(Math.ceil(tiles * this.#kvHeads * chunks / BUSY_GROUPS), LEAST_TILES);
     const items: Item[][] = Array.from({ length: Math.max(stores.length, 1) }, () => []);
     const merges: Values[] = [];
     let slots = 0;
     parts.forEach((part, i) => {
-      const { from, to, position, source } = part;
+      const { from, to, position, keys } = part;
       const first = slots, stride = (to - from) * this.#heads;
       let count = 0;
       stores.forEach((_, store) => {
         const here = stores.length === 1
           ? plans[i]!
-          : plans[i]!.filter((tile) => source.stores[tile >> 1] === store);
+          : plans[i]!.filter((tile) => keys.stores[tile >> 1] === store);
         for (let begin = 0; begin < here.length; begin += split, count++) {
           const list = here.subarray(begin, begin + split);
           const given = { row: from, rows: to - from, position, flags: 0, head: 0, slot: slots };
@@ -245,8 +238,8 @@ class Plan {
     const starts = items.map((list) => words.list(structs.item.pack(list)));
     const merge = words.list(structs.merge.pack(merges));
     const list = this.#gpu.lists.put(words.used);
-    const sums = this.#gpu.temporary(16 * this.#quads * slots), state = this.#gpu.temporary(8 * slots);
-    const lanes = Math.ceil(this.#quads / columns);
+    const sums = this.#gpu.temporary(16 * this.#valueQuads * slots), state = this.#gpu.temporary(8 * slots);
+    const lanes = Math.ceil(widest / columns);
     items.forEach((here, store) => {
       if (here.length === 0) return;
       this.#dispatch(kernels.attentionDecode[this.#keys.dtype], {
@@ -272,12 +265,14 @@ class Plan {
         parameters: {
           rows: merges.length,
           heads: this.#heads,
-          quads: this.#quads,
+          quads: this.#valueQuads,
           merges: list.offset / 4 + merge,
           sinks: this.#extra.sinks,
         },
         groups: [merges.length, this.#heads],
-        work: { bytes: slots * (16 * this.#quads + 8) + 16 * merges.length * this.#heads * this.#quads },
+        work: {
+          bytes: slots * (16 * this.#valueQuads + 8) + 16 * merges.length * this.#heads * this.#valueQuads,
+        },
       },
     );
     this.#gpu.memory.recycle(sums);
@@ -287,24 +282,23 @@ class Plan {
   /** Of items, in whole tiles: keys and values are counted once an item and key head. */
   #work(items: readonly Item[], heads: number): Work {
     const quadBytes = { f32: 16, f16: 8, q8: 4 }[this.#keys.dtype];
-    const sharing = this.#heads / this.#kvHeads;
+    const quads = this.#quads + this.#valueQuads, keyHeads = Math.ceil(heads * this.#kvHeads / this.#heads);
     let flops = 0, bytes = 0;
     for (const { rows, tileCount } of items) {
-      const keys = tileCount * PAGE;
-      flops += 16 * rows * keys * this.#quads * heads;
-      bytes += 2 * keys * this.#quads * quadBytes * Math.ceil(heads / sharing) +
-        32 * rows * this.#quads * heads;
+      const keys = tileCount * PAGE_TOKENS;
+      flops += 8 * rows * keys * quads * heads;
+      bytes += keys * quads * quadBytes * keyHeads + 16 * rows * quads * heads;
     }
     return { flops, bytes };
   }
 
   /** Key tiles of queries at [position, position + count), as tile << 1 | partial. */
-  #tiles(source: Source, head: number, position: number, count: number): Uint32Array {
+  #tiles(keys: SegmentKeys, head: number, position: number, count: number): Uint32Array {
     const { mask } = this.#spec;
     // Plans count keys from position 0; keys that begin elsewhere are rare and decide one by one.
-    if (source.position !== 0) return Uint32Array.from(source.pages, (_, tile) => tile << 1 | 1);
+    if (keys.position !== 0) return Uint32Array.from(keys.pages, (_, tile) => tile << 1 | 1);
     if (this.#routedQueries || this.#keys.routed) {
-      return Uint32Array.from(source.pages, (_, tile) => tile << 1);
+      return Uint32Array.from(keys.pages, (_, tile) => tile << 1);
     }
     const { causal, prefix, window, keepFirst, blocks } = mask;
     const key = [
@@ -316,10 +310,10 @@ class Plan {
       blocks && head,
       position,
       count,
-      source.count,
+      keys.count,
     ];
-    return this.#gpu.remember(blocks ?? planKeyTiles, key.join(), () => {
-      const plan = planKeyTiles(mask, head, position, position + count, source.count, PAGE);
+    return this.#recording.once(blocks ?? planKeyTiles, key.join(), () => {
+      const plan = planKeyTiles(mask, head, position, position + count, keys.count, PAGE_TOKENS);
       return Uint32Array.from(plan, ({ tile, partial }) => tile << 1 | (partial ? 1 : 0));
     });
   }
@@ -361,7 +355,7 @@ class Plan {
       readonly items: number;
       readonly work: Work;
       readonly perHead: boolean;
-      readonly groups: readonly [number, number?, number?];
+      readonly groups: Groups;
       readonly constants: Values;
     },
   ): void {
@@ -390,16 +384,13 @@ class Plan {
           heads: this.#heads,
           kvHeads: this.#kvHeads,
           quads: this.#quads,
+          valueQuads: this.#valueQuads,
           scale,
           softcap,
-          headStride: keys.headStride,
-          tokenStride: keys.tokenStride,
-          valueOffset: keys.valueOffset,
-          keyScales: keys.keyScales,
-          valueScales: keys.valueScales,
+          ...keys.strides,
           bias: this.#extra.bias,
-          tableStride: this.#extra.stride,
-          summaryTable: this.#extra.summaries,
+          tableStride: this.#extra.tableStride,
+          summaryTable: this.#extra.summaryTable,
           sinks: this.#extra.sinks,
           buckets: shared.buckets,
           reach: shared.reach,

@@ -4,9 +4,10 @@
  * @module
  */
 import type { AttentionSpec } from "../attention_spec.ts";
-import type { Tensor } from "../device.ts";
+import type { Recording } from "../backend.ts";
+import type { DeviceTensor } from "../tensor.ts";
+import { type Gpu, regionOf, tableOf } from "./gpu.ts";
 import type { Region } from "./memory.ts";
-import { type Gpu, mine } from "./tensor.ts";
 
 const NONE = 0xffffffff;
 
@@ -43,70 +44,57 @@ export interface SharedLists {
   /** Query blocks that have random lists. */
   blocks: number;
 }
-/** Slopes or tables, and sink logits, in one buffer; bound as it is when there is but one. */
-export function extraOf(gpu: Gpu, { bias, sinkLogits, heads }: AttentionSpec): {
-  region: Region;
-  bias: number;
-  stride: number;
-  summaries: number;
-  sinks: number;
-} {
-  const pieces: { region: Region; words: number }[] = [];
-  let stride = 0, summaries = -1, sinks = -1;
-  const table = (x: Tensor) => {
-    const { matrix, shape, region } = mine(x, "attend");
-    const plain = region ?? matrix?.parts[0]?.numbers;
-    if (x.dtype !== "f32" || !plain || shape[1] !== heads) {
-      throw new RangeError(
-        `Cannot attend: the bias table is ${x.dtype} [${shape}], not f32 [buckets, ${heads}]`,
-      );
-    }
-    stride = region ? heads : 4 * matrix!.stride;
-    return pieces.push({ region: plain, words: shape[0]! * stride }) - 1;
-  };
-  if (bias?.kind === "alibi") {
-    if (bias.slopes.length < heads) {
-      throw new RangeError(`Cannot attend: ${bias.slopes.length} ALiBi slopes for ${heads} heads`);
-    }
-    pieces.push({
-      region: gpu.remember(bias.slopes, "slopes", () => gpu.tables.put(bias.slopes)),
-      words: heads,
-    });
-  } else if (bias) {
-    table(bias.table);
-    if (bias.summaries) summaries = table(bias.summaries.table);
-  }
-  if (sinkLogits) {
-    const { region } = mine(sinkLogits, "attend");
-    if (!region || sinkLogits.shape.length !== 1 || sinkLogits.shape[0] !== heads) {
-      throw new RangeError(`Cannot attend: sink logits are [${sinkLogits.shape}], not [${heads}]`);
-    }
-    sinks = pieces.push({ region, words: heads }) - 1;
-  }
-  const joined = joinRegions(gpu, pieces);
-  return {
-    region: joined.region,
-    bias: 0,
-    stride,
-    summaries: joined.at[summaries] ?? 0,
-    sinks: joined.at[sinks] ?? NONE,
-  };
+
+/** Slopes or bias tables, and sink logits, in one buffer. Places in it are in words. */
+export interface Extra {
+  readonly region: Region;
+  readonly bias: number;
+  readonly tableStride: number;
+  readonly summaryTable: number;
+  /** NONE without sink logits. */
+  readonly sinks: number;
 }
+
+/** Bound as it is when there is but one piece. */
+export function extraOf(gpu: Gpu, { bias, sinkLogits, heads }: AttentionSpec, recording: Recording): Extra {
+  const pieces: { region: Region; words: number }[] = [];
+  const add = (region: Region, words: number) => pieces.push({ region, words }) - 1;
+  let tableStride = 0, summaries = -1;
+  if (bias?.kind === "alibi") {
+    const slopes = recording.once(bias.slopes, "slopes", () => recording.constant([heads], bias.slopes));
+    add(regionOf(slopes), heads);
+  } else if (bias) {
+    const { region, stride } = tableOf(bias.table as DeviceTensor), buckets = bias.table.shape[0]!;
+    tableStride = stride;
+    add(region, buckets * stride);
+    if (bias.summaries) {
+      const table = tableOf(bias.summaries.table as DeviceTensor);
+      if (table.stride !== stride) {
+        throw new RangeError("Cannot run attention: of its bias tables only one was uploaded: upload both");
+      }
+      summaries = add(table.region, buckets * stride);
+    }
+  }
+  const sinks = sinkLogits ? add(regionOf(sinkLogits as DeviceTensor), heads) : -1;
+  const { region, at } = concatenated(gpu, pieces, recording);
+  return { region, bias: 0, tableStride, summaryTable: at[summaries] ?? 0, sinks: at[sinks] ?? NONE };
+}
+
 /** Several regions one behind the other (copied if there are several), and where each begins, in words. */
-export function joinRegions(
+export function concatenated(
   gpu: Gpu,
   pieces: readonly { readonly region: Region; readonly words: number }[],
-): { region: Region; at: number[] } {
+  recording: Recording,
+): { readonly region: Region; readonly at: readonly number[] } {
   if (pieces.length === 0) return { region: gpu.dummy, at: [] };
   if (pieces.length === 1) return { region: pieces[0]!.region, at: [0] };
   const at: number[] = [];
-  const joined = gpu.make([pieces.reduce((sum, { words }) => sum + words, 0)]).region!;
+  const whole = regionOf(recording.make("f32", [pieces.reduce((sum, { words }) => sum + words, 0)]));
   let words = 0;
   for (const piece of pieces) {
     at.push(words);
-    const to = { ...joined, offset: joined.offset + 4 * words };
-    gpu.recorder.copy(piece.region, to, 4 * piece.words);
+    gpu.recorder.copy(piece.region, { ...whole, offset: whole.offset + 4 * words }, 4 * piece.words);
     words += piece.words;
   }
-  return { region: joined, at };
+  return { region: whole, at };
 }

@@ -54,7 +54,7 @@ import scale from "../../../shaders/scale.wgsl" with { type: "text" };
 import scatterAdd from "../../../shaders/scatter_add.wgsl" with { type: "text" };
 import slice from "../../../shaders/slice.wgsl" with { type: "text" };
 import topK from "../../../shaders/top_k.wgsl" with { type: "text" };
-import type { CacheDType, WeightDType } from "../device.ts";
+import type { CacheDType, WeightDType } from "../tensor.ts";
 import { type Declarations, declarationsIn, structIn } from "./declarations.ts";
 
 /** One shader module. */
@@ -110,8 +110,6 @@ export const structs = {
   merge: structIn(attentionMerge, "Merge"),
   /** A row that `append` moves. */
   place: structIn(append, "Place"),
-  /** Rows that `route` chooses from. */
-  segment: structIn(route, "Segment"),
 };
 const readers = [structs.item.reader("work"), structs.list.reader("work")];
 

@@ -217,19 +217,16 @@ export class Arena {
     this.#chunkBytes = chunkBytes;
   }
 
-  /** Where `data` will be: offset and size in a chunk. */
-  put(data: Uint32Array | Float32Array, least = 16): Region {
-    const { region, mirror } = this.#room(Math.max(data.byteLength, least));
+  /** Where `data` will be: offset and size in a chunk. Zeros fill the last 16-byte vector up. */
+  put(data: Uint32Array | Float32Array): Region {
+    const size = 16 * Math.ceil(Math.max(data.byteLength, 16) / 16);
+    const { region, mirror } = this.#room(size);
     mirror.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#last);
-    return {
-      buffer: region.buffer,
-      id: region.id,
-      offset: this.#last,
-      size: Math.max(data.byteLength, least),
-    };
+    mirror.fill(0, this.#last + data.byteLength, this.#last + size);
+    return { buffer: region.buffer, id: region.id, offset: this.#last, size };
   }
 
-  /** The same for one struct, in room of `bytes`. */
+  /** Where one struct will be, in room of `bytes`. */
   putStruct(struct: Struct, values: Values, bytes: number): Region {
     const { region, words, floats } = this.#room(bytes);
     struct.write(values, words, floats, this.#last / 4);

@@ -7,19 +7,16 @@
  *
  * @module
  */
-import type { SourceDType, WeightDType } from "../device.ts";
+import { QUANT_BLOCK } from "../formats/format.ts";
+import { FORMATS, isQuantized } from "../formats/mod.ts";
+import type { SourceDType, WeightDType } from "../tensor.ts";
 
-/** Numbers in a 16-byte vector. */
-export const VECTOR = { f32: 4, f16: 8, bf16: 8, q8: 16, q4: 32 } as const;
-/** Weights that share a scale. */
-export const QUANT_BLOCK = 32;
 const SOURCE_BYTES = { f32: 4, f16: 2, bf16: 2 } as const;
 
 /** Bytes of a row: numbers, and scales (0 unless quantized). */
 export function rowBytes(dtype: WeightDType, columns: number): { numbers: number; scales: number } {
-  const numbers = 16 * Math.ceil(columns / VECTOR[dtype]);
-  const scales = dtype === "q8" || dtype === "q4" ? 4 * Math.ceil(columns / QUANT_BLOCK / 2) : 0;
-  return { numbers, scales };
+  const { webgpu } = FORMATS[dtype];
+  return { numbers: webgpu.numberBytes(columns), scales: webgpu.scaleBytes(columns) };
 }
 
 const one = new Float32Array(1);
@@ -80,13 +77,13 @@ export function packRows(
   const bytes = rowBytes(dtype, columns);
   const numbers = new Uint8Array(count * bytes.numbers);
   const scales = new Uint8Array(count * bytes.scales);
-  if (dtype === "q8" || dtype === "q4") {
+  if (isQuantized(dtype)) {
     const scaleBits = new Uint16Array(scales.buffer);
     for (let row = 0; row < count; row++) {
       for (let block = 0; block < columns / QUANT_BLOCK; block++) {
         const from = row * columns + block * QUANT_BLOCK;
         const to = row * bytes.numbers + block * (dtype === "q8" ? 32 : 16);
-        scaleBits[row * bytes.scales / 2 + block] = packBlock(rows, from, numbers, to, dtype);
+        scaleBits[row * bytes.scales / 2 + block] = packBlock(rows, from, numbers, to, dtype as "q8" | "q4");
       }
     }
     return { numbers, scales };

@@ -118,7 +118,7 @@ export async function profileGpu(
   roofs: GpuRoofs,
   body: () => Promise<unknown>,
 ): Promise<OperationTime[]> {
-  const { device: gpu, recorder } = device.internals;
+  const { gpuDevice: gpu, recorder } = device.backend;
   if (!gpu.features.has("timestamp-query")) {
     throw new Error(
       `Cannot profile ${device.label}: it has no timestamp queries: measure whole steps instead`,
@@ -163,7 +163,7 @@ function arithmeticRoof(name: string, { f16Gflops, int8Gops }: GpuRoofs): keyof 
 
 /** Measures what the GPU can do at most; under a second. */
 export async function measureGpuRoofs(device: WebGpuDevice): Promise<GpuRoofs> {
-  const { memory, recorder } = device.internals;
+  const { memory, recorder } = device.backend;
   await device.flush();
   const { bindingBytes, bufferBytes, memoryBytes } = memory.limits;
   // Software adapters are slow and have ordinary memory: a smaller buffer and fewer threads tell the same.
@@ -215,7 +215,7 @@ async function repeatedRead(
   device: WebGpuDevice,
   { source, sums, threads }: { readonly source: Region; readonly sums: Region; readonly threads: number },
 ): Promise<number> {
-  const { recorder } = device.internals;
+  const { recorder } = device.backend;
   for (let times = 1;; times *= 2) {
     const start = performance.now();
     for (let i = 0; i < times; i++) {

@@ -14,7 +14,7 @@ const PARAMETER_BYTES = 256;
 /** Bind groups are cheap to make again, so that the cache may be emptied when it is this full. */
 const BIND_GROUPS = 8192;
 /** Workgroups in one dimension of a dispatch that every WebGPU allows. */
-const MAX_GROUPS = 65535;
+export const MAX_GROUPS = 65535;
 const NONE: Values = {};
 
 /** Buffers by the names of a kernel's bindings. */
@@ -53,7 +53,7 @@ export interface Timing {
 }
 
 /** Folds `count` workgroups into two dimensions, see shaders/lib/flat.wgsl. */
-export function folded(count: number): Groups {
+export function inTwoDimensions(count: number): Groups {
   if (count <= MAX_GROUPS) return [count];
   const rows = Math.ceil(count / MAX_GROUPS);
   return [Math.ceil(count / rows), rows];
@@ -163,8 +163,8 @@ export class Recorder {
     this.#encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes);
   }
 
-  /** Submits what is recorded; `arenas` hold data that it uses. */
-  submit(arenas: readonly Arena[]): void {
+  /** Submits what is recorded, if anything is; `arenas` hold data that it uses. Returns whether something was. */
+  submit(arenas: readonly Arena[]): boolean {
     const encoder = this.#encoder;
     if (encoder) {
       this.#endPass();
@@ -177,6 +177,12 @@ export class Recorder {
       this.#recorded = 0;
     }
     this.memory.submitted();
+    return encoder !== undefined;
+  }
+
+  /** Destroys at once what was given back, unless something recorded may use it. */
+  giveBack(): void {
+    if (!this.pending) this.memory.submitted();
   }
 
   /** Drops bind groups that name a destroyed buffer. */

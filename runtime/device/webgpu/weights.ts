@@ -3,44 +3,32 @@
  *
  * @module
  */
-import type { Shape, TensorSource, WeightDType } from "../device.ts";
+import type { WeightSource } from "../backend.ts";
+import { countOf, type Shape, type WeightDType } from "../tensor.ts";
+import { GpuWeight, type WeightPart } from "./gpu.ts";
 import { formatBytes, type Memory, type Region } from "./memory.ts";
-import { decodeNumbers, packRows, QUANT_BLOCK, rowBytes } from "./pack.ts";
-import { countOf, GpuTensor, type WeightPart } from "./tensor.ts";
+import { decodeNumbers, packRows, rowBytes } from "./pack.ts";
 
 /** Bytes packed at a time: enough to make a write worthwhile, little beside the model. */
 const BATCH_BYTES = 2 ** 22;
 
-/** Streams `source` into a resident tensor. */
+/** Streams `source` into a resident weight. Its numbers are counted, and the shape fits the format. */
 export async function uploadWeight(
   queue: GPUQueue,
   memory: Memory,
   { dtype, shape, source }: {
     readonly dtype: WeightDType;
     readonly shape: Shape;
-    readonly source: TensorSource;
+    readonly source: WeightSource;
   },
-): Promise<GpuTensor> {
-  const held = shape.length === 1 ? "f32" : dtype;
-  const columns = shape.at(-1) ?? 0;
-  const total = countOf(shape);
-  if (shape.length < 1 || shape.length > 3) {
-    throw new RangeError(`Cannot upload [${shape}]: a weight has one to three dimensions`);
-  }
-  if ((held === "q8" || held === "q4") && columns % QUANT_BLOCK !== 0) {
-    throw new RangeError(
-      `Cannot upload [${shape}] as ${held}: ${columns} is not a multiple of ${QUANT_BLOCK}: take f16 or f32`,
-    );
-  }
-  const rows = columns === 0 ? 0 : total / columns;
-  const bytes = rowBytes(held, columns);
-  const parts = allocate(memory, rows, bytes, `a ${held} weight [${shape}]`);
-  const release = () => {
-    for (const { numbers, scales } of parts) for (const r of [numbers, scales]) if (r) memory.destroy(r);
-  };
+): Promise<GpuWeight> {
+  const columns = shape.at(-1)!, total = countOf(shape), rows = columns === 0 ? 0 : total / columns;
+  const bytes = rowBytes(dtype, columns);
+  const parts = allocate(memory, rows, bytes, `a ${dtype} weight [${shape}]`);
   try {
     await memory.checked();
-    const write = (row: number, packed: ReturnType<typeof packRows>, count: number) => {
+    await inRows(source, columns, total, (row, numbers) => {
+      const packed = packRows(numbers, dtype, columns), count = numbers.length / columns;
       for (const part of parts) {
         const from = Math.max(row, part.first), to = Math.min(row + count, part.first + part.rows);
         if (from >= to) continue;
@@ -53,41 +41,31 @@ export async function uploadWeight(
         put(part.numbers, packed.numbers, bytes.numbers);
         put(part.scales, packed.scales, bytes.scales);
       }
-    };
-    const got = await inRows(source, columns, total, (row, numbers) => {
-      write(row, packRows(numbers, held, columns), numbers.length / columns);
     });
-    if (got !== total) {
-      throw new RangeError(
-        `Cannot upload [${shape}]: the source has ${
-          got > total ? "more" : `only ${got}`
-        } numbers, not ${total}: ` +
-          "download the file again",
-      );
-    }
   } catch (error) {
-    release();
+    releaseParts(memory, parts);
     throw error;
   }
-  const stride = bytes.numbers / 16;
-  const plain = held === "f32" && (columns % 4 === 0 || rows === 1) && parts.length === 1;
-  return new GpuTensor(held, shape, plain ? parts[0]!.numbers : undefined, { stride, parts });
+  return new GpuWeight(bytes.numbers / 16, parts);
 }
 
-/** Calls `use` with whole rows as they arrive; returns how many numbers came (or one more than wanted). */
+/** Gives the buffers of a weight back. */
+export function releaseParts(memory: Memory, parts: readonly WeightPart[]): void {
+  for (const { numbers, scales } of parts) for (const r of [numbers, scales]) if (r) memory.destroy(r);
+}
+
+/** Calls `use` with whole rows as they arrive. */
 async function inRows(
-  source: TensorSource,
+  source: WeightSource,
   columns: number,
   total: number,
   use: (row: number, numbers: Float32Array) => void,
-): Promise<number> {
+): Promise<void> {
   const batch = Math.max(1, Math.floor(BATCH_BYTES / 4 / Math.max(columns, 1))) * columns;
   const pending = new Float32Array(Math.min(batch, total));
-  let filled = 0, row = 0, got = 0;
+  let filled = 0, row = 0;
   for await (const chunk of source.chunks) {
     let numbers = decodeNumbers(chunk, source.dtype);
-    got += numbers.length;
-    if (got > total) return got;
     while (numbers.length > 0) {
       const count = Math.min(numbers.length, pending.length - filled);
       pending.set(numbers.subarray(0, count), filled);
@@ -100,8 +78,7 @@ async function inRows(
       }
     }
   }
-  if (filled > 0 && filled % columns === 0) use(row, pending.subarray(0, filled));
-  return got;
+  if (filled > 0) use(row, pending.subarray(0, filled));
 }
 
 function allocate(
@@ -124,7 +101,7 @@ function allocate(
       }
     }
   } catch (error) {
-    for (const { numbers, scales } of parts) for (const r of [numbers, scales]) if (r) memory.destroy(r);
+    releaseParts(memory, parts);
     const whole = formatBytes(rows * (bytes.numbers + bytes.scales));
     if (error instanceof RangeError && parts.length > 0) {
       throw new RangeError(`${error.message} (part of ${whole})`);

@@ -1,14 +1,14 @@
 /**
- * Tensors on the GPU, and what the parts of the device share.
+ * What the kernels of the GPU work with: buffers of tensors and weights, and where to record.
  *
  * @module
  */
-import type { DType, Shape, Tensor } from "../device.ts";
+import type { DeviceTensor } from "../tensor.ts";
 import type { Kernel } from "./kernels.ts";
 import type { Arena, Memory, Region } from "./memory.ts";
 import type { Buffers, Dispatch, Recorder } from "./recorder.ts";
 
-/** Rows [first, first + rows) of an uploaded matrix. */
+/** Rows [first, first + rows) of an uploaded weight. */
 export interface WeightPart {
   readonly first: number;
   readonly rows: number;
@@ -16,37 +16,17 @@ export interface WeightPart {
   readonly scales: Region | undefined;
 }
 
-/** An uploaded matrix: parts below the binding limit, rows of `stride` 16-byte vectors. */
-export interface Matrix {
-  readonly stride: number;
-  readonly parts: readonly WeightPart[];
+/** An uploaded weight: parts below the binding limit, rows of `stride` 16-byte vectors. A vector is one row. */
+export class GpuWeight {
+  constructor(readonly stride: number, readonly parts: readonly WeightPart[]) {}
 }
 
-/** A tensor of this device. */
-export class GpuTensor implements Tensor {
-  /** Set when its memory is gone. */
-  dead = false;
-  /** Whether the region goes back to the pool; those in an arena do not. */
-  pooled = true;
-
-  constructor(
-    readonly dtype: DType,
-    readonly shape: Shape,
-    /** Numbers in row-major order, 4 bytes each. */
-    readonly region: Region | undefined,
-    /** Rows in a weight format; a vector is both. */
-    readonly matrix?: Matrix,
-  ) {}
-}
-
-/** What operations use: where to record, and where to put things. */
+/** What kernels use: where to record, and where to put things. */
 export interface Gpu {
   readonly recorder: Recorder;
   readonly memory: Memory;
   /** Records a kernel, see Recorder. */
   dispatch(kernel: Kernel, buffers: Buffers, how: Dispatch): void;
-  /** Small tables of one step. */
-  readonly tables: Arena;
   /** Work lists of one step, bound as a whole so that bind groups do not depend on their lengths. */
   readonly lists: Arena;
   /** Bound for inputs that are absent. */
@@ -55,37 +35,32 @@ export interface Gpu {
   readonly unused: Region;
   /** What shaders may use: f16 arithmetic, dot products of packed bytes. */
   readonly arithmetic: { readonly f16: boolean; readonly packedDot: boolean };
-  /** See `Device.withRows`; undefined where the number of rows decides. */
-  few: number | undefined;
-  /** A tensor of the current scope. */
-  make(shape: Shape, dtype?: "f32" | "u32"): GpuTensor;
   /** Memory until the end of what is being recorded for one operation. */
   temporary(bytes: number): Region;
-  /** Remembers a value made from `key` until the step ends. */
-  remember<T>(key: object, part: string, make: () => T): T;
 }
 
-/** Product of a shape. */
-export function countOf(shape: Shape): number {
-  return shape.reduce((a, b) => a * b, 1);
+/** The weight that a tensor is; activations are seen as one row, for routers. */
+export function weightOf({ buffer, features }: DeviceTensor): GpuWeight {
+  if (buffer instanceof GpuWeight) return buffer;
+  const numbers = buffer as Region;
+  return new GpuWeight(Math.ceil(features / 4), [{ first: 0, rows: 1, numbers, scales: undefined }]);
 }
 
-/** The tensor as one of this device that is alive. */
-export function mine(x: Tensor, action: string): GpuTensor {
-  if (!(x instanceof GpuTensor)) throw new TypeError(`Cannot ${action}: [${x.shape}] is not a WebGPU tensor`);
-  if (x.dead) {
-    throw new Error(`Cannot ${action}: [${x.shape}] is gone: its step or scope has ended, or it was freed`);
+/** The numbers of activations, of a constant or of an uploaded vector, 4 bytes each in row-major order. */
+export function regionOf({ buffer }: DeviceTensor): Region {
+  return buffer instanceof GpuWeight ? buffer.parts[0]!.numbers : buffer as Region;
+}
+
+/** A small f32 table [rows, features], uploaded or constant, and how many numbers a row takes. */
+export function tableOf(x: DeviceTensor): { readonly region: Region; readonly stride: number } {
+  const { buffer, shape, features } = x;
+  if (!(buffer instanceof GpuWeight)) return { region: regionOf(x), stride: features };
+  if (buffer.parts.length > 1) {
+    throw new RangeError(
+      `Cannot use a table [${shape}] of f32: it is over the GPU's binding limit: use a GPU with a larger limit`,
+    );
   }
-  return x;
-}
-
-/** Rows and features of a matrix. */
-export function sides(x: Tensor, action: string): { rows: number; features: number } {
-  const [rows, features] = x.shape;
-  if (x.shape.length !== 2 || rows === undefined || features === undefined) {
-    throw new RangeError(`Cannot ${action}: [${x.shape}] is not [rows, features]`);
-  }
-  return { rows, features };
+  return { region: regionOf(x), stride: 4 * buffer.stride };
 }
 
 /** Region of rows [from, to) of 4-byte numbers. */
@@ -95,10 +70,10 @@ export function rowsOf(region: Region, features: number, from: number, to: numbe
 }
 
 /**
- * Stretches of rows in which no binding is over the limit and every binding begins at an allowed offset. One stretch
- * unless a tensor is over 128 MiB or so.
+ * Ranges of rows in which no binding is over the limit and every binding begins at an allowed offset: one, unless a tensor
+ * is over 128 MiB or so.
  */
-export function stretches(
+export function bindableRanges(
   rows: number,
   features: readonly number[],
   { bindingBytes, alignment }: { readonly bindingBytes: number; readonly alignment: number },

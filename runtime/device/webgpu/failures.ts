@@ -1,0 +1,54 @@
+/**
+ * What goes wrong on a GPU between two waits, in words: it was lost, or it reports an error of a command.
+ *
+ * @module
+ */
+import { formatBytes, type Memory } from "./memory.ts";
+
+export class Failures {
+  readonly #memory: Memory;
+  #lost: GPUDeviceLostInfo | undefined;
+  /** The first one since the last check. */
+  #message: string | undefined;
+
+  constructor(device: GPUDevice, memory: Memory) {
+    this.#memory = memory;
+    device.lost.then((info) => this.#lost = info);
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault?.();
+      this.#message ??= (event as GPUUncapturedErrorEvent).error.message;
+    });
+  }
+
+  get isLost(): boolean {
+    return this.#lost !== undefined;
+  }
+
+  /** Throws what went wrong since the last time. */
+  async check(action: string): Promise<void> {
+    const message = this.#message;
+    this.#message = undefined;
+    await this.#memory.checked();
+    this.mustLive(action);
+    if (message === undefined) return;
+    if (/out.?of.?memory|not enough memory/i.test(message)) {
+      throw new RangeError(
+        `Cannot ${action}: the GPU is out of memory with ${formatBytes(this.#memory.inUse)} in use: ` +
+          "take smaller weights (q8 or q4), a shorter context or an f16 cache",
+      );
+    }
+    throw new Error(`Cannot ${action}: WebGPU reports: ${message}`);
+  }
+
+  /** Throws an Error when the GPU was lost. */
+  mustLive(action: string): void {
+    if (!this.#lost) return;
+    const { reason, message } = this.#lost;
+    throw new Error(
+      `Cannot ${action}: the GPU was lost (${reason}: ${message}) with ${
+        formatBytes(this.#memory.inUse)
+      } in use: ` +
+        "open another device and load the model again, with smaller weights (q8 or q4) or a shorter context if it was full",
+    );
+  }
+}
