@@ -107,6 +107,12 @@ function report(error: unknown): number {
   // The reader of our output has left (as in `lakh run … | head -1`): it has all that it wanted.
   if (error instanceof BrokenPipeError) return EXIT.ok;
   if (error instanceof DOMException && error.name === "AbortError") return EXIT.interrupted;
+  if (error instanceof Deno.errors.NotCapable) {
+    // "Requires read access to "x", run again with the --allow-read flag"
+    error = new Error(
+      `Cannot go on: ${error.message[0]!.toLowerCase()}${error.message.slice(1).replace(", run", ": run")}`,
+    );
+  }
   const usage = error instanceof UsageError;
   writeError(`${plain(error instanceof Error ? error.message : String(error))}\n`);
   if (!usage && error instanceof Error) {

@@ -99,7 +99,8 @@ export function huggingFaceHome(): string {
   const home = environment("HOME") ?? environment("USERPROFILE");
   if (!home) {
     throw new Error(
-      "Cannot find the cache folder for models: HOME is not set: set HF_HOME to a folder to use",
+      "Cannot find the cache folder for models: HOME is not set, or Deno may not read it: set HF_HOME to a folder, and " +
+        "give --allow-env",
     );
   }
   return `${home}/.cache/huggingface`;
