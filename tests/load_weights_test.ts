@@ -137,7 +137,7 @@ Deno.test("load() uploads once what is declared twice", async () => {
   assert.equal(uploads.length, 1);
 });
 
-Deno.test("WeightOptions take parts, transpose, add and stay exact", async () => {
+Deno.test("WeightOptions take parts, transpose, add and stay f32", async () => {
   const { uploads } = await load(
     {
       "qkv.weight": ramp([4, 2]),
@@ -151,7 +151,7 @@ Deno.test("WeightOptions take parts, transpose, add and stay exact", async () =>
       w.linear("qkv", { in: 2, out: 2, bias: true, rows: { from: 1, to: 2, every: 2 } });
       w.linear("conv", { in: 2, out: 3, transpose: true });
       w.linear("conv", { in: 2, out: 2, transpose: true, rows: { from: 1, to: 3 } });
-      w.linear("conv", { in: 2, out: 2, transpose: true, rows: { from: 1, to: 3 }, exact: true });
+      w.linear("conv", { in: 2, out: 2, transpose: true, rows: { from: 1, to: 3 }, keepFloat: true });
       w.rmsNorm("norm", 2, 1e-5, { plus: 1 });
     },
     { weights: "f16" },
@@ -176,7 +176,7 @@ Deno.test("load() keeps matrices whose rows are no multiple of 32 in f32 and rep
     (w) => {
       w.linear("a", { in: 64, out: 2 });
       w.linear("b", { in: 48, out: 2 });
-      w.tensor("c.weight", [2, 32], { exact: true });
+      w.tensor("c.weight", [2, 32], { keepFloat: true });
     },
     { weights: "q8" },
   );
@@ -550,8 +550,8 @@ Deno.test("what a model declares is the same from config.json and from a checkpo
   const declare = (w: Weights) => {
     w.embedding("e", { vocabulary: 4, hidden: 32 });
     w.list("l", 2, (w) => {
-      w.linear("qkv", { in: 32, out: 4, bias: true, rows: { from: 0, to: 2, every: 4 }, exact: true });
-      w.linear("qkv", { in: 32, out: 4, bias: true, rows: { from: 2, to: 4, every: 4 }, exact: true });
+      w.linear("qkv", { in: 32, out: 4, bias: true, rows: { from: 0, to: 2, every: 4 }, keepFloat: true });
+      w.linear("qkv", { in: 32, out: 4, bias: true, rows: { from: 2, to: 4, every: 4 }, keepFloat: true });
       w.linear("up", { in: 32, out: 3, transpose: true, plus: 1 });
       w.experts("x", { experts: 2, in: 32, out: 4, bias: "x_bias", transpose: true });
       w.experts(["y.0", "y.1"], { experts: 2, in: 32, out: 4 });
@@ -576,5 +576,10 @@ Deno.test("what a model declares is the same from config.json and from a checkpo
   assert.equal(weights.declared.reduce((sum, { shape }) => sum + countOf(shape), 0), report.parameters);
   const qkv = weights.declared.filter(({ name }) => name.startsWith("l.0.qkv"));
   // A bias keeps the rows of its matrix, and no other of its options.
-  assert.deepEqual(qkv.map(({ shape, exact }) => exact ? shape.length : -shape.length), [2, -1, 2, -1]);
+  assert.deepEqual(qkv.map(({ shape, keepFloat }) => keepFloat ? shape.length : -shape.length), [
+    2,
+    -1,
+    2,
+    -1,
+  ]);
 });

@@ -1,7 +1,6 @@
 /**
- * A device that computes nothing: it counts what a step would compute, read and hold, from shapes alone.
- * Arguments are checked as everywhere, costs are what `operations` says, and memory is handed out as the WASM
- * device does it.
+ * A device that computes nothing: from shapes alone it counts what a step would compute, read and hold.
+ * It checks arguments like every device, takes costs from `operations`, and allocates like the WASM device.
  *
  * @module
  */
@@ -16,13 +15,13 @@ import { StepMemory } from "../device/step_memory.ts";
 import type { CacheGeometry, DeviceTensor, Shape, WeightDType } from "../device/tensor.ts";
 import { TensorDevice } from "../device/tensor_device.ts";
 
-/** Devices that can be counted for. */
+/** Devices that can be counted. */
 const DEVICES: Readonly<Record<"wasm" | "webgpu", { layout: DeviceLayout; memoryBytes: number }>> = {
   wasm: { layout: LAYOUTS.wasm, memoryBytes: 16 * 2 ** 30 },
   webgpu: { layout: LAYOUTS.webgpu, memoryBytes: Infinity },
 };
 
-/** Bytes that a device can hold at most, whatever the machine has. */
+/** The most bytes that a device can address, whatever the machine has. */
 export function mostMemory(device: "wasm" | "webgpu"): number {
   return DEVICES[device].memoryBytes;
 }
@@ -42,14 +41,14 @@ export const NO_COST: StepCost = {
   operations: 0,
 };
 
-/** `times` of `b` on top of `a`. */
+/** a + times · b */
 export function addCost(a: StepCost, b: Partial<StepCost>, times = 1): StepCost {
   const total = { ...a } as { -readonly [K in keyof StepCost]: StepCost[K] };
   for (const key of Object.keys(NO_COST) as (keyof StepCost)[]) total[key] += (b[key] ?? 0) * times;
   return total;
 }
 
-/** A matrix product that a step has, and how often. */
+/** A matrix product of a step, and how often it occurs. */
 export interface LinearUse {
   readonly dtype: WeightDType;
   readonly inputs: number;
@@ -58,7 +57,7 @@ export interface LinearUse {
   times: number;
 }
 
-/** What the last step was. */
+/** Counts of the last step. */
 export interface StepCount {
   readonly cost: StepCost;
   readonly linears: readonly LinearUse[];
@@ -87,7 +86,7 @@ export class CountingDevice extends TensorDevice<CountingBackend> {
     };
   }
 
-  /** Of the last step. */
+  /** Counts of the last step. */
   get last(): StepCount {
     return { cost: this.#cost, linears: [...this.#linears.values()], peakBytes: this.backend.peakBytes };
   }
@@ -99,7 +98,7 @@ export class CountingDevice extends TensorDevice<CountingBackend> {
   }
 }
 
-/** A range that is only counted. */
+/** A range of memory that is only counted. */
 interface Range {
   readonly address: number;
   readonly bytes: number;
@@ -209,7 +208,7 @@ class CountingBackend implements Backend {
   }
 }
 
-/** Kernels that record nothing: they take the memory that the real ones take besides their results. */
+/** Kernels that record nothing but take the memory that real ones need besides their results. */
 function countingKernels(layout: DeviceLayout): Kernels {
   const pack = (x: DeviceTensor, weight: DeviceTensor, recording: Recording) => {
     const bytes = layout.packed(weight.dtype as WeightDType, x.rows, x.features);
@@ -270,7 +269,7 @@ function countingKernels(layout: DeviceLayout): Kernels {
   };
 }
 
-/** Numbers that nobody looks at. */
+/** An array with a length and no numbers. */
 function ofBytes(bytes: number): Float32Array {
   return { byteLength: bytes, length: bytes / 4 } as Float32Array;
 }

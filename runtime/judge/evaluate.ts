@@ -1,6 +1,6 @@
 /**
- * How well a model predicts a text: the mean of −ln p(token | tokens before it), and how that depends on how
- * many tokens stand before.
+ * How well a model predicts a text: the mean of −ln p(token | tokens before it), and how it depends on
+ * the number of tokens before.
  *
  * The text is cut into windows, and each is read from an empty cache after the id that begins a text, so that
  * the number says what a context of that length is worth. Windows that begin less than their length apart
@@ -17,27 +17,29 @@ export interface PositionLoss {
   readonly from: number;
   readonly to: number;
   readonly natsPerToken: number;
-  /** Tokens that were predicted there, in all windows. */
+  /** Tokens predicted at these positions, over all windows. */
   readonly tokens: number;
 }
 
 /** The loss of a text. */
 export interface Evaluation {
-  /** exp of it is the perplexity. */
+  /** Its exponential is the perplexity. */
   readonly natsPerToken: number;
   /** Tokens that were predicted. */
   readonly tokens: number;
-  /** By how many tokens of the window stand before: 0 to 15, 16 to 31, 32 to 63, … */
+  /** By the number of tokens before in the window: 0 to 15, 16 to 31, 32 to 63, … */
   readonly byPosition: readonly PositionLoss[];
-  /** How near the predictions are to another model's, where one was given; over all windows. */
+  /** How near the predictions are to those of `reference`, where one was given; over all windows. */
   readonly quality?: Quality;
 }
 
-/** What {@linkcode evaluateIds} needs beside the ids. */
+/** Arguments of {@linkcode evaluateIds} besides the ids. */
 export interface EvaluateOptions extends ReadOptions {
   /** Tokens of a window. */
   readonly window: number;
-  /** Tokens from the beginning of one window to that of the next. Default: `window`, so that none overlap. */
+  /**
+   * Tokens from the start of one window to the start of the next. Default: `window`, so that none overlap.
+   */
   readonly stride?: number | undefined;
   /** Read before each window; without it, the first token of a window is not predicted. */
   readonly first: number | undefined;
@@ -45,13 +47,13 @@ export interface EvaluateOptions extends ReadOptions {
   readonly reference?: Sequence | undefined;
 }
 
-/** Positions of the first bucket; each further one ends at twice the one before. */
+/** Positions in the first bucket; each later one ends at twice the position of the one before. */
 const firstBucket = 16;
-/** Logits of a pass: 512 rows of a large vocabulary would take 300 MB. */
+/** Rows of logits per pass: 512 rows of a large vocabulary would take 300 MB. */
 const logitBytes = 64 << 20;
 
 /**
- * Predicts `ids` window by window. `sequence` is used up: it holds the last window afterwards, and so does
+ * Predicts `ids` window by window. Afterwards `sequence` holds the last window, and so does
  * the reference.
  */
 export async function evaluateIds(
@@ -121,7 +123,7 @@ export async function evaluateIds(
   return { natsPerToken: nats / tokens, tokens, byPosition, ...(reference && { quality: meter.quality }) };
 }
 
-/** One evaluation of several texts: means over all their tokens. */
+/** Merges evaluations of several texts: means over all their tokens. */
 export function mergeEvaluations(evaluations: readonly Evaluation[]): Evaluation {
   const buckets = new Map<number, PositionLoss>();
   for (const { from, to, natsPerToken, tokens } of evaluations.flatMap((e) => e.byPosition)) {
@@ -144,7 +146,7 @@ function meanOf(losses: readonly { readonly natsPerToken: number; readonly token
   };
 }
 
-/** Tokens of a pass whose logits all are wanted. */
+/** Tokens of a pass in which every row has logits. */
 export function chunkFor(vocabulary: number): number {
   return Math.max(1, Math.min(prefillChunk, Math.floor(logitBytes / (4 * vocabulary))));
 }

@@ -15,7 +15,7 @@ import { findModel, modelTypeOf } from "../models/registry.ts";
 import { cacheBytesPerToken } from "../write/sequence.ts";
 import { CountingDevice } from "./counting_device.ts";
 
-/** Parts of a model that parameters are counted by. */
+/** Parts of a model, by which parameters are counted. */
 export type Part = "embedding" | "attention" | "feed-forward" | "experts" | "norms" | "output" | "other";
 
 /** What {@linkcode inspectCheckpoint} finds. */
@@ -28,7 +28,7 @@ export interface Inspection {
   readonly parameters: number;
   /** Numbers by part; parts without any are absent. */
   readonly parts: Readonly<Partial<Record<Part, number>>>;
-  /** Formats in the files, and numbers in each. */
+  /** Numbers in the files, by format. */
   readonly dtypes: Readonly<Record<string, number>>;
   /** Bytes of the weights in the files. */
   readonly fileBytes: number;
@@ -100,7 +100,7 @@ function numbersIn(name: string, { shape, dtype }: TensorInfo): number {
   return countOf(shape) * (dtype === "U8" && name.endsWith("_blocks") ? 2 : 1);
 }
 
-/** By the names that families give their tensors. */
+/** The part that a tensor belongs to, by the names that families use. */
 function partOf(name: string): Part {
   if (/(^|\.)(lm_head|embed_out|output_projection|cls|final_logits_bias)\b/.test(name)) return "output";
   if (/norm|(^|\.)ln_|layernorm/i.test(name)) return "norms";

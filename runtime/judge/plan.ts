@@ -1,8 +1,8 @@
 /**
- * What a context takes before anything is loaded: memory, work, and with measured rates time.
+ * What a context needs, known before anything is loaded: memory, work, and with measured rates time.
  *
- * The model's own definition runs on a device that counts: config.json is all that is read, and every family
- * is counted as it computes, with its windows, experts and shared heads.
+ * The model's own definition runs on a device that counts. Only config.json is read, and every family is
+ * counted as it computes, with its windows, experts and shared heads.
  *
  * Costs by formula, for n tokens of width d and per layer (https://arxiv.org/abs/1706.03762, table 1): n²d
  * for attention, nd² for projections.
@@ -18,9 +18,9 @@ import type { Config, Decoder, ModelFacts } from "../models/model.ts";
 import { findModel, modelTypeOf } from "../models/registry.ts";
 import { type CacheChoice, chooseCacheDType, prefillChunk } from "../write/sequence.ts";
 
-/** What is planned. */
+/** Settings of a plan. */
 export interface PlanOptions {
-  /** Tokens. Default: a hundred thousand, or as many as there are learned positions. */
+  /** Tokens. Default: a hundred thousand, or the number of learned positions where that is less. */
   readonly context?: number | undefined;
   readonly weights: WeightChoice;
   readonly cache: CacheChoice;
@@ -31,9 +31,9 @@ export interface PlanOptions {
 export interface MemoryPlan {
   readonly weights: number;
   readonly cache: number;
-  /** Tensors and tables of a step; does not grow with the context but for lists of tiles. */
+  /** Tensors and tables of a step; of these only lists of tiles grow with the context. */
   readonly activations: number;
-  /** What the program takes without a model. */
+  /** Memory of the program without a model. */
   readonly program: number;
   readonly total: number;
 }
@@ -49,18 +49,18 @@ export interface ContextPlan {
   readonly cache: CacheDType;
   readonly cacheBytesPerToken: number;
   readonly memory: MemoryPlan;
-  /** Reading the whole context, in so many steps. */
+  /** Cost of reading the whole context, in `prefillSteps` steps. */
   readonly prefill: StepCost;
   readonly prefillSteps: number;
-  /** The token after it. */
+  /** Cost of the token after it. */
   readonly decode: StepCost;
   /** Matrix products of a step of many rows, and of one row. */
   readonly linears: { readonly prefill: readonly LinearUse[]; readonly decode: readonly LinearUse[] };
 }
 
 /**
- * How fast a device does each kind of {@linkcode StepCost}, per second; and what each operation and step
- * costs besides.
+ * How much of each part of {@linkcode StepCost} a device does per second, and the fixed time of each
+ * operation and step.
  */
 export interface Rates {
   readonly linearFlops: number;
@@ -78,7 +78,9 @@ export interface Rates {
  */
 export const PROGRAM_BYTES = 105e6;
 
-/** Steps whose work is counted; those between are interpolated, for work grows steadily with the position. */
+/**
+ * Steps that are counted; steps between them are interpolated, because work grows steadily with the position.
+ */
 const SAMPLES = 33;
 
 /**
@@ -123,7 +125,7 @@ export async function planModel(config: Config, options: PlanOptions): Promise<C
     prefill = addCost(prefill, cost);
     if (full === 0) linears = uses;
   }
-  // The last token of a context is the deepest.
+  // The last token of a context sees the most keys.
   const { cost: decode, linears: decodeLinears } = await read(context - 1, 1);
   const held = caches.reduce((bytes, cache) => bytes + cache.bytes, 0);
   const memory = {
@@ -174,7 +176,7 @@ async function countedModel(config: Config, { weights, device: name }: PlanOptio
   return { device, decoder, ...await declared.load(weights) };
 }
 
-/** One pass as Sequence reads: logits of the last token only. */
+/** One pass as Sequence runs it: logits of the last token only. */
 async function pass(
   { device, decoder }: CountedModel,
   caches: readonly PagedCache[],
@@ -200,7 +202,7 @@ async function pass(
 export function sampleIndices(count: number, most: number): { index: number; weight: number }[] {
   if (count <= most) return Array.from({ length: count }, (_, index) => ({ index, weight: 1 }));
   const indices = Array.from({ length: most }, (_, i) => Math.round(i * (count - 1) / (most - 1)));
-  // Both ends of a gap count half of it, and themselves.
+  // Each end of a gap counts half of the gap, and itself.
   return indices.map((index, i) => {
     const before = i === 0 ? 0 : index - indices[i - 1]!,
       after = i === most - 1 ? 0 : indices[i + 1]! - index;
@@ -213,7 +215,7 @@ export function flopsOf({ linearFlops, attentionFlops }: StepCost): number {
   return linearFlops + attentionFlops;
 }
 
-/** Seconds of work in so many steps. */
+/** Seconds that this work takes in `steps` steps. */
 export function secondsOf(cost: StepCost, steps: number, rates: Rates): number {
   return cost.linearFlops / rates.linearFlops + cost.weightBytes / rates.weightBytes +
     cost.attentionFlops / rates.attentionFlops + cost.cacheBytes / rates.cacheBytes +
@@ -221,12 +223,12 @@ export function secondsOf(cost: StepCost, steps: number, rates: Rates): number {
     steps * rates.stepSeconds;
 }
 
-/** The formats from this one on to the smaller ones. */
+/** This format and the smaller ones. */
 function fromFormat<T>(formats: readonly T[], first: unknown): readonly T[] {
   return formats.slice(formats.indexOf(first as T));
 }
 
-/** A setting that fits. */
+/** Settings that fit. */
 export interface Fit {
   readonly weights: WeightDType;
   readonly cache: CacheDType;

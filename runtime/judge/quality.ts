@@ -1,9 +1,9 @@
 /**
- * How far a model's predictions are from those of a reference: what a number format costs.
+ * How far a model's predictions are from those of a reference: the price of a number format.
  *
  * Mean KL is Σ p (ln p − ln q) over the vocabulary, p the reference's distribution, in nats, averaged over
- * positions. It weighs errors by how likely an id is, which the largest error of a logit does not: that is
- * mostly of ids that nobody expects.
+ * positions. It weighs errors by how likely an id is, unlike the largest error of a logit, which is
+ * mostly that of an unlikely id.
  *
  * @module
  */
@@ -58,7 +58,7 @@ export class QualityMeter {
   }
 }
 
-/** Of several texts: means over all their positions. */
+/** Merges the quality of several texts: means over all their positions. */
 export function mergeQualities(all: readonly Quality[]): Quality {
   const positions = all.reduce((sum, one) => sum + one.positions, 0);
   const mean = (of: (one: Quality) => number | undefined) =>

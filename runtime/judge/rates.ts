@@ -1,8 +1,8 @@
 /**
- * How fast a device does the kinds of work that a plan counts, by running them for a moment: matrix products
- * of the model's own shapes and formats, attention with its heads, and the small operations between.
+ * Measures how fast a device does the work that a plan counts, by running it for a moment: matrix products in
+ * the model's own shapes and formats, attention with its heads, and the small operations between.
  *
- * Kernels are measured, not roofs: what they reach of a roof differs from machine to machine.
+ * Kernels are measured, not roofs, because the share of a roof that they reach differs between machines.
  *
  * @module
  */
@@ -10,11 +10,11 @@ import type { CacheDType, Device, KvCache, Tensor, WeightDType } from "../device
 import type { ContextPlan, Rates } from "./plan.ts";
 import { prefillChunk } from "../write/sequence.ts";
 
-/** Weights and caches that are made for it, at most: beyond the caches of most processors, and soon made. */
+/** The most weights and caches to make: more than processors cache, and quickly made. */
 const WEIGHT_BYTES = 64e6, CACHE_BYTES = 48e6;
-/** Rows of a matrix are measured, not all of a large one. */
+/** The most rows of a matrix that are measured. */
 const MATRIX_NUMBERS = 8e6;
-/** Each measurement repeats for so long. */
+/** Seconds for which each measurement repeats. */
 const LEAST_SECONDS = 0.08;
 
 /** Bytes of a number in a format, for budgets. */
@@ -47,7 +47,7 @@ async function measureLinears(
   try {
     for (const { dtype, inputs, outputs, times } of uses) {
       const rows = Math.max(8, Math.min(outputs, Math.floor(MATRIX_NUMBERS / inputs / 8) * 8));
-      // As much of each shape as the model has, in proportion.
+      // Each shape in proportion to how often the model has it.
       const copies = Math.max(1, Math.round(times * share * outputs / rows));
       for (let i = 0; i < copies; i++) {
         const before = device.memoryInUse;
@@ -152,7 +152,7 @@ async function measureElements(
   }
 }
 
-/** Least seconds of a step that records `body`: other programs only ever add to it. */
+/** The least seconds of a step that records `body`: other programs can only add time. */
 async function secondsOf(device: Device, body: () => void): Promise<number> {
   const once = async () => {
     const start = performance.now();
@@ -172,7 +172,7 @@ async function secondsOf(device: Device, body: () => void): Promise<number> {
   return times.sort((a, b) => a - b)[Math.floor(times.length / 4)]!;
 }
 
-/** The first of some numbers that are made once: making them would be measured too. */
+/** A slice of numbers that are made once, so that making them is not measured. */
 function random(count: number): Float32Array {
   if (numbers.length < count) {
     let state = 1;

@@ -1,5 +1,5 @@
 /**
- * Compares a loaded model with the outputs that its checkpoint brings along in reference.safetensors.
+ * Compares a loaded model with the outputs in its checkpoint's reference.safetensors.
  *
  * Tensors there: `input_ids` i64 [1, tokens]; for decoders `logits` f32 [1, tokens, vocabulary] and `greedy`
  * i64 [1, n], the likeliest continuation of the first `prompt_len` ids (in reference.json); for encoders
@@ -47,7 +47,7 @@ export const LEAST_COSINE: Readonly<Record<WeightDType, number>> = {
   q4: 0.95,
 };
 
-/** What a model should give. */
+/** What a model should compute. */
 export interface Reference {
   readonly ids: Uint32Array;
   /** Logits row by row, or hidden states. */
@@ -62,7 +62,7 @@ export interface Reference {
   readonly promptLength: number;
 }
 
-/** How near a model came. */
+/** How near a model's outputs are. */
 export interface Agreement {
   readonly maxAbsError: number;
   readonly maxAbsReference: number;
@@ -70,7 +70,7 @@ export interface Agreement {
   readonly greedyEqual: boolean | undefined;
 }
 
-/** How near outputs are, as one number that says what matters. */
+/** How near outputs are, as the one number that decides. */
 export type Closeness =
   | { readonly kind: "logits"; readonly quality: Quality }
   | { readonly kind: "hidden"; readonly leastCosine: number };
@@ -196,7 +196,7 @@ function isClose(closeness: Closeness, weights: WeightDType): boolean {
 
 /**
  * Runs the model on the reference's ids and compares. The continuation is decoded step by step from the
- * cache. Throws an Error when the model gives outputs of another shape, or what is not a number.
+ * cache. Throws an Error when the model's outputs have another shape or hold NaN.
  */
 export async function verifyModel(model: Model, reference: Reference, where: Where): Promise<Agreement> {
   return agreementOf(await outputsOf(model, reference, where), reference);
@@ -325,8 +325,7 @@ async function runSeq2Seq(model: Seq2Seq, reference: Reference, { device, cache 
 }
 
 /**
- * `count` ids, each the likeliest after the ones before it. `next` gives the logits after reading id number
- * i.
+ * `count` ids, each the likeliest after the ones before it. `next` gives the logits after id number i.
  */
 async function continueGreedily(
   count: number,

@@ -2,7 +2,8 @@
  * Tensors of a checkpoint: finding their names, checking their shapes, opening them as streams.
  *
  * Checkpoints saved from a bare model lack its outer name ("h.0.…" for "transformer.h.0.…"), or have one where the model
- * has none ("bert.encoder.…"): the first name that is found only so decides it for the whole checkpoint.
+ * has none ("bert.encoder.…"): the first name that is found only with or without such a prefix decides
+ * for the whole checkpoint.
  *
  * @module
  */
@@ -15,7 +16,7 @@ import type { Checkpoint, TensorInfo } from "./safetensors.ts";
 import { pickedRows, type RowPattern, type Selection, sourceBytes, streamTensor } from "./tensor_stream.ts";
 import { countOf } from "./weight_formats.ts";
 
-/** A tensor of a file, or a part of one, as the model wants it. */
+/** A tensor of a file, or part of one, in the form that the model wants. */
 export interface FilePart {
   readonly info: TensorInfo;
   readonly dtype: SourceDType;
@@ -38,7 +39,7 @@ export class CheckpointTensors implements Origin<FilePart> {
   readonly checkpoint: Checkpoint;
   readonly #read = new Set<string>();
   readonly #ignored: string[] = [];
-  /** Everything that a dotted name begins with. */
+  /** All prefixes of dotted names. */
   readonly #groups = new Set<string>();
   #rename: ((name: string) => string | undefined) | undefined;
 
@@ -67,7 +68,7 @@ export class CheckpointTensors implements Origin<FilePart> {
     return this.#part(this.#need(name), want);
   }
 
-  /** Where the checkpoint has `name_blocks` and `name_scales` instead, these are MXFP4. */
+  /** A checkpoint that has `name_blocks` and `name_scales` instead of `name` holds them as MXFP4. */
   stack(name: string, entries: number, want: Want): FilePart[] {
     if (!this.has(name) && this.has(`${name}_blocks`)) return [this.#mxfp4(name, entries, want)];
     const file = this.#need(name);
@@ -95,7 +96,7 @@ export class CheckpointTensors implements Origin<FilePart> {
     );
   }
 
-  /** The name in the checkpoint of what a model calls `name`. */
+  /** The checkpoint's name for what a model calls `name`. */
   #find(name: string, among: { has(name: string): boolean }): string | undefined {
     if (among.has(name)) return name;
     for (const rename of this.#rename ? [this.#rename] : RENAMES) {
@@ -203,7 +204,7 @@ export class CheckpointTensors implements Origin<FilePart> {
   }
 }
 
-/** All rows when no option says otherwise; undefined when the option does not fit. */
+/** Which rows an option picks, by default all; undefined when the option does not fit. */
 function patternOf(rows: number, { rows: pick }: WeightOptions): RowPattern | undefined {
   const { from, to, every = rows } = pick ?? { from: 0, to: rows };
   const whole = from >= 0 && from <= to && to <= every && (every === 0 ? rows === 0 : rows % every === 0);

@@ -7,7 +7,7 @@ import type { WeightOptions } from "../models/model.ts";
 import type { Origin, Want } from "./declared_weights.ts";
 import { countOf } from "./weight_formats.ts";
 
-/** Nothing is read from here. */
+/** Records names and shapes; nothing is read. */
 export class ConfigTensors implements Origin<void> {
   readonly #files = new Map<string, readonly number[]>();
 
@@ -33,21 +33,21 @@ export class ConfigTensors implements Origin<void> {
     return [];
   }
 
-  /** Of several parts of one tensor the last tells how long it is. */
+  /** Where a tensor is read in parts, the part that reaches furthest tells its length. */
   #add(name: string, shape: readonly number[]): void {
     const before = this.#files.get(name);
     if (!before || countOf(shape) > countOf(before)) this.#files.set(name, shape);
   }
 }
 
-/** The shape in a file of what is declared as [out, in] or [out]. */
+/** The shape in a file of a tensor that is declared as [out, in] or [out]. */
 function fileShape({ shape: [out, columns], options: { rows, transpose } }: Want): readonly number[] {
   const all = rows ? rowsOf(out!, rows) : out!;
   if (columns === undefined) return [all];
   return transpose ? [columns, all] : [all, columns];
 }
 
-/** Rows of the whole tensor of which `out` are taken; without `every`, as far as this part tells. */
+/** Rows of the whole tensor from which `out` are picked; without `every`, as far as this part tells. */
 function rowsOf(out: number, { from, to, every }: NonNullable<WeightOptions["rows"]>): number {
   return every === undefined ? to : out / (to - from) * every;
 }

@@ -1,7 +1,7 @@
 /**
  * What a model definition declares: names become layers, and a list of tensors that must be found and held.
  *
- * Whether a tensor is there, what shape it has in a file and how it is read, an {@linkcode Origin} says: the
+ * An {@linkcode Origin} says whether a tensor is there, what shape it has in a file and how it is read: the
  * headers of a checkpoint (checkpoint_tensors.ts), or config.json alone (config_tensors.ts). Loading,
  * planning and inspecting all read the same list.
  *
@@ -11,17 +11,21 @@ import type { Device, ExpertChoice, Tensor } from "../device/device.ts";
 import type { Apply, ApplyExperts, Embedding, WeightOptions, Weights } from "../models/model.ts";
 import type { Formatted } from "./weight_formats.ts";
 
-/** Where tensors come from. `Part` is what is known about one that is read. */
+/** Where tensors come from. `Part` describes one that is read. */
 export interface Origin<Part> {
   /** Whether an optional tensor is there. */
   has(name: string): boolean;
-  /** Whether anything is there below a name; throws an Error in words where a layer is missing. */
+  /** Throws an Error in words where no tensor lies below this name: layer number … of `count` is missing. */
   needGroup(name: string, count: number): void;
-  /** A tensor that may be there and is not read. */
+  /** Names a tensor that may be there and is not read. */
   ignore(name: string): void;
-  /** The tensor that becomes a matrix or vector. Throws an Error where it is missing or has another shape. */
+  /**
+   * One tensor, which becomes a matrix or vector. Throws an Error where it is missing or has another shape.
+   */
   tensor(name: string, want: Want): Part;
-  /** `entries` matrices or vectors, each as `want`, one behind the other in a tensor [entries, …]. */
+  /**
+   * `entries` matrices or vectors, each as `want`, that lie one after the other in one tensor [entries, …].
+   */
   stack(name: string, entries: number, want: Want): readonly Part[];
 }
 
@@ -33,12 +37,12 @@ export interface Want {
 
 /** A tensor that the model needs on its device. */
 export interface Declared<Part> extends Formatted {
-  /** As the model calls it; of several joined ones, all names. */
+  /** The model's name for it; the names of all, where several are joined. */
   readonly name: string;
-  /** Read one after another. */
+  /** The parts that make it up, in order. */
   readonly parts: readonly Part[];
-  /** True when one of those who declared it asked for finer. */
-  finer: boolean;
+  /** True when any declaration of this tensor asks for it. */
+  keepEightBits: boolean;
   /** Undefined until it is loaded. */
   tensor: Tensor | undefined;
 }
@@ -54,23 +58,24 @@ export class Declarations<Part> {
     this.origin = origin;
   }
 
-  /** In the order in which they were declared. */
+  /** In the order of declaration. */
   get all(): Declared<Part>[] {
     return [...this.#declared.values()];
   }
 
   /**
-   * Declares once for all who ask for the same. Gives the tensor, which throws an Error before it is loaded.
+   * Declares a tensor once, however often the model asks for the same. The result gives the tensor, and
+   * throws an Error before it is loaded.
    */
   declare(name: string, { shape, options }: Want, parts: () => readonly Part[]): () => Tensor {
-    const { exact = false, finer = false, ...others } = options;
-    const key = JSON.stringify([name, shape, exact, others]);
+    const { keepFloat = false, keepEightBits = false, ...others } = options;
+    const key = JSON.stringify([name, shape, keepFloat, others]);
     let declared = this.#declared.get(key);
     if (!declared) {
-      declared = { name, shape, exact, finer, parts: parts(), tensor: undefined };
+      declared = { name, shape, keepFloat, keepEightBits, parts: parts(), tensor: undefined };
       this.#declared.set(key, declared);
     }
-    declared.finer ||= finer;
+    declared.keepEightBits ||= keepEightBits;
     const found = declared;
     return () => {
       if (found.tensor) return found.tensor;
@@ -157,7 +162,7 @@ export class DeclaredWeights<Part> implements Weights {
       : each(source.map((name) => full(`${name}.weight`)), { shape: [out, columns], options });
     const bias = biasName === undefined
       ? undefined
-      : stack(full(biasName), [out], { ...rowsOnly(options), exact: true });
+      : stack(full(biasName), [out], { ...rowsOnly(options), keepFloat: true });
     return (x: Tensor, choice: ExpertChoice) => this.#device.expertLinear(x, choice, weight(), bias?.());
   }
 
@@ -175,7 +180,7 @@ export class DeclaredWeights<Part> implements Weights {
   }
 
   embedding(name: string, shape: { readonly vocabulary: number; readonly hidden: number }): Embedding {
-    const table = this.tensor(`${name}.weight`, [shape.vocabulary, shape.hidden], { finer: true });
+    const table = this.tensor(`${name}.weight`, [shape.vocabulary, shape.hidden], { keepEightBits: true });
     return Object.assign((ids: Uint32Array) => this.#device.embed(table(), ids), {
       asLinear: (x: Tensor) => this.#device.linear(x, table()),
     });
@@ -194,7 +199,7 @@ export class DeclaredWeights<Part> implements Weights {
   }
 }
 
-/** Of a matrix's options those that hold for its bias. */
+/** The options of a matrix that apply to its bias as well. */
 function rowsOnly({ rows }: WeightOptions): WeightOptions {
   return rows ? { rows } : {};
 }

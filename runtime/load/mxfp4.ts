@@ -1,7 +1,7 @@
 /**
  * MXFP4 as GPT-OSS publishes its experts: blocks of 32 numbers of 4 bits, two a byte (the lower half first),
- * and one power of two, E8M0 with bias 127, for each block. Widened to bf16, which holds every such number
- * exactly.
+ * and one power of two, E8M0 with bias 127, for each block. They are widened to bf16, which holds every such
+ * number exactly.
  *
  * OCP Microscaling Formats:
  * https://www.opencompute.org/documents/ocp-microscaling-formats-mx-v1-0-spec-final-pdf
@@ -22,7 +22,7 @@ export interface Mxfp4Selection {
   readonly rows: number;
   /** Blocks in a row. */
   readonly blocksInRow: number;
-  /** Which rows of each matrix. */
+  /** The rows of each matrix that are read. */
   readonly pick: RowPattern;
 }
 
@@ -32,7 +32,7 @@ const BLOCK_BYTES = 16;
 /** E2M1: one sign bit (8), two of exponent, one of mantissa. */
 const MAGNITUDES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
 
-/** Streams the picked rows as bf16. Throws an Error when a scale stands for NaN or a number leaves bf16. */
+/** Streams the picked rows as bf16. Throws an Error when a scale is NaN or a number overflows bf16. */
 export function streamMxfp4(checkpoint: Checkpoint, selection: Mxfp4Selection): TensorSource {
   return { dtype: "bf16", chunks: widened(checkpoint, selection) };
 }

@@ -1,5 +1,6 @@
 /**
- * One tensor of a checkpoint as a model wants it: a part of it, transposed, with a number added, in pieces.
+ * Streams one tensor of a checkpoint in the form that a model wants: part of it, transposed, with a number
+ * added.
  *
  * @module
  */
@@ -12,7 +13,7 @@ export interface Selection {
   readonly dtype: SourceDType;
   /** First byte of the matrix within the tensor. */
   readonly offset: number;
-  /** The matrix as the file holds it. */
+  /** Size of the matrix in the file. */
   readonly rows: number;
   readonly columns: number;
   /** Whether the result is its transpose. */
@@ -28,20 +29,20 @@ export interface RowPattern {
   readonly every: number;
 }
 
-/** Rows that a pick leaves of `rows`. */
+/** How many of `rows` rows a pattern picks. */
 export function pickedRows(rows: number, { from, to, every }: RowPattern): number {
   return rows / every * (to - from);
 }
 
-/** Bytes of a number as files hold it. */
+/** Bytes per number in the file. */
 export function sourceBytes(dtype: SourceDType): number {
   return dtype === "f32" ? 4 : 2;
 }
 
-/** Bytes that a rearranged strip may take; larger results read the file several times. */
+/** Bytes of a strip that is rearranged in memory; larger results read the file several times. */
 const STRIP_BYTES = 64 << 20;
 
-/** A column tile is one cache line of f32: reads run along it, writes go to as many rows of the result. */
+/** One cache line of f32 per tile: reads run along it, writes go to that many rows of the result. */
 const TILE_COLUMNS = 16;
 
 /**
@@ -71,7 +72,7 @@ function contiguous(checkpoint: Checkpoint, s: Selection): AsyncGenerator<Uint8A
   });
 }
 
-/** Strips of whole groups, the picked rows of each closed up in place. */
+/** Strips of whole groups; the picked rows move together in place. */
 async function* pickedGroups(
   checkpoint: Checkpoint,
   s: Selection,
@@ -98,7 +99,7 @@ async function* pickedGroups(
   }
 }
 
-/** Strips of the transpose, each from one pass over the file. */
+/** Strips of the transpose, each made in one pass over the file. */
 async function* transposed(
   checkpoint: Checkpoint,
   s: Selection,
@@ -110,7 +111,7 @@ async function* transposed(
     bytes === 4
       ? new Uint32Array(b.buffer, b.byteOffset, b.length / 4)
       : new Uint16Array(b.buffer, b.byteOffset, b.length / 2);
-  // The file's column that becomes row i of the result.
+  // Row i of the result is this column of the file.
   const columns = Uint32Array.from(
     { length: pickedRows(s.columns, s.pick) },
     (_, i) => Math.floor(i / (to - from)) * every + from + i % (to - from),
@@ -137,7 +138,7 @@ async function* transposed(
     const range = { from: s.offset, to: s.offset + s.rows * s.columns * bytes };
     for await (const bytesOfPiece of checkpoint.read(s.name, range)) {
       const piece = view(bytesOfPiece);
-      // A piece is the end of a row, whole rows, and the beginning of a row.
+      // A piece holds the end of a row, whole rows, and the beginning of a row.
       for (let at = 0; at < piece.length;) {
         const row = Math.floor((element + at) / s.columns), c0 = (element + at) % s.columns;
         const whole = c0 === 0 ? Math.floor((piece.length - at) / s.columns) : 0;
@@ -205,7 +206,7 @@ async function* finite(
   }
 }
 
-/** What is thrown when a tensor holds NaN or infinity. */
+/** The error for a tensor that holds NaN or infinity. */
 export function notFinite(checkpoint: Checkpoint, name: string): Error {
   return new Error(
     `Cannot load "${checkpoint.label}/${

@@ -17,14 +17,14 @@ import { chooseWeightDType, countOf, formatOf, weightBytes, type WeightChoice } 
 
 export { chooseWeightDType, type WeightChoice } from "./weight_formats.ts";
 
-/** Rows of a rounded matrix that are read back at once. */
+/** Rows of a rounded matrix per read. */
 const ROWS_READ = 4096;
 
-/** How one load is done. */
+/** Options of one load. */
 export interface LoadOptions {
   readonly weights?: WeightChoice;
   /**
-   * Rounds matrices to their format but holds them in f32: what the format itself changes, without its
+   * Rounds matrices to their format but holds them in f32: this shows what the format changes without its
    * arithmetic.
    */
   readonly rounded?: boolean;
@@ -44,7 +44,7 @@ export interface LoadReport {
 
 /** {@linkcode Weights} of a whole checkpoint, and their loading. */
 export interface ModelWeights extends Weights {
-  /** All that the model has declared. */
+  /** Everything that the model has declared. */
   readonly declared: readonly Omit<Declared<unknown>, "parts" | "tensor">[];
   /** Throws an Error that names tensors of the checkpoint which the model does not use. */
   rejectUnread(): void;
@@ -55,7 +55,7 @@ export interface ModelWeights extends Weights {
 }
 
 /**
- * Weights to hand to a model definition, which declares; then load.
+ * Weights for a model definition, which declares what it needs; then call `load`.
  *
  * @example
  * ```ts
@@ -73,7 +73,7 @@ export function createWeights(checkpoint: Checkpoint, device: Device): ModelWeig
 export interface ConfigWeights extends Weights {
   /** The tensors that a checkpoint of this model has, by full name, in shapes as files have them. */
   readonly files: ReadonlyMap<string, readonly number[]>;
-  /** Gives everything that was declared its place on a device that reads no sources. */
+  /** Allocates everything that was declared, on a device that reads no sources. */
   load(choice: WeightChoice): Promise<{ readonly weights: WeightDType; readonly parameters: number }>;
 }
 
@@ -143,7 +143,7 @@ class CheckpointWeights extends DeclaredWeights<FilePart> implements ModelWeight
       throw error;
     }
     const isKept = (declared: Declared<FilePart>) =>
-      declared.shape.length > 1 && !declared.exact && formatOf(declared, chosen) === "f32";
+      declared.shape.length > 1 && !declared.keepFloat && formatOf(declared, chosen) === "f32";
     return {
       weights: chosen,
       parameters: numbersOf(all),

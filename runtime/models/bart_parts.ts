@@ -86,7 +86,7 @@ export function bartOutput(
 ): Apply {
   const head = outputLayer(weights, embed, { tied, hiddenSize, vocabulary });
   if (!weights.has("final_logits_bias")) return head;
-  const bias = weights.tensor("final_logits_bias", [1, vocabulary], { exact: true });
+  const bias = weights.tensor("final_logits_bias", [1, vocabulary], { keepFloat: true });
   return (x) => {
     // Every row of logits gets row 0 of the bias.
     return device.add(head(x), device.embed(bias(), new Uint32Array(x.shape[0]!)));

@@ -59,7 +59,7 @@ export function outputLayer(
   shape: { readonly tied: boolean; readonly hiddenSize: number; readonly vocabulary: number },
 ): Apply {
   if (!shape.tied) {
-    return weights.linear("lm_head", { in: shape.hiddenSize, out: shape.vocabulary, finer: true });
+    return weights.linear("lm_head", { in: shape.hiddenSize, out: shape.vocabulary, keepEightBits: true });
   }
   weights.ignore("lm_head.weight"); // some checkpoints hold the copy
   return embed.asLinear;

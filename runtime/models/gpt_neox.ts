@@ -60,7 +60,7 @@ export function gptNeox(device: Device, weights: Weights, config: Config): Decod
   const norm = weights.layerNorm("gpt_neox.final_layer_norm", hiddenSize, eps);
   const head = config.flag("tie_word_embeddings", false)
     ? embed.asLinear
-    : weights.linear("embed_out", { in: hiddenSize, out: vocabulary, finer: true });
+    : weights.linear("embed_out", { in: hiddenSize, out: vocabulary, keepEightBits: true });
 
   return decoder(device, {
     facts: factsOf(sizes, {

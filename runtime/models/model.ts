@@ -41,11 +41,11 @@ export interface WeightOptions {
   /** Added to every element (Gemma stores RMSNorm weights minus one). */
   readonly plus?: number;
   /** Stays f32 whatever format was chosen for matrices (T5's bias tables, routers). */
-  readonly exact?: boolean;
+  readonly keepFloat?: boolean;
   /**
    * q8 where others are q4: embeddings and output layers, a small part of a model and much of its quality.
    */
-  readonly finer?: boolean;
+  readonly keepEightBits?: boolean;
 }
 
 export type Apply = (x: Tensor) => Tensor;

@@ -52,7 +52,12 @@ export function phi(device: Device, weights: Weights, config: Config): Decoder {
   const layers = weights.list("model.layers", sizes.layers, layer);
   const norm = weights.layerNorm("model.final_layernorm", hiddenSize, eps);
   config.only("tie_word_embeddings", false);
-  const head = weights.linear("lm_head", { in: hiddenSize, out: vocabulary, bias: true, finer: true });
+  const head = weights.linear("lm_head", {
+    in: hiddenSize,
+    out: vocabulary,
+    bias: true,
+    keepEightBits: true,
+  });
 
   return decoder(device, {
     facts: factsOf(sizes, {

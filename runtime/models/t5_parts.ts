@@ -81,7 +81,7 @@ export function bucketBias(
     readonly bidirectional: boolean;
   },
 ): () => PositionBias & { readonly kind: "buckets" } {
-  const table = weights.tensor(name, [buckets, heads], { exact: true });
+  const table = weights.tensor(name, [buckets, heads], { keepFloat: true });
   let bias: PositionBias & { readonly kind: "buckets" } | undefined;
   return () => bias ??= { kind: "buckets", table: table(), maxDistance, bidirectional };
 }

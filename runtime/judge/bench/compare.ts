@@ -29,12 +29,12 @@ import {
 import { median } from "./measure.ts";
 import { countStep, type Json, loadRandomModel } from "./random_model.ts";
 
-/** One model and one length. */
+/** Results of one model at one length. */
 export interface EncodeResult {
   readonly case: string;
   readonly label: string;
   readonly tokens: number;
-  /** Of all layers. */
+  /** Seconds of all layers. */
   readonly seconds: number;
   readonly layersRun: number;
   /** Tensors, tables and caches at their peak, of the layers that were run. */
@@ -42,47 +42,46 @@ export interface EncodeResult {
   readonly weightBytes: number;
   /** By the formula, of all layers; a multiply-add is two. */
   readonly formulaFlops: number;
-  /** What the model's matrix products and the key tiles it visits have. */
+  /** Flops of the model's matrix products and of the key tiles that it visits. */
   readonly countedFlops: number;
-  /** Seconds by operation, of the layers that were run. Only where asked for. */
+  /** Seconds by operation, of the layers that were run; only with `profile`. */
   readonly profile?: Readonly<Record<string, number>>;
 }
 
-/** One decoder at one depth. */
+/** Results of one decoder at one depth. */
 export interface DecodeResult {
   readonly case: string;
   readonly label: string;
   readonly depth: number;
-  /** Of a step. */
+  /** Seconds of a step. */
   readonly seconds: number;
-  /** Of its attention over the caches. */
+  /** Seconds of its attention over the caches. */
   readonly attentionSeconds: number;
   readonly cacheBytes: number;
 }
 
-/** What is compared. */
+/** Settings of a comparison. */
 export interface ComparePlan {
   readonly lengths: readonly number[];
   readonly depths: readonly number[];
   /** Cases by name; all where there are none. */
   readonly only: readonly string[];
-  /** Layers of each encoder that are run at most. */
+  /** The most layers of each encoder to run. */
   readonly layers?: number | undefined;
   readonly weights: WeightChoice;
   readonly cache: CacheDType;
   readonly profile: boolean;
   readonly signal?: AbortSignal;
-  /** Told how much of the work is done. */
+  /** Called with the share of the work that is done. */
   readonly onWork?: (done: number, total: number) => void;
 }
 
-/** Work of one measurement beyond which fewer layers are run, in flops: some minutes on two cores. */
+/** Flops of one measurement beyond which fewer layers are run: some minutes on two cores. */
 const MOST_FLOPS = 24e12;
-/** Decode steps that a median is taken of. */
+/** Decode steps per median. */
 const STEPS = 24;
 /**
- * Attention of a step is recorded so many times for one measurement, so that waking threads up does not
- * count.
+ * How often one measurement records a step's attention, so that waking threads up does not count.
  */
 const REPEATS = 4;
 const DEVICE_KINDS = { wasm: "wasm", webgpu: "webgpu", reference: "wasm" } as const;
@@ -90,7 +89,7 @@ const DEVICE_KINDS = { wasm: "wasm", webgpu: "webgpu", reference: "wasm" } as co
 /** Names that `only` may have. */
 export const COMPARE_NAMES: readonly string[] = [NAIVE, ...CASES, ...DECODERS].map(({ name }) => name);
 
-/** How many layers are run, of `most` that may be. */
+/** How many of `most` layers are run. */
 export function layersFor(kind: CompareCase["cost"], tokens: number, most = LAYERS): number {
   const layer = 2 * COSTS[kind].layer(tokens, WIDTH);
   return Math.max(1, Math.min(most, LAYERS, Math.floor(MOST_FLOPS / layer)));
@@ -116,7 +115,7 @@ export async function* compare(
     }
   }
   for (const c of cases) {
-    // One model for all lengths that run as many layers of it.
+    // Lengths that run the same number of layers share one model.
     for (const [layers, group] of Map.groupBy(lengths, (tokens) => layersOf(c, tokens))) {
       const config = c.config({ layers, positions: Math.max(...group) });
       using loaded = await loadRandomModel(device, { config, weights });
@@ -139,7 +138,7 @@ export async function* compare(
   }
 }
 
-/** Ids of a text; the same each time. */
+/** Ids of a text, the same in every run. */
 function idsOf(tokens: number, vocabulary: number): Uint32Array {
   return Uint32Array.from({ length: tokens }, (_, i) => (i * 7919 + 11) % vocabulary);
 }
@@ -188,7 +187,7 @@ async function measureEncode(
   };
 }
 
-/** Reads a text; gives the most memory that the device had taken. */
+/** Reads a text and gives the peak of the device's memory. */
 async function runPass(device: Device, model: Model, tokens: number): Promise<number> {
   const ids = idsOf(tokens, model.facts.vocabulary);
   if (model.kind === "decoder") {

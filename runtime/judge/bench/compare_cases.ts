@@ -8,7 +8,7 @@ import type { AttentionKind } from "./attention_costs.ts";
 import type { Json } from "./random_model.ts";
 
 export const WIDTH = 768, LAYERS = 12, HEADS = 12, HEAD_DIM = 64;
-/** Small: only rows of the table that are looked up count here. */
+/** Small, because only rows of the table that are looked up cost time. */
 const VOCABULARY = 4096;
 /** Tokens on each side of LongT5's and CoLT5's windows. */
 const RADIUS = 127;
@@ -16,10 +16,10 @@ const RADIUS = 127;
 /** A model of the comparison. */
 export interface CompareCase {
   readonly name: string;
-  /** For people. */
+  /** The name in tables. */
   readonly label: string;
   readonly cost: AttentionKind;
-  /** config.json of it with so many layers and positions. */
+  /** Its config.json with this many layers and positions. */
   config(size: { readonly layers: number; readonly positions: number }): Json;
 }
 
@@ -79,7 +79,7 @@ export const CASES: readonly CompareCase[] = [
     cost: "window",
     config: (size) => ({
       model_type: "longformer",
-      ...bertLike({ ...size, positions: size.positions + 2 }), // positions begin behind the padding's
+      ...bertLike({ ...size, positions: size.positions + 2 }), // positions begin after the padding's
       attention_window: new Array<number>(size.layers).fill(256),
       pad_token_id: 1,
       type_vocab_size: 1,

@@ -66,7 +66,7 @@ export async function* measureModel(
     yield { what: "prefill", at: n, tokensPerSecond: median(rates) };
   }
   for (const depth of settings.decode) {
-    // What prefill left serves as far as it goes.
+    // The tokens that prefill has read are used again.
     if (sequence.length > depth) sequence.truncate(depth);
     if (sequence.length < depth) await sequence.read(idsFor(depth - sequence.length, 1));
     const rates: number[] = [];

@@ -21,7 +21,7 @@ interface Case {
   readonly work: number;
   /** Activations of a call. */
   readonly x: { readonly shape: readonly [number, number]; readonly data: Float32Array };
-  /** Prepares weights and caches; the result records one call inside a step. */
+  /** Prepares weights and caches, and returns a function that records one call inside a step. */
   prepare(device: Device): Promise<(x: Tensor) => Tensor>;
 }
 
@@ -111,7 +111,8 @@ export async function* measureOperations(
     const many = (times: number) =>
       device.step(async () => {
         const once = device.constant(x.shape, x.data);
-        // A slice is another tensor: what a device makes of it beforehand is made, and counts, in every call.
+        // A slice is a new tensor, so that what a device prepares for a tensor is prepared, and timed, in
+        // every call.
         for (let i = 0; i < times; i++) device.scope(() => record(device.slice(once, 0, 0, x.shape[0])));
         await device.flush();
       });

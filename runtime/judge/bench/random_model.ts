@@ -1,6 +1,6 @@
 /**
- * Any family in any shape with random weights, through the loader that real checkpoints take: names and
- * shapes of the tensors are what the model's own definition declares.
+ * Any family in any shape with random weights, through the loader of real checkpoints: the model's own
+ * definition declares the names and shapes of the tensors.
  *
  * @module
  */

@@ -12,7 +12,7 @@ export interface Roofs {
   readonly readGbs: number;
 }
 
-/** Beyond every cache. */
+/** Larger than every cache. */
 const READ_BYTES = 256 << 20;
 const ITERATIONS = 4_000_000;
 

@@ -10,7 +10,7 @@ export const SHAPES = {
   "smollm2-135m": llama({ hidden: 576, layers: 30, heads: 9, kvHeads: 3, mlp: 1536, vocabulary: 49152 }),
   "llama-1b": llama({ hidden: 2048, layers: 16, heads: 32, kvHeads: 8, mlp: 8192, vocabulary: 128256 }),
   "mpt-7b": mpt({ hidden: 4096, layers: 32, heads: 32, vocabulary: 50432 }),
-  /** For trying the bench itself. */
+  /** For tests of the bench. */
   tiny: llama({ hidden: 64, layers: 2, heads: 4, kvHeads: 2, mlp: 160, vocabulary: 512 }),
 } as const satisfies Record<string, Json>;
 export type ShapeName = keyof typeof SHAPES;
