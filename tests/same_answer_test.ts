@@ -86,5 +86,59 @@ for (const name of MODELS) {
       assert.equal(again.reused, document.length - 1);
       assert.deepEqual(answer(again), answer(await write(model, document, { namespace: "other" })));
     });
+
+    Deno.test(`${name} in ${weights}: a text is the same when it had to give its memory up`, async () => {
+      const device = await openWasmDevice({ threads: 2 });
+      await using model = await loadModel(await folderFiles(fixturePath(name)), device, {
+        ...{ contextLength: 4096, weights },
+      });
+      const prompts = [3, 4, 5].map((seed) => text(seed, 200));
+      const options = { maxTokens: 150 }, alone = [];
+      for (const [i, prompt] of prompts.entries()) {
+        alone.push(answer(await write(model, prompt, { ...options, namespace: `alone ${i}` })));
+      }
+      const { facts, cache } = model.info;
+      const page = facts.layers * device.pageBytes(facts.kvHeads, facts.headDim, cache);
+      // Room for two of three texts, and for what is kept no more.
+      const memoryBytes = Math.ceil((model.info.bytes + 13 * page) * 16 / 15);
+      Object.defineProperty(device, "limits", { value: { ...device.limits, memoryBytes } });
+      const together = await Promise.all(prompts.map((prompt) => write(model, prompt, options)));
+      assert(model.status.preemptions > 0);
+      assert.deepEqual(together.map(answer), alone);
+    });
   }
 }
+
+Deno.test("a text of dynamic frequencies is the same when it had to give its memory up", {
+  ignore: !hasFixture("llama-rope-dynamic"),
+}, async () => {
+  const device = await openWasmDevice({ threads: 2 });
+  await using model = await loadModel(await folderFiles(fixturePath("llama-rope-dynamic")), device, {
+    contextLength: 4096,
+  });
+  const prompts = [3, 4, 5].map((seed) => text(seed, 200)), options = { maxTokens: 150 }, alone = [];
+  for (const [i, prompt] of prompts.entries()) {
+    alone.push(answer(await write(model, prompt, { ...options, namespace: `alone ${i}` })));
+  }
+  const { facts, cache, bytes } = model.info;
+  const page = facts.layers * device.pageBytes(facts.kvHeads, facts.headDim, cache);
+  const memoryBytes = Math.ceil((bytes + 13 * page) * 16 / 15);
+  Object.defineProperty(device, "limits", { value: { ...device.limits, memoryBytes } });
+  const together = await Promise.all(prompts.map((prompt) => write(model, prompt, options)));
+  assert(model.status.preemptions > 0);
+  assert.deepEqual(together.map(answer), alone);
+});
+
+Deno.test("four questions about one document read it once, while the first still runs", {
+  ignore: !hasFixture("gemma3"),
+}, async () => {
+  for (const name of ["llama", "gemma3", "gpt_oss"].filter(hasFixture)) {
+    await using model = await open(name);
+    const document = text(7, 1000);
+    const asked = await Promise.all(
+      [1, 2, 3, 4].map((seed) => write(model, join(document, text(seed, 30)), { maxTokens: 40 })),
+    );
+    assert.deepEqual(asked.map(({ reused }) => reused), [0, 1000, 1000, 1000], name);
+    assert.equal(model.status.promptTokens, 1000 + 4 * 30, name);
+  }
+});

@@ -63,6 +63,8 @@ interface Waiter extends Omit<Order, "pinned"> {
   readonly runs: readonly Run[];
   /** Before others: it ran already, and since when. */
   readonly since: number | undefined;
+  /** Gets what is known of it when it is admitted; what it gives is what the waiter gets. */
+  readonly onAdmit: (known: Sequence | undefined) => Sequence | undefined;
   readonly settle: PromiseWithResolvers<Sequence | undefined>;
 }
 
@@ -151,18 +153,22 @@ export class Scheduler {
    */
   async admit(order: Order): Promise<Sequence> {
     const { ids } = order, runs = promptRuns(this.#parts.decoder.facts, ids.length);
-    const known = await this.#wait({ ...order, runs, since: undefined });
-    // The last token is read again in any case: its logits are not kept.
-    known?.truncate(ids.length - 1);
-    const sequence = known ?? this.create(order.namespace);
-    this.#cachedTokens += sequence.length;
-    const age = ++this.#admissions;
-    const now = performance.now();
-    this.#running.set(sequence, {
-      ...{ order, age, started: now, putOff: false },
-      ...{ length: sequence.length, since: now },
+    const { settle } = await this.#wait({
+      ...{ ...order, runs, since: undefined },
+      onAdmit: (known) => {
+        const sequence = known ?? this.create(order.namespace);
+        // The last token is read again in any case: its logits are not kept.
+        sequence.truncate(ids.length - 1);
+        this.#cachedTokens += sequence.length;
+        const age = ++this.#admissions, now = performance.now();
+        this.#running.set(sequence, {
+          ...{ order, age, started: now, putOff: false },
+          ...{ length: sequence.length, since: now },
+        });
+        return sequence;
+      },
     });
-    return sequence;
+    return (await settle.promise)!;
   }
 
   /** A sequence that is not scheduled; the caller frees it. */
@@ -211,8 +217,8 @@ export class Scheduler {
     this.#running.clear();
   }
 
-  /** Waits for room → what is known of a text. */
-  async #wait(waiter: Omit<Waiter, "settle">): Promise<Sequence | undefined> {
+  /** Waits for room. */
+  async #wait(waiter: Omit<Waiter, "settle">): Promise<Waiter> {
     const { signal } = waiter, { batcher, maxQueue } = this.#parts;
     signal.throwIfAborted();
     const entry: Waiter = { ...waiter, settle: Promise.withResolvers() };
@@ -232,7 +238,8 @@ export class Scheduler {
         this.#waiters.splice(this.#waiters.indexOf(entry), 1);
         throw new QueueFullError(waiting.length - 1, this.#retryAfter());
       }
-      return await entry.settle.promise;
+      await entry.settle.promise;
+      return entry;
     } finally {
       clearInterval(timer);
       signal.removeEventListener("abort", leave);
@@ -295,7 +302,7 @@ export class Scheduler {
     this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
     if (since === undefined) this.#lastAdmitted.set(namespace, ++this.#admissions);
     try {
-      waiter.settle.resolve(known && this.#take(known.holder, known.length));
+      waiter.settle.resolve(waiter.onAdmit(known && this.#take(known.holder, known.length)));
     } catch (error) {
       waiter.settle.reject(error);
     }
@@ -371,12 +378,14 @@ export class Scheduler {
     const { namespace, signal } = running.order;
     const heir = sequence.giveUp(async () => {
       const ids = Uint32Array.from(sequence.ids), { runs } = sequence;
-      const known = await this.#wait({
-        ...{ ids, runs, namespace, signal, answers: false },
-        since: running.age,
+      const { settle } = await this.#wait({
+        ...{ ids, runs, namespace, signal, answers: false, since: running.age },
+        onAdmit: (known) => {
+          running.putOff = false;
+          return known;
+        },
       });
-      running.putOff = false;
-      return known;
+      return await settle.promise;
     });
     this.keep(heir);
   }
