@@ -1,5 +1,5 @@
 /**
- * `lakh bench`: how fast is this machine, each operation, and a whole model on it?
+ * `lakh bench`: how fast this machine is, and each operation and a whole model on it.
  *
  * @module
  */

@@ -15,7 +15,7 @@ import {
 import { chooseCacheDType, Sequence } from "../runtime/write/sequence.ts";
 import { measureSpeeds, rounded } from "./bench_speeds.ts";
 
-/** What is measured. */
+/** Settings of the measurement. */
 export interface GpuBench {
   readonly shape: ShapeName;
   readonly weights: "auto" | "f32" | "f16" | "q8" | "q4";
@@ -24,7 +24,7 @@ export interface GpuBench {
   readonly profile: boolean;
 }
 
-/** Measures and says it line by line; returns what the last line of JSON has. */
+/** Measures, prints line by line, and returns the last line of JSON. */
 export async function benchGpu(
   device: WebGpuDevice,
   { shape, weights, settings, profile }: GpuBench,
@@ -73,7 +73,7 @@ async function profileModel(
     Uint32Array.from({ length: count }, (_, i) => (i * 7919 + 11) % decoder.facts.vocabulary);
   const chunk = ids(Math.min(512, settings.prefill.at(-1) ?? 512)), depth = settings.decode.at(-1) ?? 0;
   const timed = async (what: string, read: Uint32Array) => {
-    // Once before, so that nothing is compiled while it is timed.
+    // One pass before, so that nothing is compiled while it is timed.
     const length = sequence.length;
     await sequence.read(read);
     sequence.truncate(length);

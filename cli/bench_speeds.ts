@@ -11,12 +11,12 @@ import type { ShapeName } from "../runtime/judge/bench/shapes.ts";
 /** By length of a prompt, and by depth of a decode step. */
 type ByTokens = Readonly<Record<"prefill" | "decode", Readonly<Record<string, number>>>>;
 
-/** What the last line of JSON has of it. */
+/** Part of the last line of JSON. */
 export interface Speeds extends ByTokens {
   readonly percent_of_roof: ByTokens;
 }
 
-/** Measures tokens per second and says each as it comes. */
+/** Measures tokens per second and prints each result at once. */
 export async function measureSpeeds(
   device: Device,
   { shape, roofs, ...loaded }: LoadedShape & {

@@ -4,19 +4,19 @@
  * @module
  */
 
-/** One line. */
+/** One line of a chart. */
 export interface Series {
   readonly name: string;
   /** x above 0, in ascending order. */
   readonly points: readonly (readonly [x: number, y: number])[];
 }
 
-/** What stands around the lines. */
+/** Title, axes and marks. */
 export interface ChartOptions {
   readonly title: string;
   readonly x: string;
   readonly y: string;
-  /** Vertical lines, e.g. where training ended. */
+  /** Vertical lines, for example at the trained length. */
   readonly marks?: readonly { readonly x: number; readonly label: string }[];
 }
 
@@ -32,7 +32,7 @@ const TERMINAL_COLOURS = [
   "ansiWhite",
 ] as const;
 
-/** The chart as text. Colours only where asked for. */
+/** The chart as text, with colours only when `colours` is set. */
 export async function chartText(
   series: readonly Series[],
   { title, x, y, colours }: ChartOptions & { readonly colours: boolean },
@@ -58,7 +58,7 @@ export async function chartText(
 
 const WIDTH = 760, HEIGHT = 420;
 const FRAME = { left: 64, right: 24, top: 52, bottom: 56 };
-/** Distinct for colour-blind eyes and on both backgrounds (Okabe and Ito's palette). */
+/** Colour-blind readers can tell these apart, on both backgrounds (Okabe and Ito's palette). */
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c6d1f"];
 
 /** The chart as an SVG file that follows the page's light or dark scheme. */
@@ -125,7 +125,7 @@ export function chartSvg(series: readonly Series[], { title, x, y, marks = [] }:
   ].join("\n");
 }
 
-/** From 0 up where that does not flatten the lines, else a little more than they need. */
+/** The range of the y axis: from 0 where that does not flatten the lines, else a little more than they need. */
 function rangeOf(series: readonly Series[]): readonly [low: number, high: number] {
   const ys = series.flatMap(({ points }) => points.map(([, y]) => y));
   const least = Math.min(...ys), most = Math.max(...ys);
@@ -134,7 +134,7 @@ function rangeOf(series: readonly Series[]): readonly [low: number, high: number
   return [low, Math.max(Math.ceil(most / step) * step, low + step)];
 }
 
-/** A round step, of which there are four to eight in a range. */
+/** A round step that divides a range into four to eight parts. */
 function stepOf(range: number): number {
   const power = 10 ** Math.floor(Math.log10(range / 4));
   return [5, 2, 1].map((n) => n * power).find((step) => range / step >= 4) ?? power;
@@ -151,7 +151,7 @@ function powersOf(first: number, last: number): number[] {
   return Array.from({ length: Math.floor((last - from) / every) + 1 }, (_, i) => 2 ** (from + i * every));
 }
 
-/** 512, 1K, 64K: powers of two as people call them. */
+/** Powers of two as people write them: 512, 1K, 64K. */
 function short(n: number): string {
   return n >= 1024 && n % 1024 === 0 ? `${n / 1024}K` : String(n);
 }

@@ -1,15 +1,15 @@
 /**
- * What one can type in a chat that is not for the model: /help, /reset, …
+ * Commands of a chat, which the model does not see: /help, /reset, …
  *
  * @module
  */
 import { columns, suggest } from "./command.ts";
 import type { Conversation } from "./conversation.ts";
 
-/** What the commands act on. */
+/** The state that commands change. */
 export interface ChatState {
   readonly conversation: Conversation;
-  /** Keeps the conversation in a file, and takes it from there. */
+  /** Saves the conversation in a file, and loads it from there. */
   save(path: string): Promise<void>;
   load(path: string): Promise<void>;
   /** Lines about the last answer and the memory. */
@@ -17,17 +17,17 @@ export interface ChatState {
 }
 
 interface ChatCommand {
-  /** What follows the name, for /help. */
+  /** The command's argument, for /help. */
   readonly argument?: string;
   readonly help: string;
-  /** → what to tell, or "exit" to leave */
+  /** → the text to print, or "exit" to leave */
   run(state: ChatState, argument: string): string | Promise<string> | typeof LEAVE;
 }
 
-/** Files that keep keys and values as well, so that nothing is read again. */
+/** The ending of files that hold keys and values too, so that nothing is read again. */
 export const READ_SUFFIX = ".lakh";
 
-/** What `runChatCommand` gives when the user wants to leave. */
+/** The result of `runChatCommand` when the user leaves. */
 export const LEAVE = Symbol("leave");
 
 const COMMANDS: Readonly<Record<string, ChatCommand>> = {
@@ -73,7 +73,7 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
 };
 
 /**
- * Runs a message that is a command. Undefined when it is none: a path such as /usr/bin is for the model.
+ * Runs a message that is a command. Returns undefined when it is not: a path such as /usr/bin is for the model.
  */
 export async function runChatCommand(
   message: string,

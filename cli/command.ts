@@ -6,20 +6,20 @@
 import { parseArgs } from "node:util";
 import { nearest } from "../runtime/models/nearest.ts";
 
-/** What the process returns. */
+/** Exit codes of the process. */
 export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
-/** What the user typed makes no sense; told in words, with exit code 2. */
+/** The command line is wrong: an error in words, with exit code 2. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
 interface OptionBase {
-  /** What --help says; the first word is lower-case. */
+  /** The text of --help; its first word is lower-case. */
   readonly help: string;
   /** One letter. */
   readonly short?: string;
-  /** May be given several times; the value is a list. */
+  /** Can be given several times; the value is a list. */
   readonly many?: boolean;
 }
 /** One option. `value` is how --help names its value. */
@@ -28,7 +28,7 @@ export type Option =
   | OptionBase & {
     readonly type: "text";
     readonly value: string;
-    /** The value may be left out and is "" then: the next word is taken for it only if it matches. */
+    /** The value is optional, "" without it: the next word is the value only if it matches. */
     readonly optional?: RegExp;
   }
   | OptionBase & { readonly type: "choice"; readonly choices: readonly string[] }
@@ -60,23 +60,23 @@ export type Values<T extends OptionTable> = {
     : ValueOf<T[K]> | undefined;
 };
 
-/** What a command is, for the dispatcher and for --help. */
+/** A command, for the dispatcher and for --help. */
 export interface Command<T extends OptionTable = OptionTable> {
   readonly name: string;
   /** One sentence. */
   readonly summary: string;
-  /** How the words after the command are called, e.g. `DIR…`; empty when it takes none. */
+  /** Name of the words after the command, such as `DIR…`; empty when it takes none. */
   readonly words: string;
   /** More paragraphs for --help. */
   readonly about?: string;
   readonly options: T;
-  /** Command lines, each with what it does. */
+  /** Command lines, each with a description. */
   readonly examples: readonly (readonly [command: string, what: string])[];
   /** → exit code */
   run(values: Values<T>, words: readonly string[]): Promise<number>;
 }
 
-/** Keeps the types of a command's table. */
+/** Returns the command; the call infers the types of its table. */
 export function command<const T extends OptionTable>(definition: Command<T>): Command<T> {
   return definition;
 }
@@ -136,8 +136,8 @@ export function parseOptions<T extends OptionTable>(
 }
 
 /**
- * Joins with `=` what parseArgs would take apart or together wrongly: `--presence-penalty -0.5`, whose value
- * looks like an option, and options whose value may be left out.
+ * Joins options and values with `=` where parseArgs would get them wrong: `--presence-penalty -0.5`, whose
+ * value looks like an option, and options with optional values.
  */
 function joinValues(
   args: readonly string[],
@@ -192,7 +192,7 @@ function readValue(flag: string, option: Option, text: string): string | number 
   return value;
 }
 
-/** What was most likely meant: the only one that begins so, or the one with the nearest spelling. */
+/** The likeliest intended name: the only one with this beginning, or the one with the nearest spelling. */
 export function suggest(word: string, candidates: readonly string[]): string | undefined {
   const longer = candidates.filter((candidate) => candidate.startsWith(word));
   return word.length > 1 && longer.length === 1 ? longer[0] : nearest(word, candidates);

@@ -1,5 +1,5 @@
 /**
- * `lakh compare`: what kinds of attention cost as texts grow, measured here beside the formulas and the
+ * `lakh compare`: the cost of each kind of attention as texts grow, measured here, beside the formulas and the
  * papers.
  *
  * @module
@@ -24,7 +24,7 @@ import { checkPlace, writeText } from "./text_file.ts";
 
 const { weights, threads } = MODEL_OPTIONS;
 const SHORTEST = 1024;
-/** Bytes that the largest of the encoders holds, with weights: 64K tokens fit into 32 bits of address. */
+/** Bytes of the largest encoder with its weights: 64K tokens fit into 32 bits of address. */
 const MEMORY_PER_TOKEN = 58_000;
 
 export default command({
@@ -158,7 +158,7 @@ export default command({
   },
 });
 
-/** Powers of two from 1024 on, and the longest itself. */
+/** Powers of two from 1024 on, and `longest` itself. */
 function lengthsTo(longest: number): number[] {
   const lengths: number[] = [];
   for (let n = SHORTEST; n < longest; n *= 2) lengths.push(n);
@@ -236,7 +236,7 @@ function decodeTable(results: readonly DecodeResult[]): string {
   ) + "\n";
 }
 
-/** Times as fast, growth and savings that the papers speak of. */
+/** Speed-ups, growth and savings that the papers report. */
 function ratiosOf(encodes: readonly EncodeResult[], decodes: readonly DecodeResult[]) {
   const at = (name: string, tokens: number) => encodes.find((r) => r.case === name && r.tokens === tokens);
   const against = (slow: string, fast: string) =>

@@ -1,8 +1,8 @@
 /**
  * A conversation: a system message and turns, kept as JSON in a file.
  *
- * The file is `{ "messages": [{ "role": "system" | "user" | "assistant", "content": "…" }, …] }`, as chat
- * servers take it.
+ * The file is `{ "messages": [{ "role": "system" | "user" | "assistant", "content": "…" }, …] }`, as in
+ * requests to chat servers.
  *
  * @module
  */
@@ -15,18 +15,18 @@ export type Turn = {
   readonly content: string;
 };
 
-/** What has been said so far. */
+/** The messages so far. */
 export class Conversation {
   #system: string | undefined;
   #turns: Turn[] = [];
 
-  /** The system message first, if there is one. */
+  /** All messages; the system message comes first. */
   get messages(): readonly Turn[] {
     const { system } = this;
     return system === undefined ? this.#turns : [{ role: "system", content: system }, ...this.#turns];
   }
 
-  /** Stands before everything; undefined: none. */
+  /** Precedes all turns; undefined without one. */
   get system(): string | undefined {
     return this.#system;
   }
@@ -34,7 +34,7 @@ export class Conversation {
     this.#system = text || undefined;
   }
 
-  /** Questions so far. */
+  /** Number of questions so far. */
   get length(): number {
     return this.#turns.filter((turn) => turn.role === "user").length;
   }
@@ -43,12 +43,12 @@ export class Conversation {
     this.#turns.push({ role, content });
   }
 
-  /** Takes back the last question, when it got no answer. */
+  /** Removes the last question when it got no answer. */
   takeBack(): void {
     if (this.#turns.at(-1)?.role === "user") this.#turns.pop();
   }
 
-  /** Forgets the turns; the system message stays. */
+  /** Removes the turns and keeps the system message. */
   reset(): void {
     this.#turns = [];
   }
@@ -64,8 +64,8 @@ export class Conversation {
   }
 
   /**
-   * Reads a saved conversation in place of this one. Throws an Error, and changes nothing, when it is not
-   * one.
+   * Reads a saved conversation in place of this one. Throws an Error, and changes nothing, when the file
+   * is not one.
    */
   async load(path: string): Promise<void> {
     let text: string, value: unknown;
@@ -84,7 +84,7 @@ export class Conversation {
     this.take((value as { messages?: unknown } | null)?.messages, path);
   }
 
-  /** The same for the messages that a file held. */
+  /** The same for messages from a file. */
   take(messages: unknown, path: string): void {
     if (!Array.isArray(messages)) {
       throw new Error(

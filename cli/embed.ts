@@ -1,5 +1,5 @@
 /**
- * `lakh embed`: texts to vectors.
+ * `lakh embed`: turns texts into vectors.
  *
  * @module
  */

@@ -1,6 +1,5 @@
 /**
- * `lakh eval`: how well a model predicts texts, and whether it still does beyond the length that it was
- * trained on.
+ * `lakh eval`: how well a model predicts texts, and whether that holds beyond its trained length.
  *
  * @module
  */
@@ -18,9 +17,9 @@ import { checkPlace, readText, writeText } from "./text_file.ts";
 
 const { context: _, model, ...options } = MODEL_OPTIONS;
 
-/** Windows are so many times the trained length where nothing else is asked for. */
+/** Default window, in trained lengths. */
 const TIMES_TRAINED = 8;
-/** Fewer tokens in a bucket say little: their mean is off by some percent. */
+/** Buckets with fewer tokens are left out: their mean is off by some percent. */
 const LEAST_TOKENS = 500;
 
 export default command({
@@ -152,7 +151,7 @@ interface Result {
   readonly evaluation: Evaluation;
   readonly bytesPerToken: number;
   readonly window: number;
-  /** The format that it was compared with. */
+  /** The format that this one was compared with. */
   readonly compared: string | undefined;
 }
 
@@ -176,7 +175,7 @@ function windowFor(
   return Math.min(wanted, length);
 }
 
-/** Loss beyond the trained length against that of the last bucket within: 1 when it holds. */
+/** Loss beyond the trained length over the loss of the last bucket within it: 1 when the model holds. */
 function beyondTraining({ model, evaluation: { byPosition } }: Result) {
   const trained = model.info.facts.contextLength;
   if (trained === undefined) return undefined;

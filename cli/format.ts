@@ -1,5 +1,5 @@
 /**
- * Numbers for people.
+ * Numbers as people read them.
  *
  * @module
  */

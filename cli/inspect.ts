@@ -1,5 +1,5 @@
 /**
- * `lakh inspect`: what is in a checkpoint and what it would take to run it.
+ * `lakh inspect`: what a checkpoint holds and what running it needs.
  *
  * @module
  */

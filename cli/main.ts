@@ -104,7 +104,7 @@ function entry(name: string): Entry {
 }
 
 function report(error: unknown): number {
-  // The reader of our output has left (as in `lakh run … | head -1`): it has all that it wanted.
+  // The program that read our output has ended (as in `lakh run … | head -1`): no error.
   if (error instanceof BrokenPipeError) return EXIT.ok;
   if (error instanceof DOMException && error.name === "AbortError") return EXIT.interrupted;
   if (error instanceof Deno.errors.NotCapable) {

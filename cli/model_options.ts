@@ -1,5 +1,5 @@
 /**
- * The options that commands with a model share, and what the library calls them.
+ * The options that commands with a model share, and their names in the library.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { OpenOptions } from "../runtime/open_model.ts";
 import { type OptionTable, UsageError, type Values } from "./command.ts";
 import { formatBytes, formatCount, formatParameters, formatSpeed } from "./format.ts";
 
-/** Which model, and how it lies in memory. */
+/** Which model to open, and its formats in memory. */
 export const MODEL_OPTIONS = {
   model: {
     type: "text",
@@ -45,7 +45,7 @@ export const MODEL_OPTIONS = {
   offline: { type: "flag", help: "download nothing; use what is in the cache" },
 } as const satisfies OptionTable;
 
-/** How a model that writes is opened, beside MODEL_OPTIONS. */
+/** Further options of models that write. */
 export const WRITER_OPTIONS = {
   draft: {
     type: "text",
@@ -68,7 +68,7 @@ export const WRITER_OPTIONS = {
   },
 } as const satisfies OptionTable;
 
-/** How the answer is chosen. */
+/** Options of sampling. */
 export const GENERATE_OPTIONS = {
   "max-tokens": {
     type: "integer",
@@ -153,7 +153,7 @@ export const GENERATE_OPTIONS = {
   },
 } as const satisfies OptionTable;
 
-/** For `openModel`. */
+/** Options for `openModel`. */
 export function openOptions(values: Values<typeof MODEL_OPTIONS>): OpenOptions {
   return given({
     device: values.device,
@@ -165,7 +165,7 @@ export function openOptions(values: Values<typeof MODEL_OPTIONS>): OpenOptions {
   });
 }
 
-/** For `openModel`, of a model that writes. */
+/** Options for `openModel` of a model that writes. */
 export function writerOptions(values: Values<typeof WRITER_OPTIONS>): Pick<OpenOptions, "window" | "draft"> {
   const { window: length, "keep-first": keepFirst, draft } = values;
   if (length === undefined && keepFirst !== undefined) {
@@ -174,7 +174,7 @@ export function writerOptions(values: Values<typeof WRITER_OPTIONS>): Pick<OpenO
   return given({ draft, window: length === undefined ? undefined : { keepFirst: keepFirst ?? 4, length } });
 }
 
-/** For `generate` and `chat`. */
+/** Options for `generate` and `chat`. */
 export function generateOptions(values: Values<typeof GENERATE_OPTIONS>): GenerateOptions {
   return given({
     maxTokens: values["max-tokens"],
@@ -198,7 +198,7 @@ export function generateOptions(values: Values<typeof GENERATE_OPTIONS>): Genera
 
 type Given<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
 
-/** Without the keys whose value is undefined: for the library, absent and undefined differ. */
+/** The object without keys whose value is undefined: the library tells absent from undefined. */
 function given<T extends object>(options: T): Given<T> {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Given<T>;
 }

@@ -1,5 +1,5 @@
 /**
- * `lakh plan`: does it fit, how long will it take, and what would make it fit, before anything is loaded.
+ * `lakh plan`: whether a model fits, how long it takes, and what would make it fit, before anything is loaded.
  *
  * @module
  */
@@ -29,7 +29,7 @@ import { writeOut } from "./terminal.ts";
 
 const { weights, context, cache, threads, offline } = MODEL_OPTIONS;
 
-/** Costs are told against a context of so many tokens. */
+/** Costs are compared with those of a context of this many tokens. */
 const SHORT = 4096;
 
 export default command({

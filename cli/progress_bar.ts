@@ -1,6 +1,6 @@
 /**
- * One bar on stderr for what takes longer than a second: download, load, prefill. Nothing where stderr is no
- * terminal.
+ * One bar on stderr for work of more than a second: download, load, prefill. Without a terminal there is no
+ * bar.
  *
  * @module
  */
@@ -11,12 +11,12 @@ import { formatBytes, formatCount, formatDuration } from "./format.ts";
 import { cosmetic } from "./terminal.ts";
 import { TimeLeft } from "./time_left.ts";
 
-/** What is over sooner shows no bar. */
+/** Work that ends sooner shows no bar. */
 const PATIENCE_MS = 1000;
 /** After this time the rest can be estimated. */
 const GLANCE_MS = 300;
 
-/** What the library tells, and what a bench does. */
+/** Progress from the library, or from a bench. */
 type Shown = Progress | {
   readonly phase: "measure";
   readonly done: number;
@@ -24,7 +24,7 @@ type Shown = Progress | {
   readonly unit: "flops";
 };
 
-/** Takes progress of one phase after the other; dispose to clear the line. */
+/** Shows the progress of one phase after the other; dispose to clear the line. */
 export interface ProgressBar extends Disposable {
   readonly onProgress: (progress: Shown) => void;
   /** Clears the line before other text is written. */
@@ -33,7 +33,7 @@ export interface ProgressBar extends Disposable {
 
 type Bar = InstanceType<Awaited<ReturnType<typeof loadProgressBars>>["SingleBar"]>;
 
-/** A bar for a terminal; one that shows nothing elsewhere. */
+/** A bar on a terminal; elsewhere a bar that shows nothing. */
 export function openProgressBar(): ProgressBar {
   if (!Deno.stderr.isTerminal() || cosmetic("TERM") === "dumb") {
     return { onProgress: () => {}, clear: () => {}, [Symbol.dispose]: () => {} };
@@ -47,7 +47,7 @@ class TerminalProgressBar implements ProgressBar {
   #estimate = new TimeLeft();
   #bar: Bar | undefined;
   #loading = false;
-  /** Counts phases, so that a bar whose library arrives late knows that it is not wanted any more. */
+  /** Counts phases: a bar whose library loads too late belongs to an older phase and is not shown. */
   #turn = 0;
 
   readonly onProgress = (progress: Shown): void => {

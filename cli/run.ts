@@ -94,7 +94,7 @@ export default command({
       throw new UsageError('Cannot run: there is no prompt: type lakh run "Once upon a time"');
     }
 
-    // Told before a book is read for hours, not after.
+    // Check this before a book is read for hours.
     if (values.save !== undefined) await checkPlace(values.save);
 
     using bar = openProgressBar();
@@ -115,13 +115,13 @@ export default command({
     if (values.system !== undefined && !chats) {
       throw new UsageError("Cannot use --system: without a chat template there is no system message");
     }
-    // A base model goes on where the text ends: a blank line there would change what follows. An
-    // encoder-decoder is told first what to do with a text ("summarize: ").
+    // A base model continues where the text ends, and a blank line there would change the result. An
+    // encoder-decoder gets its task before the text ("summarize: ").
     const rewrites = model.info.kind === "seq2seq";
     const prompt = (rewrites ? [asked, book] : [book, asked]).filter((part) => part !== undefined)
       .join(chats ? "\n\n" : rewrites ? " " : "");
     const system = values.system === undefined ? [] : [{ role: "system", content: values.system }];
-    // Who only has a text saved wants no answer.
+    // With --save and no prompt, nothing is generated.
     const readsOnly = values.save !== undefined && asked === undefined;
     const guesses = book !== undefined && !rewrites && values.beams === undefined &&
       values.draft === undefined;
@@ -129,7 +129,7 @@ export default command({
       ...(guesses && { speculate: "lookup" as const }),
       ...(readsOnly && { maxTokens: 0 }),
       ...generateOptions(values),
-      // The beginning of a book says what it is about.
+      // A book begins with what it is about.
       ...(rewrites && values.truncate && { truncate: "end" as const }),
       signal,
       onProgress,
@@ -161,7 +161,7 @@ export default command({
   },
 });
 
-/** Takes what was saved, and gives the text that stands before the prompt. */
+/** Resumes a saved session and returns the text before the prompt. */
 async function resume(model: LanguageModel, path: string): Promise<string> {
   const { text, messages } = await model.resumeSession(path);
   if (messages) {
@@ -173,7 +173,7 @@ async function resume(model: LanguageModel, path: string): Promise<string> {
   return text;
 }
 
-/** Bytes that a text will take in a file, with its keys and values: plan's own numbers. */
+/** Bytes of a session file of a text with its keys and values, by the plan's numbers. */
 async function sessionBytes(
   { info, tokenizer }: LanguageModel,
   text: string,

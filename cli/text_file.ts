@@ -1,5 +1,5 @@
 /**
- * Texts that users name: files and stdin, with errors in words.
+ * Reads and writes texts that users name: files and stdin, with errors in words.
  *
  * @module
  */
@@ -25,7 +25,7 @@ async function readStdin(): Promise<string> {
   }
 }
 
-/** Why a file or stdin gives no text. */
+/** Why a file or stdin cannot be read. */
 export function whyUnread(error: unknown): string {
   const { code } = error as { code?: unknown };
   if (code === "ENOENT") return "there is no such file: check the path";
@@ -53,7 +53,7 @@ async function isStream(path: string): Promise<boolean> {
   return !isFile && !isDirectory;
 }
 
-/** Throws an Error in words when a file cannot be written there: better before a long work than after it. */
+/** Throws an Error in words when a file cannot be written there: call it before long work. */
 export async function checkPlace(path: string, bytes = 0): Promise<void> {
   try {
     if (!await isStream(path)) await checkWritable(path, bytes);

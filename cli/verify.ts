@@ -1,5 +1,5 @@
 /**
- * `lakh verify`: do checkpoints give the outputs that they bring along?
+ * `lakh verify`: whether checkpoints give the outputs in their reference files.
  *
  * @module
  */
@@ -99,7 +99,7 @@ export default command({
   },
 });
 
-/** Bars by format, in words. */
+/** Tolerances by format, in words. */
 function bars(of: Readonly<Record<string, number>>): string {
   return Object.entries(of).filter(([name]) => name !== "f32").map(([name, bar]) => `${name} ${bar}`).join(
     ", ",
