@@ -21,7 +21,7 @@ pub struct PageHead {
 }
 
 /// Bytes of one kv head of a page, a multiple of 128.
-fn head_bytes(head_dim: usize, value_dim: usize) -> usize {
+pub fn head_bytes(head_dim: usize, value_dim: usize) -> usize {
     TILE * (head_dim + value_dim) + 2 * TILE * 4 + TILE * 2
 }
 

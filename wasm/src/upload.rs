@@ -57,7 +57,8 @@ impl Kernel for Upload {
         command.each(rows.div_ceil(8), |panel| {
             for r in 0..8 {
                 let row = panel * 8 + r;
-                let source = source.add(row * k * width);
+                // Rows that are missing in the last panel begin beyond the source; they are never read.
+            let source = source.wrapping_add(row * k * width);
                 let value = |i: usize| if row < rows { number(row, i) } else { 0.0 };
                 match format {
                     Format::F32 => {
