@@ -8,7 +8,13 @@ const ATTENTION_F32 = 2e-5;
 /** The same by how exact the cache is: f16 keys move scores by about 2⁻¹¹ · √headDim, q8 keys by 2⁻⁷. */
 const CACHE_TOLERANCE: Readonly<Record<CacheDType, number>> = { f32: ATTENTION_F32, f16: 4e-3, q8: 4e-2 };
 
-type Heads = { readonly heads: number; readonly kvHeads: number; readonly headDim: number };
+type Heads = {
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Default: as many as a key has. */
+  readonly valueDim?: number;
+};
 const SMALL: Heads = { heads: 4, kvHeads: 2, headDim: 16 };
 const CAUSAL: AttentionMask = { causal: true };
 
@@ -92,7 +98,7 @@ function cached(
     readonly keyMean?: number;
   } = {},
 ): DeviceCase {
-  const { kvHeads, headDim } = heads, sequences = passes[0]!.length;
+  const { kvHeads, headDim, valueDim = headDim } = heads, sequences = passes[0]!.length;
   return {
     operation: "attention",
     name,
@@ -101,7 +107,7 @@ function cached(
       const total = passes.flat().reduce((a, b) => a + Math.max(b, 0), 0);
       const q = random.normals(total * heads.heads * headDim, 1.5);
       const k = random.normals(total * kvHeads * headDim).map((x) => x + keyMean);
-      const v = random.normals(total * kvHeads * headDim);
+      const v = random.normals(total * kvHeads * valueDim);
       const seed = random.int(1e6);
       return {
         run: (device) =>
@@ -111,7 +117,7 @@ function cached(
             async (spec) => {
               const caches = Array.from(
                 { length: sequences },
-                () => device.createKvCache(kvHeads, headDim, dtype),
+                () => device.createKvCache(kvHeads, headDim, dtype, valueDim),
               );
               const results: Float32Array[] = [];
               let done = 0;
@@ -129,7 +135,7 @@ function cached(
                   device.constant([row, features], data.slice(done * features, (done + row) * features));
                 results.push(
                   await compute(device, () => {
-                    device.append(live, part(k, kvHeads * headDim), part(v, kvHeads * headDim), segments);
+                    device.append(live, part(k, kvHeads * headDim), part(v, kvHeads * valueDim), segments);
                     return device.attention(part(q, heads.heads * headDim), segments, { caches: live }, spec);
                   }),
                 );
@@ -155,7 +161,7 @@ function packed(
     readonly queries?: readonly number[];
   } = {},
 ): DeviceCase {
-  const { kvHeads, headDim } = heads, count = extras.summaries?.count ?? 0;
+  const { kvHeads, headDim, valueDim = headDim } = heads, count = extras.summaries?.count ?? 0;
   return {
     operation: "attention",
     name,
@@ -165,7 +171,7 @@ function packed(
       const sum = (list: readonly number[]) => list.reduce((a, b) => a + b, 0);
       const tokens = sum(queries), keyRows = sum(lengths) + count * lengths.length;
       const q = random.normals(tokens * heads.heads * headDim, 1.5);
-      const k = random.normals(keyRows * kvHeads * headDim), v = random.normals(keyRows * kvHeads * headDim);
+      const k = random.normals(keyRows * kvHeads * headDim), v = random.normals(keyRows * kvHeads * valueDim);
       const seed = random.int(1e6);
       let row = 0, keyRow = 0;
       const at = queries.map((length): Segment => ({ from: row, to: row += length, start: count }));
@@ -183,7 +189,7 @@ function packed(
           }, (spec) =>
             compute(device, () => {
               const keys = device.constant([keyRows, kvHeads * headDim], k);
-              const values = device.constant([keyRows, kvHeads * headDim], v);
+              const values = device.constant([keyRows, kvHeads * valueDim], v);
               const asking = device.constant([tokens, heads.heads * headDim], q);
               return device.attention(asking, at, { keys, values, at: keysAt }, spec);
             })),
@@ -296,6 +302,8 @@ const ONE_BY_ONE = Array.from({ length: 131 }, () => [1]);
 /** One token a pass before and after depths 1 … 300. */
 const DEPTHS = [1, 1, 61, 1, 1, 1, 61, 1, 1, 1, 126, 1, 1, 1, 43, 1].map((count) => [count]);
 const HEAD_DIMS = [4, 8, 16, 20, 24, 32, 64, 80, 96, 128, 256];
+/** Keys and values of different width, as latent attention has them. */
+const VALUE_DIMS = [[24, 16], [16, 28], [192, 128]] as const;
 const GROUPS = [[1, 1], [3, 3], [4, 1], [6, 2], [8, 4], [12, 1], [16, 16]] as const;
 const window = (left: number, right = 0) => ({ left, right });
 const CAUSAL_BUCKETS = { count: 32, maxDistance: 128, bidirectional: false };
@@ -315,6 +323,21 @@ export const attentionCaseList: readonly DeviceCase[] = [
     return cached(`heads of ${headDim} features`, [[67], [1], [3]], {
       heads: { heads: 2, kvHeads: 1, headDim },
     });
+  }),
+  ...VALUE_DIMS.flatMap(([headDim, valueDim]) => {
+    const heads = { heads: 4, kvHeads: 2, headDim, valueDim },
+      name = `keys of ${headDim}, values of ${valueDim}`;
+    return [
+      ...(["f32", "f16", "q8"] as const).map((dtype) =>
+        cached(`${name}, ${dtype} cache`, [[130], [1], [3], [-70], [9]], { heads, dtype })
+      ),
+      packed(`packed rows with ${name}`, [65, 1, 70], { heads }),
+    ];
+  }),
+  // A long cache is split over threads, whose partial results have values' width.
+  cached("keys of 24, values of 16 over a long cache", [[2100], [1], [2]], {
+    heads: { heads: 2, kvHeads: 1, headDim: 24, valueDim: 16 },
+    sinks: true,
   }),
   ...GROUPS.map(([heads, kvHeads]) => {
     return cached(`${heads} heads share ${kvHeads}`, [[66], [1]], { heads: { heads, kvHeads, headDim: 16 } });

@@ -36,7 +36,10 @@ export interface Positioned {
   readonly positions: readonly number[];
 }
 
-/** queries [rows, heads · headDim], keys and values [keys, kvHeads · headDim] → [rows, heads · headDim]. */
+/**
+ * queries [rows, heads · headDim], keys [keys, kvHeads · headDim] and values [keys, kvHeads · valueDim] →
+ * [rows, heads · valueDim].
+ */
 export function attention(queries: Positioned, keys: Positioned, values: Matrix, spec: Spec): Matrix {
   const { heads, kvHeads, softcap, bias, mask, sinkLogits } = spec;
   const { x: q } = queries, { x: k } = keys;
@@ -47,7 +50,7 @@ export function attention(queries: Positioned, keys: Positioned, values: Matrix,
   );
   mustBe(k.features === kvHeads * headDim, () => `Cannot attend: keys have ${k.features} features`);
   mustBe(values.rows === k.rows, () => `Cannot attend: ${k.rows} keys, ${values.rows} values`);
-  const result = matrix([q.rows, q.features]);
+  const valueDim = values.features / kvHeads, result = matrix([q.rows, heads * valueDim]);
   for (let row = 0; row < q.rows; row++) {
     const qPosition = queries.positions[row]!;
     for (let head = 0; head < heads; head++) {
@@ -74,9 +77,8 @@ export function attention(queries: Positioned, keys: Positioned, values: Matrix,
       for (let key = 0; key < k.rows; key++) {
         const probability = Math.exp(scores[key]! - largest) / total;
         if (probability === 0) continue;
-        for (let i = 0; i < headDim; i++) {
-          result.data[qStart + i]! += probability * values.data[key * k.features + kvHead * headDim + i]!;
-        }
+        const from = (key * kvHeads + kvHead) * valueDim, to = (row * heads + head) * valueDim;
+        for (let i = 0; i < valueDim; i++) result.data[to + i]! += probability * values.data[from + i]!;
       }
     }
   }
