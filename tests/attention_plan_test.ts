@@ -44,7 +44,7 @@ type Parts =
   & { readonly causal: boolean }
   & { readonly [key in keyof AttentionMask]: AttentionMask[key] | undefined };
 
-/** Without the absent parts. */
+/** The mask without undefined parts. */
 function maskOf(parts: Parts): AttentionMask {
   return Object.fromEntries(
     Object.entries(parts).filter(([, v]) => v !== undefined),

@@ -1,5 +1,5 @@
 /**
- * Beam search and what may not come, against transformers: tests/goldens/beam_search.json is what generate()
+ * Beam search and forbidden ids, against transformers: tests/goldens/beam_search.json is what generate()
  * of transformers 4.57.6 gives in f32 for these fixtures and options.
  */
 import assert from "node:assert/strict";
@@ -13,7 +13,7 @@ import { testDevices } from "./test_devices.ts";
 
 interface Golden {
   readonly model: string;
-  /** Of the text, or of the prompt. */
+  /** Ids of the text, or of the prompt. */
   readonly ids: readonly number[];
   readonly options: Readonly<Record<string, unknown>>;
   /** With the id that ends it. */
@@ -24,7 +24,7 @@ const goldens: Golden[] = JSON.parse(
 );
 const models = [...new Set(goldens.map(({ model }) => model))].filter((name) => fixtureNames.includes(name));
 
-/** A fixture whose generation_config.json is another, and the only place that says which ids end a text. */
+/** A fixture with another generation_config.json, which alone says which ids end a text. */
 async function fixtureThatSays(name: string, generation: Readonly<Record<string, unknown>>): Promise<Files> {
   const files = await folderFiles(fixturePath(name));
   const replaced: Readonly<Record<string, string>> = {
@@ -51,7 +51,7 @@ for (const name of models) {
       const ends = eos_token_id as number[];
       const files = await fixtureThatSays(name, { eos_token_id: ends, do_sample, ...rest });
       await using model = await loadModel(files, new ReferenceDevice(), { contextLength: 256 });
-      // An encoder-decoder takes the length from the checkpoint, as all else; a decoder's is the caller's.
+      // An encoder-decoder takes max_length from the checkpoint; for decoders the caller gives it.
       const maxTokens = options.max_new_tokens as number;
       const found = await answer(
         model,
@@ -77,7 +77,7 @@ for (const { name, missing, open } of testDevices) {
     sanitizeResources: false,
     async fn() {
       const device = await open();
-      // The device belongs to all tests of this file.
+      // All tests of this file share the device.
       const kept = new Proxy(device, {
         get(target, key) {
           if (key === Symbol.asyncDispose) return () => Promise.resolve();

@@ -1,6 +1,6 @@
 /**
  * The storyteller in a browser: headless Chromium runs the bundled modules from a page that is served
- * locally, and tells what Deno tells.
+ * locally, and writes the same text as Deno.
  *
  * Without a Chromium (LAKH_CHROMIUM, or Debian's /usr/bin/chromium) this is skipped and says so; with
  * LAKH_REQUIRE_BROWSER=1 that is a failure.
@@ -11,7 +11,7 @@ import { tell } from "./browser/storyteller.ts";
 
 const PROMPT = "The old house stood";
 const TOKENS = 12;
-/** Compiling, loading and telling on two shared cores. */
+/** Time for compiling, loading and writing on two shared cores. */
 const MOST_MILLISECONDS = 120_000;
 
 const chromium = Deno.env.get("LAKH_CHROMIUM") ?? "/usr/bin/chromium";

@@ -13,7 +13,7 @@ async function deno(args: readonly string[], env: Readonly<Record<string, string
   return { code, text: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
 }
 
-/** Whether a process can be given a network of its own, in which nothing can be reached. */
+/** Whether a process can run in a network namespace of its own, without connections. */
 async function canLeaveTheNetwork(): Promise<boolean> {
   try {
     return (await new Deno.Command("unshare", { args: ["-rn", "true"], stderr: "null" }).output()).success;
@@ -28,7 +28,7 @@ Deno.test("the bundle, alone in an empty folder without network and cache, chats
     const bundled = await deno(["bundle", "--quiet", "--output", `${folder}/lakh.js`, "cli.ts"]);
     assert.equal(bundled.code, 0, bundled.text);
 
-    // An empty DENO_DIR holds no packages; a proxy that nobody serves stops what would fetch them.
+    // An empty DENO_DIR holds no packages, and a proxy without a server stops their download.
     const env = {
       DENO_DIR: `${folder}/none`,
       HTTP_PROXY: "http://127.0.0.1:1",
@@ -96,7 +96,7 @@ Deno.test("the executable embeds every module of cli.ts and the model", async ()
     const info = await deno(["info", "--json", "cli.ts"]);
     const { modules, npmPackages } = JSON.parse(info.text.slice(info.text.indexOf("{")));
     const root = new URL(`file://${await Deno.realPath(ROOT)}/`).href;
-    // Modules that are only imported for their types are not part of the program.
+    // Modules that are imported only for their types are not in the program.
     const imported: string[] = modules.flatMap((m: { dependencies?: { code?: { specifier: string } }[] }) =>
       (m.dependencies ?? []).flatMap(({ code }) => code ? [code.specifier] : [])
     );
@@ -136,7 +136,7 @@ Deno.test("deno task compile says in words that denort cannot be downloaded", as
       "--target",
       "aarch64-apple-darwin",
     ], env);
-    // A machine that has it in its cache compiles.
+    // A machine that has denort in its cache compiles.
     if (code === 0) return;
     assert.match(text, /Cannot compile: denort, the runtime of compiled programs, cannot be downloaded/);
     assert.match(text, /deno task bundle/);

@@ -1,4 +1,4 @@
-/** Pages of caches: given back behind a window, taken out, copied out and in. */
+/** Pages of caches: freed behind a window, dropped, copied out and in. */
 import assert from "node:assert/strict";
 import type { AttentionMask } from "../runtime/device/attention_spec.ts";
 import type { CacheDType, Device, KvCache } from "../runtime/device/device.ts";
@@ -103,7 +103,7 @@ onEach("share() puts pages of another cache behind those held", async (device) =
   await append(device, expected, rest);
   const more = draw(2, 30);
   assertClose(await append(device, short, more), await append(device, expected, more), "the short one");
-  // The other goes on as if nothing had happened.
+  // The other cache is unchanged.
   const whole = device.createKvCache(KV_HEADS, HEAD_DIM, "f32");
   await append(device, whole, run);
   assertClose(await append(device, cache, more), await append(device, whole, more), "the other");

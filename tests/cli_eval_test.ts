@@ -51,7 +51,7 @@ Deno.test("lakh eval --json gives nats a token, bits a byte and the loss by posi
   for (const [result, name] of [[mpt, "mpt"], [llama, "llama"]]) {
     assert.ok(result.model.endsWith(name));
     const { tokens, nats_per_token, bits_per_byte, perplexity, by_position } = result;
-    // Random weights know nothing: about as many nats as a guess among 384 ids.
+    // Random weights predict nothing: the loss is about that of a guess among 384 ids.
     assert.ok(Math.abs(nats_per_token - Math.log(384)) < 1, String(nats_per_token));
     assert.ok(Math.abs(perplexity - Math.exp(nats_per_token)) < 1e-9 * perplexity);
     const bits = nats_per_token * tokens / Math.LN2 / TEXT.length;
@@ -69,7 +69,7 @@ Deno.test("lakh eval reads stdin, and in one pass with --whole", async () => {
   const one = JSON.parse(whole.stdout), many = JSON.parse(windows.stdout);
   assert.deepEqual([one.window, one.tokens], [one.tokens, many.tokens]);
   assert.deepEqual([many.window, many.stride], [128, 64]);
-  // A sentence that is repeated forty times is easy for who has read it before.
+  // A model that has read a sentence before predicts its repetitions.
   assert.ok(
     one.nats_per_token < 2 && many.nats_per_token < 3,
     `${one.nats_per_token}, ${many.nats_per_token}`,
@@ -110,7 +110,7 @@ Deno.test("lakh eval says what is wrong", async () => {
   }
 });
 
-/** The issue's: "no worse than at 1× + 2 %". */
+/** Beyond the trained length the loss may be 2 % higher. */
 const HOLDS = 1.02;
 const gatsby = sharedPath("texts/great-gatsby.txt");
 Deno.test({
@@ -119,7 +119,7 @@ Deno.test({
   }`,
   ignore: !gatsby,
   async fn() {
-    // A third of the book: enough tokens at each position, and soon read.
+    // A third of the book has enough tokens at each position and is read quickly.
     const stdin = (await Deno.readTextFile(gatsby!)).slice(0, 100_000);
     const { code, stdout, stderr } = await lakh(
       ["eval", "-", "--window", "8192", "--stride", "4096", "--device", "wasm", "--json"],

@@ -44,13 +44,13 @@ Deno.test("lakh verify judges a smaller format by its mean KL, not by its larges
     const { code, stdout } = await lakh(["verify", path, "--weights", weights, "--device", "wasm"]);
     return { code, ...lines(stdout)[0] };
   };
-  // Rounding the weights of this fixture to 8 bits moves a logit by 5 %, and hardly what is predicted.
+  // Rounding this fixture's weights to 8 bits moves a logit by 5 % and hardly changes predictions.
   const q8 = await check(fixturePath("llama"), "q8");
   assert.ok(q8.max_abs_error > 3e-2 * q8.max_abs_reference, JSON.stringify(q8));
   assert.ok(q8.mean_kl > 0 && q8.mean_kl < 1e-2 && q8.top1 > 0.8, JSON.stringify(q8));
   assert.deepEqual([q8.ok, q8.code], [true, 0]);
 
-  // What is wrong in f32 is wrong in any format, and f32 tells that it is not the rounding.
+  // A checkpoint that is wrong in f32 is wrong in every format, and f32 shows that rounding is not the cause.
   await using changed = await copyOf("mpt");
   const weights = await Deno.readFile(`${changed.path}/model.safetensors`);
   weights.set(new Uint8Array(new Float32Array([300]).buffer), weights.length - 4);

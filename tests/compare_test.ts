@@ -35,7 +35,7 @@ Deno.test("COSTS and cacheBytes() give GPT-3's numbers: 0.35 TFLOP a token of it
 });
 
 Deno.test("what the models compute is what the formulas say", async () => {
-  // Windows, which the papers leave out, and tiles that are touched in part make up the difference.
+  // Windows, which the papers leave out, and partly visible tiles make the difference.
   const share = { dense: 0.001, t5: 0.001, window: 0.01, bigbird: 0.07, longt5: 0.07, colt5: 0.08 };
   const n = 8192;
   for (const [name, most] of Object.entries(share)) {

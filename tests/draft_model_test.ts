@@ -18,13 +18,13 @@ Deno.test("DraftModel guesses greedily, more after right guesses and fewer after
   assert.deepEqual(await draft.propose([3, 4, 5], 7), [6, 7, 8, 9]);
   draft.learn(4, 4);
   decoder.passes.length = 0;
-  // What it guessed itself it has read.
+  // The draft model has already read its own guesses.
   assert.deepEqual(await draft.propose([3, 4, 5, 6, 7, 8, 9, 10], 7), [11, 12, 13, 14, 15]);
   assert.deepEqual(decoder.passes[0], [6, 2, 1]);
   draft.learn(5, 0);
   assert.deepEqual(await draft.propose([3, 4, 5, 6, 7, 8, 9, 10, 50], 7), [51]);
   assert.deepEqual(await draft.propose([3, 4], 0), []);
-  // Ids that one of them does not know are no guesses.
+  // Ids that only one of the models has are never guessed.
   assert.deepEqual(await draft.propose([3, 4, facts.vocabulary], 7), []);
   const narrow = new DraftModel(new Sequence(fakeDevice(), new FakeDecoder(), "f32"), 7);
   assert.deepEqual(await narrow.propose([3, 4], 7), [5, 6]);

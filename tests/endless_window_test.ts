@@ -1,4 +1,4 @@
-/** Texts without an end: what is held, that memory stays flat, and that the numbers are StreamingLLM's. */
+/** Texts without an end: which tokens stay, that memory stays flat, and that the numbers are StreamingLLM's. */
 import assert from "node:assert/strict";
 import type { AttentionSpec } from "../runtime/device/attention_spec.ts";
 import type { Device, KeySource, RopeSpec, Rows, Segment, Tensor } from "../runtime/device/device.ts";
@@ -22,11 +22,11 @@ const loadDecoder = async (name: string, device: Device) =>
   (await loadFixture(name, "decoder", device)).model;
 
 /**
- * StreamingLLM to the letter: keys are cached before rotation, nothing leaves the caches, and attention picks
- * the keys that are held and turns them by their place among these.
+ * StreamingLLM as published: keys are cached before rotation, nothing leaves the caches, and attention picks
+ * the kept keys and rotates them by their place among these.
  */
 class LiteralDevice extends ReferenceDevice {
-  /** Positions [from, to) that are not held. */
+  /** Positions [from, to) that are dropped. */
   gone = { from: 0, to: 0 };
   #spec: RopeSpec | undefined;
 
@@ -152,7 +152,7 @@ Deno.test("an endless text takes no more memory, and goes on from where it was",
   assert.equal(second.reused, prompt.length + first.ids.length - 1);
   const page = 2 * 4 * 64 * model.info.facts.hiddenSize * model.info.facts.layers;
   assert(device.memoryInUse <= held + 9 * page, `${device.memoryInUse - held} bytes more`);
-  // Guesses are right or wrong as ever.
+  // Guesses are checked as elsewhere.
   const guessed: number[] = [];
   for await (
     const piece of model.generate(prompt, { maxTokens: 600, temperature: 0, speculate: "lookup" })

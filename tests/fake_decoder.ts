@@ -1,6 +1,6 @@
 /**
- * A decoder that counts: after id n comes n + 1, and after the last one 0. It shows what was asked of it, so
- * that tests see which tokens are read again, and it can fail.
+ * A decoder that counts: after id n comes n + 1, and after the last one 0. It records its passes, so that
+ * tests see which tokens are read again, and it can fail.
  *
  * @module
  */
@@ -54,7 +54,7 @@ export class FakeDecoder implements Decoder {
   readonly passes: [number, number, number][] = [];
   /** Sequences of each pass. */
   readonly together: number[] = [];
-  /** Called in each pass, e.g. to throw. */
+  /** Called in each pass, for example to throw. */
   onPass: () => void = () => {};
 
   createCaches(): KvCache[] {
@@ -84,7 +84,7 @@ const dataOf = (tensor: Tensor) => (tensor as Tensor & { data: Data }).data;
 const fakeTensor = (shape: readonly number[], data: Data): Tensor =>
   ({ dtype: "f32", shape, data }) as Tensor & { data: Data };
 
-/** As much of a device as a pass needs. */
+/** The part of a device that a pass needs. */
 export function fakeDevice(limits: { memoryBytes?: number } = {}): Device & { disposed: number } {
   const device = {
     name: "wasm",

@@ -49,7 +49,7 @@ export function sharedPath(name: string): string | undefined {
   return exists(url) ? decodeURIComponent(url.pathname) : undefined;
 }
 
-/** What reference.json of a fixture says about text. */
+/** The part of a fixture's reference.json that is about text. */
 export interface TextReference {
   readonly text?: string;
   readonly text_ids?: readonly number[];

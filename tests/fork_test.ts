@@ -62,7 +62,7 @@ function join(...runs: readonly Float32Array[]): Float32Array {
   return Float32Array.from(runs.flatMap((run) => [...run]));
 }
 
-/** What a cache of its own gives for these tokens. */
+/** The result for these tokens with a cache of their own. */
 async function alone(device: Device, dtype: CacheDType, run: Float32Array): Promise<Float32Array> {
   const cache = device.createKvCache(KV_HEADS, HEAD_DIM, dtype);
   const result = await append(device, [cache], [run]);
@@ -78,7 +78,7 @@ function assertClose(actual: Float32Array, expected: Float32Array, message: stri
 }
 
 for (const dtype of ["f32", "f16"] as const) {
-  // Nothing, a part of a page, whole pages, whole pages and a part.
+  // No tokens, part of a page, whole pages, whole pages and a part.
   for (const held of [0, 1, 40, 64, 128, 150]) {
     onEach(`fork() of ${held} tokens in ${dtype} gives caches that go their own ways`, async (device) => {
       // A device sets up what it needs in its first step.
@@ -95,7 +95,7 @@ for (const dtype of ["f32", "f16"] as const) {
         const expected = await alone(device, dtype, join(start, end));
         assertClose(found.slice(i * 64, (i + 1) * 64), expected, `cache ${i}`);
       }
-      // What one of them forgets and overwrites, the others keep.
+      // The others keep the pages that one of them forgets and overwrites.
       const short = Math.floor(held / 2);
       first.truncate(short);
       second.free();

@@ -17,7 +17,7 @@ const open = () => {
   return { decoder, sequence: new Sequence(fakeDevice(), decoder, "f32") };
 };
 
-/** All ids, and how it went. */
+/** All ids, and the report at the end. */
 async function collect(
   sequence: Sequence,
   prompt: number[],
@@ -75,7 +75,7 @@ Deno.test("generateIds() does not read again what the sequence holds", async () 
   const { sequence, decoder } = open();
   const { ids } = await collect(sequence, [3, 4, 5]);
   decoder.passes.length = 0;
-  // The conversation goes on: the last id generated was never read.
+  // The conversation continues: the last generated id has not been read.
   const { result } = await collect(sequence, [3, 4, 5, ...ids, 20, 21], { maxTokens: 1 });
   assert.equal(result.reusedTokens, 7);
   assert.deepEqual(decoder.passes, [[7, 3, 1]]);

@@ -9,7 +9,7 @@ import { createHash } from "node:crypto";
 /** Contents of at least this many bytes are "LFS". */
 const LARGE_BYTES = 1000;
 
-/** What a hook sees of a request; `large` when it is for the second origin. */
+/** A request as hooks see it; `large` when it is for the second origin. */
 export interface Seen {
   readonly path: string;
   readonly range: string | null;
@@ -133,7 +133,7 @@ export function brokenOff(answer: Response, bytes: number): Response {
   return new Response(body, { status, headers });
 }
 
-/** What the cache calls a file. */
+/** The cache's name for a file. */
 export function fileId(content: Uint8Array): string {
   return content.length >= LARGE_BYTES ? sha256(content) : gitId(content);
 }

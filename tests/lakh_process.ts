@@ -7,7 +7,7 @@
 /** cli.ts of this repository. */
 export const CLI = `${import.meta.dirname}/../cli.ts`;
 
-/** What a process said. */
+/** Output and exit code of a process. */
 export interface ProcessResult {
   readonly code: number;
   readonly stdout: string;
@@ -45,7 +45,7 @@ export async function lakh(args: readonly string[], options: ProcessOptions = {}
 
 /** A process on a terminal of its own, by util-linux' `script`. */
 export class TerminalProcess implements AsyncDisposable {
-  /** What the terminal has shown since `expect` last looked. */
+  /** Text on the terminal since the last `expect`. */
   #unseen = "";
   /** Everything that it has shown. */
   shown = "";

@@ -85,7 +85,7 @@ Deno.test("chat() answers in the form of the template and goes on from its cache
     model.tokenizer.encode(model.render(messages), { special: false }).length,
   );
   assert.equal(first.text, model.tokenizer.decode(first.ids));
-  // The same again is known but for the last token of the prompt.
+  // The same prompt again is known but for its last token.
   const again = await collect(model.chat(messages, { temperature: 0, maxTokens: 5 }));
   assert.equal(again.text, first.text);
   assert.equal(again.done.reusedTokens, first.done.promptTokens - 1);

@@ -14,7 +14,7 @@ import type { Weights } from "../runtime/models/model.ts";
 import { fc } from "./deps.ts";
 import { f32, ramp, rawFile, safetensors, type TensorBytes, tiny } from "./load_files.ts";
 
-/** Keeps what is uploaded, in f32; operations give back their arguments' names. */
+/** Keeps uploaded numbers in f32; operations record their names and arguments. */
 class RecordingDevice {
   readonly limits = { memoryBytes: 1e9, threads: 1, f16: false };
   memoryInUse = 0;
@@ -277,7 +277,7 @@ Deno.test("Weights find names of checkpoints saved without or with an outer name
       w.rmsNorm("encoder.ln", 2, 0);
     },
   );
-  // One rule for the whole checkpoint: not this tensor without and that one with.
+  // One rule holds for the whole checkpoint: no mixture of names with and without the prefix.
   await assert.rejects(
     load({ "h.0.ln.weight": ramp([2]), "model.wte.weight": ramp([2, 2]) }, (w) => {
       layer(w);

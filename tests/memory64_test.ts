@@ -1,4 +1,4 @@
-/** More than 4 GiB in one WASM memory: every address counts, so every place holds other numbers. */
+/** More than 4 GiB in one WASM memory. Every place holds other numbers, so that a wrong address shows. */
 import assert from "node:assert/strict";
 import { openWasmDevice } from "../runtime/device/wasm/device.ts";
 
@@ -6,7 +6,7 @@ import { openWasmDevice } from "../runtime/device/wasm/device.ts";
 const COUNT = 6, ROWS = 65536, COLUMNS = 4096;
 /** A prime, so that no two rows begin alike. */
 const PERIOD = 1_000_003;
-/** What the matrices and the test itself take. */
+/** Memory of the matrices and of the test itself. */
 const NEEDED = 9e9;
 
 const available = Deno.systemMemoryInfo().available;

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { LanguageModel, memoryFiles, openModel, version } from "../mod.ts";
 import { fixturePath, sharedPath } from "./fixtures.ts";
 
-/** What transformers 4.57 writes in f32, greedily (reference.json of the storyteller). */
+/** The greedy continuation of transformers 4.57 in f32 (reference.json of the storyteller). */
 const onceUponATime =
   ", and I have been in the same way as I have ever seen. I have been a little more than a man of " +
   "the world, and I have been a little more than a man of the world. I have been a little more than a man of the " +
@@ -27,7 +27,7 @@ Deno.test("openModel() without a source is the storyteller, without files and ne
  * does).
  */
 const aliceNatsPerToken = 3.302071586251259;
-/** The issue asks for 0.5 % of the perplexity, which is exp of the loss. */
+/** 0.5 % of the perplexity, which is the exponential of the loss. */
 const perplexityTolerance = 0.005;
 
 const alice = sharedPath("texts/alice.txt");
@@ -82,7 +82,7 @@ Deno.test("openModel() says what is wrong", async () => {
 Deno.test("openModel() leaves no thread behind when loading fails", async () => {
   await using folder = await emptyFolder();
   const mod = new URL("../mod.ts", import.meta.url).href;
-  // Threads that were left would keep the process from ending.
+  // Threads that stay would keep the process from ending.
   await Deno.writeTextFile(
     `${folder.path}/fail.ts`,
     `import { openModel } from "${mod}";
@@ -171,13 +171,13 @@ async function emptyFolder() {
   };
 }
 
-/** What `deno` prints in a folder. Fails when it fails. */
+/** The output of `deno` in a folder; throws when it fails. */
 async function deno(args: string[], folder: { path: string; cache: string }): Promise<string> {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args,
     cwd: folder.path,
     env: { DENO_DIR: folder.cache, NO_COLOR: "1" },
-    // Only a process that hangs meets it.
+    // Only a process that hangs reaches it.
     signal: AbortSignal.timeout(120_000),
   }).output();
   const decoder = new TextDecoder();

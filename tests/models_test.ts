@@ -2,8 +2,7 @@
  * Every decoder fixture gives what transformers gives: logits of one pass, and the continuation decoded from
  * the cache.
  *
- * The fixtures' reference.safetensors are the judge; ReferenceDevice shows that a definition is right where a
- * device may still be wrong.
+ * The fixtures' reference.safetensors decide. ReferenceDevice tells a wrong definition from a wrong device.
  */
 import assert from "node:assert/strict";
 import type { Device, KvCache, Segment } from "../runtime/device/device.ts";
@@ -20,7 +19,7 @@ import { fixtureNames, fixturePath } from "./fixtures.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 import { testDevices } from "./test_devices.ts";
 
-/** A pass whose length matters to nothing. */
+/** A pass whose length does not matter. */
 const ONE_TOKEN = [{ from: 0, to: 1, start: 0 }] as const;
 
 /** Folders by name: the fixtures, and small checkpoints of families and layouts that have none there. */

@@ -60,8 +60,7 @@ Deno.test("planModel() counts 2 flops a parameter and token, and n²d in attenti
   // Scores and values, 2 flops each, half of the pairs: causal.
   near(prefill.attentionFlops, layers * 2 * layerCost(n, d).attention, 0.01);
   assert.equal(flopsOf(prefill), prefill.linearFlops + prefill.attentionFlops);
-  // One token reads all weights but the rows of the embedding that it does not need, which is the output
-  // layer here.
+  // One token reads all weights; the embedding is the output layer here, so that it is read whole.
   near(decode.weightBytes, parameters * 34 / 32, 0.001);
   near(decode.cacheBytes, n * 2 * layers * 192 * 2, 0.001);
 });
@@ -93,7 +92,7 @@ Deno.test("planModel() gives the memory that the WASM device takes", async () =>
       await device.flush();
       return taken;
     });
-    // The issue's: within 5 % of the real peak.
+    // Within 5 % of the real peak.
     near(atOnce - before, memory.weights + memory.cache + memory.activations, 0.05);
     assert.equal(memory.total, memory.weights + memory.cache + memory.activations + PROGRAM_BYTES);
   }
@@ -161,7 +160,7 @@ Deno.test("sampleIndices() counts every step, at the ends and between", () => {
     near(samples.reduce((sum, { weight }) => sum + weight, 1), count + 1, 1e-12);
     if (count === 0) continue;
     assert.deepEqual([samples[0]!.index, samples.at(-1)!.index], [0, count - 1]);
-    // Exact for what grows steadily.
+    // Exact for work that grows steadily.
     const linear = samples.reduce((sum, { index, weight }) => sum + (3 + 2 * index) * weight, 0);
     near(linear, 3 * count + count * (count - 1), 1e-9);
   }
@@ -232,7 +231,7 @@ Deno.test("lakh plan predicts times from this machine, and reads of a folder con
     assert.equal(code, 0, stderr);
     const plan = JSON.parse(stdout);
     assert.equal(plan.fits, true);
-    // How long is the machine's business; that a token is quicker than two thousand is not.
+    // Times depend on the machine, but one token is quicker than two thousand everywhere.
     assert.ok(plan.token_seconds > 0 && plan.prefill_seconds > plan.token_seconds, stdout);
   } finally {
     await Deno.remove(path, { recursive: true });

@@ -1,4 +1,4 @@
-/** Guessing ahead changes how fast a text comes, and nothing else. */
+/** Guessing ahead changes the speed of a text and nothing else. */
 import assert from "node:assert/strict";
 import { openWasmDevice } from "../runtime/device/wasm/device.ts";
 import type { Device } from "../runtime/device/device.ts";
@@ -66,11 +66,11 @@ Deno.test("PromptLookup guesses as far as it pays: by how often it was right and
   const some = count(2, 2.4);
   assert(some >= 1 && some <= 3, `${some} guesses`);
   assert.equal(count(0, 2), 0);
-  // Passes with guesses that take longer than one by one win nothing, however right they are.
+  // Guesses that make a pass slower than single steps gain nothing, however good they are.
   assert.equal(count(7, 12), 0);
 });
 
-/** Proposes what it is told to. */
+/** Proposes the given ids. */
 const scripted = (...guesses: number[][]): Drafter & { learned: [number, number][] } => ({
   learned: [],
   propose(_ids, most) {
@@ -158,7 +158,7 @@ Deno.test('speculate: "lookup" gives the storyteller\'s text in fewer passes', a
     assert.deepEqual(guessed.ids, plain.ids);
     const { acceptedTokens, draftedTokens } = guessed.done;
     assert(acceptedTokens <= draftedTokens);
-    // How many are guessed follows measured time; that the verse is guessed right at all does not.
+    // The number of guesses depends on measured time; that guesses of the verse are right does not.
     if (sampling.temperature === 0) assert(acceptedTokens >= 1, `${acceptedTokens} of ${draftedTokens}`);
   }
 });

@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { openModel } from "../mod.ts";
 
-/** A timer of 50 ms fires in time when it comes no later than this after the one before. */
+/** A 50 ms timer is on time when it fires within this time of the one before. */
 const LATEST_MS = 100;
 /**
- * Half of the ticks may be late on a machine that does other things too; were the main thread computing, all
- * would be.
+ * Half of the ticks may be late on a machine that does other things too; if the main thread
+ * computed, all would be.
  */
 const LATE_SHARE = 0.5;
 

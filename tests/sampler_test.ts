@@ -85,7 +85,7 @@ Deno.test("next() agrees with sorting everything, for any logits", () => {
     const nucleus = kept.filter((id, i) => {
       const before = sum;
       sum += Math.exp(of[id]! - top);
-      // An id on the very edge may fall either way.
+      // An id exactly at the border may be in or out.
       return i === 0 || before < topP * total * (1 + 1e-9);
     });
     const sampler = new Sampler({ ...plain, topK, topP });
@@ -194,7 +194,7 @@ Deno.test("generationDefaultsOf() reads what encoder-decoders say, in config.jso
   assert.deepEqual(generationDefaultsOf(said, { num_beams: 2 }, "seq2seq"), expected);
   const sampled = generationDefaultsOf({ do_sample: true, num_beams: 4 }, {}, "seq2seq");
   assert.deepEqual([sampled.sampling, sampled.beams.numBeams], [{ temperature: 1 }, 1]);
-  // A decoder's max_length counts a prompt that nobody knew.
+  // max_length counts the prompt too, whose length the config cannot know, so decoders ignore it.
   const decoder = generationDefaultsOf(said, {}, "decoder");
   assert.deepEqual([decoder.maxTokens, decoder.constraints.minTokens], [undefined, undefined]);
 });

@@ -1,4 +1,4 @@
-/** An encoder-decoder as its users see it: a text is read, and another is written. */
+/** An encoder-decoder as its users see it: it reads a text and writes another. */
 import assert from "node:assert/strict";
 import type { GenerateOptions, LanguageModel } from "../runtime/language_model.ts";
 import { folderFiles } from "../runtime/load/folder.ts";
@@ -72,7 +72,7 @@ test("a text is encoded once, however often is written about it, and its memory 
   await collect(model, text.toReversed(), { maxTokens: 8 });
   assert.deepEqual(device.read16, [70, 70]);
   assert.deepEqual((await collect(model, text, { maxTokens: 8 })).ids, first.ids);
-  // One text's memory: never those of texts before, nor of answers that are done.
+  // Memory of one text: texts before it and finished answers have given theirs back.
   const caches = device.memoryInUse - weights;
   const layers = 2, heads = 4, headDim = 16, pages = 2;
   assert.equal(caches, layers * pages * device.pageBytes(heads, headDim, "f32"));
@@ -111,7 +111,7 @@ test("beams that make no sense are errors in words", async () => {
   await assert.rejects(collect(model, ids, { numBeams: 2, lengthPenalty: NaN }), /lengthPenalty NaN/);
   await assert.rejects(collect(model, ids, { noRepeatNgramSize: 1.5 }), /noRepeatNgramSize 1.5/);
   await assert.rejects(collect(model, ids, { numBeams: 2, topP: 2 }), /topP 2/);
-  // The next one still has its turn.
+  // The next caller still gets its turn.
   assert.equal((await collect(model, ids, { numBeams: 2, maxTokens: 3 })).done.tokens, 3);
 });
 

@@ -152,7 +152,7 @@ function pass(
   });
 }
 
-/** Notes what the routers choose and how many rows each matrix is multiplied with. */
+/** Records the routers' choices and the rows of each matrix product. */
 class WatchedDevice extends ReferenceDevice {
   readonly routes: Promise<readonly [rows: Float32Array, weights: Float32Array]>[] = [];
   readonly rowsByOutput = new Map<number, number[]>();

@@ -1,5 +1,5 @@
 /**
- * What the page of browser_test.ts runs: the same modules as everywhere, bundled for a browser.
+ * The script of the page in browser_test.ts: the usual modules, bundled for a browser.
  *
  * @module
  */
@@ -23,7 +23,7 @@ export async function missingGpu(): Promise<string | undefined> {
   return await navigator.gpu.requestAdapter() ? undefined : "this browser gives no GPU adapter";
 }
 
-/** What this browser's compiler says against the shaders. It is another one than Deno's, and stricter. */
+/** Messages of the browser's shader compiler, which is another one than Deno's and stricter. */
 export async function shaderErrors(): Promise<string[]> {
   const adapter = await navigator.gpu.requestAdapter();
   const features: GPUFeatureName[] = adapter!.features.has("shader-f16") ? ["shader-f16"] : [];
