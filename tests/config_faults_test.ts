@@ -80,7 +80,7 @@ Deno.test("any value in config.json ends in a model or in words, soon", async ()
       if (dice.next() < 0.1) delete object[key];
       else if (typeof object[key] === "number" && dice.next() < 0.3) {
         object[key] = (object[key] as number) * dice.pick([-1, 2, 1e6, 0.5, 1 / 3]);
-      } else object[key] = dice.pick(STRANGE);
+      } else object[key] = structuredClone(dice.pick(STRANGE));
     }
     for (const action of [() => inspect(base, config), () => plan(config)]) {
       try {

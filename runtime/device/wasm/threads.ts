@@ -97,7 +97,11 @@ export class Threads {
             if (data.operations) resolve(data);
             else if (threads) threads.#failure = data.error;
           };
-          worker.onerror = (event) => reject(new Error(`Cannot start a compute thread: ${event.message}`));
+          worker.onerror = (event) => {
+            event.preventDefault(); // or the whole program ends
+            reject(new Error(`Cannot start a compute thread: ${event.message}`));
+            if (threads) threads.#lose(event.message);
+          };
           worker.postMessage({
             module: compiled.module,
             memory: memory.memory,
@@ -112,6 +116,12 @@ export class Threads {
       const [declared] = await Promise.all(started);
       threads = new Threads(memory, { control, count, declared: declared! });
       return threads;
+    } catch (error) {
+      // Those that did start leave.
+      const signal = new Int32Array(memory.memory.buffer, control, WORDS.count);
+      Atomics.store(signal, WORDS.go, WORDS.stop);
+      Atomics.notify(signal, WORDS.go);
+      throw error;
     } finally {
       URL.revokeObjectURL(url);
     }
@@ -184,6 +194,16 @@ export class Threads {
     if (held > 0) { for (const address of this.#scratch) this.#memory.free(address, held); }
     this.#scratch.set(ranges);
     this.#parameters[PARAMETERS.scratchBytes] = bytes;
+  }
+
+  /** A thread has died outside of a kernel: nothing waits for it, and the list that runs counts as failed. */
+  #lose(reason: string): void {
+    this.#failure ??= reason;
+    Atomics.store(this.#signal, WORDS.barrier + 3, 1);
+    Atomics.add(this.#signal, WORDS.barrier + 1, 1);
+    Atomics.notify(this.#signal, WORDS.barrier + 1);
+    Atomics.store(this.#signal, WORDS.done, this.#turn);
+    Atomics.notify(this.#signal, WORDS.done);
   }
 
   /** Lets the workers go. */
