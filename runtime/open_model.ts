@@ -11,6 +11,7 @@ import { inspectCheckpoint, type Inspection } from "./judge/inspect.ts";
 import type { LanguageModel } from "./language_model.ts";
 import type { Files } from "./load/files.ts";
 import { openFolder } from "./load/folder.ts";
+import { readOnce } from "./load/read_once.ts";
 import { isModelName } from "./load/hub_cache.ts";
 import { chooseWeightDType } from "./load/weights.ts";
 import { loadEncoder, loadModel, type LoadModelOptions } from "./load_model.ts";
@@ -83,10 +84,13 @@ export async function openEncoder(
 
 /** Opens the device and loads; when that fails, nothing stays open. */
 async function open<M>(
-  files: Files,
-  options: Omit<OpenOptions, "draft"> & LoadModelOptions,
+  source: Files,
+  given: Omit<OpenOptions, "draft"> & LoadModelOptions,
   load: (files: Files, device: Device, options: LoadModelOptions) => Promise<M>,
 ): Promise<M> {
+  using opened = await readOnce(source);
+  using drafting = given.draft && await readOnce(given.draft);
+  const { files } = opened, options = drafting ? { ...given, draft: drafting.files } : given;
   // Looked at first: what does not load is known before threads start, and how much memory it takes.
   const draftBytes = options.draft ? memoryOf(await inspectCheckpoint(options.draft), options) : 0;
   const inspection = await inspectCheckpoint(files);
