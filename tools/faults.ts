@@ -1,9 +1,9 @@
 /**
- * Repeats what docs/reliability.md tells: damaged and hostile files, hubs and networks that misbehave, signals, threads that
- * die, memory that is short, and what a server does in a day.
+ * Repeats what docs/reliability.md tells: damaged and hostile files, hubs and networks that misbehave,
+ * signals, threads that die, memory that is short, and what a server does in a day.
  *
  *   deno task faults          some minutes
- *   deno task faults --long   sixty times the inputs, ten thousand openings, a hundred thousand chats: some hours
+ *   deno task faults --long   sixty times the inputs, 10,000 openings, 100,000 chats: some hours
  *
  * A failure names its seed; LAKH_SEED=… repeats it.
  *
