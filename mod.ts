@@ -67,6 +67,8 @@ export type { BeamOptions } from "./runtime/write/beam_search.ts";
 export type { WriteOptions } from "./runtime/write/write_ids.ts";
 export type { ConstraintOptions, OnLogits } from "./runtime/write/constraints.ts";
 export type { Pooling, SentenceConfig } from "./runtime/sentence_config.ts";
+export type { AnswerOptions, GrammarOptions, PieceParts } from "./runtime/structured_answer.ts";
+export type { Tool, ToolChoice } from "./runtime/text/tools.ts";
 export type { SessionContent } from "./runtime/write/session_file.ts";
 export type { GenerateResult, StopReason } from "./runtime/write/generate.ts";
 export type { SamplingOptions } from "./runtime/write/sampler.ts";

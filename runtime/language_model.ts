@@ -8,9 +8,17 @@ import { evaluateIds, type Evaluation } from "./judge/evaluate.ts";
 import type { DeviceState, ModelInfo } from "./model_info.ts";
 import type { Decoder, Seq2Seq } from "./models/model.ts";
 import type { OnProgress } from "./progress.ts";
+import {
+  type AnswerOptions,
+  AnswerStructures,
+  type GrammarOptions,
+  type PieceParts,
+  type StructuredAnswer,
+} from "./structured_answer.ts";
 import { asOneText, type ChatTemplate, type Message, type RenderOptions } from "./text/chat_template.ts";
 import { StopStrings } from "./text/stop_strings.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
+import { withToolsInWords } from "./text/tools.ts";
 import { checkOptions, checkPath, textOrIds, toIds, type TokenIds, toMessages } from "./validate.ts";
 import { AnswerWriter } from "./write/answer_writer.ts";
 import type { GenerateResult } from "./write/generate.ts";
@@ -23,7 +31,7 @@ import { beamsOf, writeIds, type WriteOptions } from "./write/write_ids.ts";
 import type { Desk, ModelStatus, Writer } from "./write/writer.ts";
 
 /** How a text is generated. What is not said comes from generation_config.json or {@linkcode samplingDefaults}. */
-export interface GenerateOptions extends WriteOptions {
+export interface GenerateOptions extends WriteOptions, GrammarOptions {
   /** Tokens at most. Default: the checkpoint's max_length with "seq2seq", else what there is room for, at most 512. */
   readonly maxTokens?: number;
   /** Strings that end the text; they are not part of it. */
@@ -49,14 +57,14 @@ export interface GenerateOptions extends WriteOptions {
 }
 
 /** {@linkcode GenerateOptions} and more variables for the chat template. */
-export interface ChatOptions extends GenerateOptions {
+export interface ChatOptions extends GenerateOptions, AnswerOptions {
   /** E.g. `{ enable_thinking: false }`. */
   readonly variables?: RenderOptions["variables"];
 }
 
 /** A piece of a growing text: whole characters, and the ids that brought them. */
-export interface Piece {
-  /** May be empty in the last piece. */
+export interface Piece extends PieceParts {
+  /** May be empty in the last piece, and where reasoning or a call comes. */
   readonly text: string;
   /** Generated since the piece before. */
   readonly ids: readonly number[];
@@ -135,6 +143,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   readonly device: DeviceState;
   readonly #parts: LanguageModelParts;
   readonly #writer: Writer;
+  readonly #structures: AnswerStructures;
   readonly #closing = new AbortController();
   /** What runs and cannot be ended: files of sessions, passes for logits. */
   readonly #running = new Set<Promise<unknown>>();
@@ -147,6 +156,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     this.tokenizer = parts.tokenizer;
     this.device = parts.device;
     this.#writer = writerOf(parts);
+    this.#structures = new AnswerStructures(parts.tokenizer, parts.chatTemplate?.source);
   }
 
   /** How busy the model is, and what it has done since it was opened. */
@@ -164,6 +174,12 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * const messages = [{ role: "user", content: "Who lit the lamp?" }];
    * for await (const piece of model.chat(messages, { maxTokens: 200, temperature: 0 })) console.log(piece.text);
    * ```
+   * @example An answer that is JSON of a schema, whatever the model
+   * ```ts
+   * const schema = { type: "object", properties: { name: { type: "string", maxLength: 20 } }, required: ["name"] };
+   * let json = "";
+   * for await (const piece of model.chat(messages, { schema, maxTokens: 200 })) json += piece.text;
+   * ```
    */
   chat(messages: readonly Message[] | Uint32Array, options: ChatOptions = {}): AsyncGenerator<Piece, void> {
     return abortable((left) => this.#chat(messages, options, left));
@@ -178,11 +194,15 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     this.#writer.check("chat");
     const ids = ArrayBuffer.isView(messages)
       ? toIds("chat", messages, this.info.facts)
-      : this.encodeChat(messages, options.variables ? { variables: options.variables } : {});
+      : this.encodeChat(messages, {
+        ...(options.variables && { variables: options.variables }),
+        ...(options.tools && options.toolChoice !== "none" && { tools: options.tools }),
+      });
     // An answer begins a text of its own.
     const continues = !this.#parts.chatTemplate;
-    const signal = eitherOf(options.signal, left);
-    yield* this.#generate(ids, { ...options, signal }, { continues, stopIds: this.#parts.chatStopIds });
+    const signal = eitherOf(options.signal, left), stopIds = this.#parts.chatStopIds;
+    using structure = await this.#structures.begin(options, { prompt: ids, stopIds, turn: true });
+    yield* this.#generate(ids, { ...options, signal }, { continues, stopIds, structure });
   }
 
   /**
@@ -219,8 +239,18 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     checkOptions("generate", options);
     const given = textOrIds("generate", prompt, this.info.facts);
     const ids = typeof given === "string" ? this.#promptIds(given) : given;
-    const signal = eitherOf(options.signal, left);
-    yield* this.#generate(ids, { ...options, signal }, { continues: true, stopIds: this.#parts.stopIds });
+    const signal = eitherOf(options.signal, left), { stopIds } = this.#parts;
+    using structure = await this.#structures.begin(options, { prompt: ids, stopIds, turn: false });
+    yield* this.#generate(ids, { ...options, signal }, { continues: true, stopIds, structure });
+  }
+
+  /**
+   * Throws what `chat` with these options would throw about its schema, regex, grammar or tools, before anything is read.
+   */
+  async checkAnswer(options: AnswerOptions): Promise<void> {
+    checkOptions("chat", options);
+    const prompt = new Uint32Array(0), stopIds = this.#parts.chatStopIds;
+    (await this.#structures.begin(options, { prompt, stopIds, turn: true }))?.[Symbol.dispose]();
   }
 
   /** The ids that `chat` gives the model for these messages: their number is what a conversation takes of the context. */
@@ -235,8 +265,14 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     checkOptions("render", options);
     const checked = toMessages(messages);
     if (checked.length === 0) throw new RangeError("Cannot chat about 0 messages: give at least one");
-    const { chatTemplate } = this.#parts;
-    return chatTemplate ? chatTemplate.render(checked, options) : asOneText(checked);
+    const { chatTemplate } = this.#parts, { format } = this.#structures;
+    const { tools = [], variables = {}, ...others } = options;
+    const calls = tools.length > 0 ||
+      checked.some((message) => message.role === "tool" || message.tool_calls);
+    const told = calls && format.toolsInWords ? withToolsInWords(checked, tools, format.calls) : checked;
+    if (!chatTemplate) return asOneText(told);
+    const shown = tools.length > 0 && !format.toolsInWords ? { tools, ...variables } : variables;
+    return chatTemplate.render(told, { ...others, variables: shown });
   }
 
   /**
@@ -316,10 +352,17 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * await model.saveSession("book.lakh", { text: book });
    * ```
    */
-  async saveSession(path: string, content: SessionContent = {}): Promise<void> {
+  async saveSession(
+    path: string,
+    options: SessionContent & { readonly ids?: TokenIds } = {},
+  ): Promise<void> {
     checkPath("save", path);
-    checkOptions("save a session", content);
-    return await this.#whole(() => this.#writer.saveSession({ path, model: this.#sessionModel }, content));
+    checkOptions("save a session", options);
+    const { ids: tokens, ...content } = options;
+    const ids = tokens && toIds("save", tokens, this.info.facts);
+    return await this.#whole(() =>
+      this.#writer.saveSession({ path, model: this.#sessionModel, ids }, content)
+    );
   }
 
   /**
@@ -362,22 +405,33 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   async *#generate(
     ids: Uint32Array,
     options: GenerateOptions & { readonly signal: AbortSignal },
-    { continues, stopIds }: { readonly continues: boolean; readonly stopIds: ReadonlySet<number> },
+    { continues, stopIds, structure }: {
+      readonly continues: boolean;
+      readonly stopIds: ReadonlySet<number>;
+      readonly structure: StructuredAnswer | undefined;
+    },
   ): AsyncGenerator<Piece, void> {
     const { logprobs: likeliest } = options, { defaults } = this.#parts;
     const signal = AbortSignal.any([options.signal, this.#closing.signal]);
     const beams = beamsOf(options, defaults) > 1;
     checkLogprobs(likeliest, beams);
+    if (structure?.constrained && (options.minTokens ?? 0) > 0) {
+      throw new RangeError(
+        "Cannot keep to a grammar with minTokens: the grammar says when it may end: leave it out",
+      );
+    }
     const desk = await this.#begin(ids, { options, beams, signal });
     if (!desk) return yield nothingWritten(ids, options);
     try {
       const { source } = desk;
       const stop = new StopStrings(options.stop ?? []);
-      const text = this.tokenizer.stream(continues && !source ? desk.prompt : []);
+      const before = continues && !source ? desk.prompt : [];
+      const text = structure?.stream(before) ?? this.tokenizer.stream(before);
+      const onLogits = structure?.onLogits(options.onLogits) ?? options.onLogits;
       const logprobs: WrittenLogprob[] = [];
       let pending: number[] = [], reused = 0;
       const { steps, seed } = writeIds(desk.sequence, desk.prompt, {
-        ...{ options, defaults, stopIds, signal },
+        ...{ options: { ...options, ...(onLogits && { onLogits }) }, defaults, stopIds, signal },
         maxTokens: desk.maxTokens,
         draft: desk.draft,
         // What is read of a source is told by now; the answer begins with one id.
@@ -390,7 +444,8 @@ export class LanguageModel implements Disposable, AsyncDisposable {
       });
       /** What has come since the last piece; an id that ends the text has logprobs and is not shown. */
       const piece = (shown: string, done?: Done): Piece => {
-        const given = { text: shown, ids: pending, ...(done && { done }) };
+        const parts = structure?.read(shown, done !== undefined) ?? { text: shown };
+        const given = { ...parts, ids: pending, ...(done && { done }) };
         const result = likeliest === undefined
           ? given
           : { ...given, logprobs: logprobs.splice(0, pending.length) };

@@ -91,6 +91,11 @@ export class StructuredAnswer implements Disposable {
     };
   }
 
+  /** Whether it keeps to a grammar, which says itself when it may end. */
+  get constrained(): boolean {
+    return this.#constraint !== undefined;
+  }
+
   stream(before: Iterable<number>): MarkedStream {
     const text = this.#tokenizer.stream(before), { specialIds } = this.#tokenizer;
     return {

@@ -94,11 +94,32 @@ const GENERATE: Schemas<GenerateOptions> = {
   namespace: text,
   reuseAnswers: flag,
   logprobs: whole(0),
+  schema: v.union(
+    [v.literal(true), v.record(v.string(), v.unknown())],
+    "a JSON schema, or true for any object",
+  ),
+  regex: text,
+  grammar: text,
 };
 
+const tools = v.array(
+  v.looseObject({ type: v.literal("function"), function: v.looseObject({ name: v.string() }) }),
+  'a list of { type: "function", function: { name, parameters } }',
+);
+
 const variables = v.record(v.string(), v.unknown(), "an object, e.g. { enable_thinking: false }");
-const CHAT: Schemas<ChatOptions> = { ...GENERATE, variables };
-const RENDER: Schemas<RenderOptions> = { addGenerationPrompt: flag, variables };
+const CHAT: Schemas<ChatOptions> = {
+  ...GENERATE,
+  variables,
+  tools,
+  toolChoice: v.union(
+    [v.picklist(["auto", "none", "required"]), v.looseObject({ name: v.string() })],
+    '"auto", "none", "required" or { name }',
+  ),
+  parallelTools: flag,
+  apart: flag,
+};
+const RENDER: Schemas<RenderOptions> = { addGenerationPrompt: flag, variables, tools };
 const EVALUATE: Schemas<EvaluationOptions> = {
   window: whole(1),
   stride: whole(1),
@@ -107,7 +128,11 @@ const EVALUATE: Schemas<EvaluationOptions> = {
   onProgress: call,
 };
 const LOGITS = { source: v.unknown(), signal };
-const SESSION: Schemas<SessionContent> = { text, messages: v.array(v.unknown(), "a list") };
+const SESSION: Schemas<SessionContent & { ids: unknown }> = {
+  text,
+  messages: v.array(v.unknown(), "a list"),
+  ids: v.unknown(),
+};
 const ENCODE: Schemas<EncodeOptions & { globalTokens: unknown }> = {
   truncate: oneOf("start", "end"),
   signal,

@@ -6,12 +6,18 @@
  *
  * @module
  */
-import { encodeConversation, messageSchema, templateFields, templateMessages } from "./conversation.ts";
+import {
+  encodeConversation,
+  messageSchema,
+  templateFields,
+  templateMessages,
+  toolSchema,
+} from "./conversation.ts";
 import type { ServerContext } from "./context.ts";
 import { z } from "./deps.ts";
 import type { Asked, Engine, Event } from "./engine.ts";
 import { asApiError, invalid } from "./errors.ts";
-import type { ChosenToken } from "./log_probabilities.ts";
+import type { TokenLogprob, WrittenLogprob } from "../runtime/write/logprobs.ts";
 import { answeringModel } from "./models.ts";
 import { check, readObject } from "./request.ts";
 import {
@@ -22,13 +28,21 @@ import {
   samplingOptions,
 } from "./sampling.ts";
 import { eventStream } from "./sse.ts";
-import { Answer, progressOf, timingsOf, usageOf, writeAll } from "./writing.ts";
+import { grammarFields, structureOf, toolChoiceSchema } from "./structure.ts";
+import { Answer, finite, progressOf, timingsOf, usageOf, writeAll } from "./writing.ts";
+
+/** Functions that a request may offer. */
+const MOST_TOOLS = 128;
 
 /** The body of a chat. */
 export const chatSchema = z.object({
   ...samplingFields,
   ...templateFields,
+  ...grammarFields,
   messages: z.array(messageSchema).min(1),
+  tools: z.array(toolSchema).max(MOST_TOOLS).optional(),
+  tool_choice: toolChoiceSchema.optional(),
+  parallel_tool_calls: z.boolean().optional(),
   max_completion_tokens: z.int().min(0).optional(),
   logprobs: z.boolean().default(false),
   top_logprobs: z.int().min(0).max(MOST_TOP_LOGPROBS).optional(),
@@ -36,20 +50,38 @@ export const chatSchema = z.object({
 type ChatRequest = z.infer<typeof chatSchema>;
 
 /** What a chat is written from. */
-function askedOf(engine: Engine, body: ChatRequest, signal: AbortSignal): Asked[] {
+async function askedOf(
+  body: ChatRequest,
+  { engine, owner }: Answering,
+  signal: AbortSignal,
+): Promise<Asked[]> {
   if (body.top_logprobs !== undefined && !body.logprobs) {
     throw invalid("Cannot use top_logprobs without logprobs: give logprobs: true", "top_logprobs");
   }
-  const prompt = encodeConversation(engine, templateMessages(body.messages), { fields: body });
+  const structure = structureOfChat(body);
+  const prompt = promptOf(engine, body);
+  await engine.check(structure);
   return Array.from({ length: body.n }, (_, choice) => ({
     prompt,
     turn: true,
+    structure,
     options: samplingOptions(body, choice),
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? body.top_logprobs ?? 0 : undefined,
     logitBias: logitBiasOf(body),
+    owner,
     signal,
   }));
+}
+
+function structureOfChat(body: ChatRequest) {
+  const { tool_choice: toolChoice, parallel_tool_calls: parallel } = body;
+  return structureOf({ ...body, toolChoice, parallel });
+}
+
+function promptOf(engine: Engine, body: ChatRequest): Uint32Array {
+  const tools = structureOfChat(body)?.tools;
+  return encodeConversation(engine, templateMessages(body.messages), { tools, fields: body });
 }
 
 /** Answers a chat, whole or as a stream. */
@@ -59,23 +91,26 @@ export async function chat(request: Request, context: ServerContext): Promise<Re
   refuseUnsupported(object);
   const body = check(chatSchema, object);
   const model = answeringModel(body.model, context);
+  const answering = { engine, model, context, owner: context.guard.ownerOf(request) };
   return body.stream
-    ? streamChat(body, { engine, model, context })
-    : await wholeChat(body, { engine, model, context, signal: context.signalOf(request) });
+    ? await streamChat(body, answering)
+    : await wholeChat(body, { ...answering, signal: context.signalOf(request) });
 }
 
 interface Answering {
   readonly engine: Engine;
   readonly model: string;
   readonly context: ServerContext;
+  readonly owner: string;
 }
 
 async function wholeChat(
   body: ChatRequest,
-  { engine, model, context, signal }: Answering & { readonly signal: AbortSignal },
+  { signal, ...answering }: Answering & { readonly signal: AbortSignal },
 ): Promise<Response> {
+  const { engine, model, context } = answering;
   const answers = Array.from({ length: body.n }, () => new Answer());
-  for await (const event of writeAll(engine, askedOf(engine, body, signal), context.metrics)) {
+  for await (const event of writeAll(engine, await askedOf(body, answering, signal), context.metrics)) {
     answers[event.choice]!.add(event);
   }
   return Response.json({
@@ -112,11 +147,12 @@ function messageOf({ text, reasoning, calls }: Answer) {
   };
 }
 
-function streamChat(body: ChatRequest, { engine, model, context }: Answering): Response {
+async function streamChat(body: ChatRequest, answering: Answering): Promise<Response> {
+  const { engine, model, context } = answering;
   const stopping = new AbortController();
   // What is refused is told by a status, before the stream begins.
   const signal = AbortSignal.any([stopping.signal, context.ending]);
-  const events = writeAll(engine, askedOf(engine, body, signal), context.metrics);
+  const events = writeAll(engine, await askedOf(body, answering, signal), context.metrics);
   const started = performance.now();
   const common = { id: newId(), object: "chat.completion.chunk", created: now(), model };
   const { include_usage: withUsage = false, include_progress: withProgress = body.return_progress } =
@@ -189,13 +225,14 @@ function deltaOf(event: Event, { calls }: Answer): object {
 export async function chatInputTokens(request: Request, context: ServerContext): Promise<Response> {
   const engine = context.engine();
   const body = check(chatSchema, await readObject(request, context.guard));
-  const prompt = encodeConversation(engine, templateMessages(body.messages), { fields: body });
+  const prompt = promptOf(engine, body);
   return Response.json({ object: "response.input_tokens", input_tokens: prompt.length });
 }
 
 /** Likelihoods in OpenAI's form for chats. */
-function chatLogprobs(engine: Engine, tokens: readonly ChosenToken[]) {
-  const told = ({ id, logprob }: { readonly id: number; readonly logprob: number }) => {
+function chatLogprobs(engine: Engine, tokens: readonly WrittenLogprob[]) {
+  const told = ({ id, logprob: found }: TokenLogprob) => {
+    const logprob = finite(found);
     const bytes = engine.tokenBytes(id);
     return { token: new TextDecoder().decode(bytes), logprob, bytes: [...bytes] };
   };

@@ -8,7 +8,7 @@ import type { ServerContext } from "./context.ts";
 import { z } from "./deps.ts";
 import type { Asked, Engine } from "./engine.ts";
 import { asApiError, invalid } from "./errors.ts";
-import type { ChosenToken } from "./log_probabilities.ts";
+import type { WrittenLogprob } from "../runtime/write/logprobs.ts";
 import { answeringModel } from "./models.ts";
 import { check, readObject } from "./request.ts";
 import {
@@ -19,7 +19,8 @@ import {
   samplingOptions,
 } from "./sampling.ts";
 import { eventStream } from "./sse.ts";
-import { Answer, progressOf, timingsOf, usageOf, writeAll } from "./writing.ts";
+import { grammarFields, structureOf } from "./structure.ts";
+import { Answer, finite, progressOf, timingsOf, usageOf, writeAll } from "./writing.ts";
 
 /** Tokens of an answer when the request does not say, as OpenAI has it. */
 const USUAL_TOKENS = 16;
@@ -39,6 +40,7 @@ export const promptSchema = z.union([
 /** The body of a completion. */
 export const completionSchema = z.object({
   ...samplingFields,
+  ...grammarFields,
   prompt: promptSchema,
   echo: z.boolean().default(false).describe("the prompt stands before the text"),
   logprobs: z.int().min(0).max(MOST_TOP_LOGPROBS).optional(),
@@ -78,16 +80,20 @@ export async function complete(request: Request, context: ServerContext): Promis
   const body = check(completionSchema, object);
   const model = answeringModel(body.model, context);
   const prompts = promptsOf(engine, body.prompt);
+  const structure = structureOf(body);
+  await engine.check(structure);
   const stopping = new AbortController();
   const signal = AbortSignal.any([stopping.signal, context.ending]);
   const asked = prompts.flatMap(({ ids }) =>
     Array.from({ length: body.n }, (_, choice): Asked => ({
       prompt: ids,
       turn: false,
+      structure,
       options: samplingOptions(body, choice),
       maxTokens: body.max_tokens ?? USUAL_TOKENS,
       logprobs: body.logprobs,
       logitBias: logitBiasOf(body),
+      owner: context.guard.ownerOf(request),
       signal,
     }))
   );
@@ -191,18 +197,18 @@ function streamCompletion(
 }
 
 /** Likelihoods in OpenAI's form for completions. The first token of an echoed prompt has none: nothing stands before it. */
-function completionLogprobs(engine: Engine, tokens: readonly (ChosenToken | number)[]) {
+function completionLogprobs(engine: Engine, tokens: readonly (WrittenLogprob | number)[]) {
   const textOf = (id: number) => new TextDecoder().decode(engine.tokenBytes(id));
   const ids = tokens.map((token) => typeof token === "number" ? token : token.id);
   const texts = ids.map(textOf);
   let at = 0;
   return {
     tokens: texts,
-    token_logprobs: tokens.map((token) => typeof token === "number" ? null : token.logprob),
+    token_logprobs: tokens.map((token) => typeof token === "number" ? null : finite(token.logprob)),
     top_logprobs: tokens.map((token) =>
       typeof token === "number"
         ? null
-        : Object.fromEntries(token.top.map(({ id, logprob }) => [textOf(id), logprob]))
+        : Object.fromEntries(token.top.map(({ id, logprob }) => [textOf(id), finite(logprob)]))
     ),
     text_offset: texts.map((text) => (at += text.length) - text.length),
   };

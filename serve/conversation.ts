@@ -4,6 +4,7 @@
  * @module
  */
 import type { Message } from "../runtime/text/chat_template.ts";
+import type { Tool } from "../runtime/text/tools.ts";
 import { z } from "./deps.ts";
 import type { Engine } from "./engine.ts";
 import { invalid } from "./errors.ts";
@@ -117,12 +118,11 @@ export function encodeConversation(
   engine: Engine,
   messages: readonly Message[],
   { tools, fields }: {
-    readonly tools?: readonly unknown[] | undefined;
+    readonly tools?: readonly Tool[] | undefined;
     readonly fields: z.infer<typeof templateObject>;
   },
 ): Uint32Array {
   const variables: Record<string, unknown> = {
-    ...(tools && tools.length > 0 && { tools }),
     ...(fields.reasoning_effort !== undefined && { reasoning_effort: fields.reasoning_effort }),
     ...(fields.enable_thinking !== undefined && { enable_thinking: fields.enable_thinking }),
     ...fields.chat_template_kwargs,
@@ -131,6 +131,7 @@ export function encodeConversation(
     const { add_generation_prompt: addGenerationPrompt } = fields;
     return engine.encodeChat(messages, {
       variables,
+      ...(tools && { tools }),
       ...(addGenerationPrompt !== undefined && { addGenerationPrompt }),
     });
   }

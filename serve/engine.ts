@@ -9,12 +9,13 @@
 import type { EncoderModel } from "../runtime/encoder_model.ts";
 import type { Done, GenerateOptions, LanguageModel, Piece } from "../runtime/language_model.ts";
 import type { Message } from "../runtime/text/chat_template.ts";
+import { QueueFullError } from "../runtime/write/scheduler.ts";
 import type { SessionContent } from "../runtime/write/session_file.ts";
 import { openEncoder, openModel, type OpenOptions } from "../runtime/open_model.ts";
+import { logprobsOf, type WrittenLogprob } from "../runtime/write/logprobs.ts";
 import { ApiError, busy, contextExceeded, invalid, notSupported } from "./errors.ts";
 import { EventQueue } from "./event_queue.ts";
 import type { Structure } from "./structure.ts";
-import { type ChosenToken, LogProbabilities } from "./log_probabilities.ts";
 
 /** What is served, and how much of it at once. */
 export interface EngineOptions {
@@ -45,6 +46,8 @@ export interface Asked {
   readonly logitBias?: ReadonlyMap<number, number> | undefined;
   /** What the answer has to be; undefined for any text. */
   readonly structure?: Structure | undefined;
+  /** Whose it is: what was read is shared with the same owner only. */
+  readonly owner?: string | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -52,7 +55,7 @@ export interface Asked {
 export type Event =
   /** So many tokens of the prompt are read; `cached` of them were before. */
   | { readonly kind: "reading"; readonly total: number; readonly cached: number; readonly processed: number }
-  | { readonly kind: "text"; readonly text: string; readonly tokens: readonly ChosenToken[] }
+  | { readonly kind: "text"; readonly text: string; readonly tokens: readonly WrittenLogprob[] }
   /** What the model thinks before it answers. */
   | { readonly kind: "reasoning"; readonly text: string }
   /** A tool is called: call number `call` of the answer. */
@@ -186,6 +189,11 @@ export class Engine {
     return Math.min(room, wanted ?? this.#options.maxTokens);
   }
 
+  /** Throws an ApiError when a schema, regex, grammar or tool is not understood. */
+  async check(structure: Structure | undefined): Promise<void> {
+    if (structure) await this.#model.checkAnswer(structure);
+  }
+
   /**
    * Writes an answer. Throws an ApiError at once when the prompt is too long or too many wait; what fails later is thrown
    * while the events are read. Aborting `signal` stops the work within one chunk, and ends the events.
@@ -201,7 +209,9 @@ export class Engine {
     this.#requests++;
     const events = new EventQueue<Event>();
     this.#pump(asked, maxTokens, events)
-      .then(() => events.end(), (error) => events.fail(error))
+      .then(() => events.end(), (error) => {
+        events.fail(error instanceof QueueFullError ? busy(error.message, error.retryAfter) : error);
+      })
       .finally(() => this.#requests--);
     return events;
   }
@@ -210,7 +220,11 @@ export class Engine {
    * Likelihoods of the tokens of a text; the first, before which nothing stands, has none and is its id. Throws an
    * ApiError when it would take too much memory.
    */
-  async likelihoods(ids: Uint32Array, top: number, signal: AbortSignal): Promise<(ChosenToken | number)[]> {
+  async likelihoods(
+    ids: Uint32Array,
+    top: number,
+    signal: AbortSignal,
+  ): Promise<(WrittenLogprob | number)[]> {
     const { vocabulary } = this.info.facts;
     const most = Math.floor(MOST_LOGITS / vocabulary);
     if (ids.length > most) {
@@ -220,8 +234,11 @@ export class Engine {
       );
     }
     const { logits } = await this.#model.logits(ids, { signal });
+    const textOf = (id: number) => this.decode([id]);
     return [...ids].map((id, i) =>
-      i === 0 ? id : new LogProbabilities(logits.subarray((i - 1) * vocabulary, i * vocabulary), top).of(id)
+      i === 0
+        ? id
+        : logprobsOf(id, logits.subarray((i - 1) * vocabulary, i * vocabulary), { count: top, textOf })
     );
   }
 
@@ -264,21 +281,11 @@ export class Engine {
     },
   ): Promise<Done> {
     this.roomFor(ids.length, 0);
-    const reading = this.#model.generate(ids, { maxTokens: 0, signal })[Symbol.asyncIterator]();
-    const read = reading.next();
-    // Asked for in the same moment, so that it is the next thing after the reading.
-    const temporary = `${path}.${crypto.randomUUID()}`;
-    const saved = this.#model.saveSession(temporary, content);
-    try {
-      const [{ value }] = await Promise.all([read, saved, reading.next()]);
-      signal.throwIfAborted();
-      await Deno.rename(temporary, path);
-      return (value as Piece).done!;
-    } catch (error) {
-      await saved.catch(() => {});
-      await Deno.remove(temporary).catch(() => {});
-      throw error;
-    }
+    let done: Done | undefined;
+    for await (const piece of this.#model.generate(ids, { maxTokens: 0, signal })) done = piece.done;
+    signal.throwIfAborted();
+    await this.#model.saveSession(path, { ...content, ids });
+    return done!;
   }
 
   /** Takes a text back that was saved. */
@@ -296,30 +303,30 @@ export class Engine {
     const { timeoutSeconds } = this.#options;
     const timeout = AbortSignal.timeout(timeoutSeconds * 1000);
     const signal = AbortSignal.any([asked.signal, timeout]);
-    /** Likelihoods of tokens that were chosen and have not come out. */
-    const rows: LogProbabilities[] = [];
-    const onLogits = (logits: Float32Array) => {
-      if (logprobs !== undefined) rows.push(new LogProbabilities(logits, logprobs));
-      for (const [id, bias] of logitBias ?? []) logits[id] = logits[id]! + bias;
-    };
     const generate: GenerateOptions = {
       ...options,
       ...(maxTokens !== undefined && { maxTokens }),
-      ...((logprobs !== undefined || logitBias) && { onLogits }),
+      ...(logprobs !== undefined && { logprobs }),
+      ...(logitBias && { logitBias }),
+      namespace: asked.owner ?? "",
       signal,
-      onProgress: ({ done, total }) => {
-        const cached = Math.max(0, prompt.length - total);
+      onProgress: ({ done, cached = 0 }) => {
         events.push({ kind: "reading", total: prompt.length, cached, processed: cached + done });
       },
     };
     const ids: number[] = [];
     const pieces: AsyncIterable<Piece> = asked.turn
-      ? this.#model.chat(prompt, generate)
-      : this.#model.generate(prompt, generate);
+      ? this.#model.chat(prompt, { ...generate, ...asked.structure, apart: true })
+      : this.#model.generate(prompt, { ...generate, ...asked.structure });
     for await (const piece of pieces) {
       ids.push(...piece.ids);
-      const tokens = logprobs === undefined ? [] : piece.ids.map((id) => rows.shift()!.of(id));
-      if (piece.text !== "" || tokens.length > 0) events.push({ kind: "text", text: piece.text, tokens });
+      const { text, reasoning, calls = [], logprobs: tokens = [] } = piece;
+      if (reasoning) events.push({ kind: "reasoning", text: reasoning });
+      if (text !== "" || tokens.length > 0) events.push({ kind: "text", text, tokens });
+      for (const call of calls) {
+        if ("name" in call) events.push({ kind: "call", call: call.call, name: call.name });
+        else events.push({ kind: "arguments", call: call.call, text: call.text });
+      }
       if (!piece.done) continue;
       if (timeout.aborted && !asked.signal.aborted) {
         throw new ApiError(504, `Cannot go on: the answer took more than ${timeoutSeconds} s`, {

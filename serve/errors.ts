@@ -80,11 +80,11 @@ export function contextExceeded(promptTokens: number, contextLength: number): Ap
 }
 
 /** 429: too much at once. */
-export function busy(message: string): ApiError {
+export function busy(message: string, retryAfter = 1): ApiError {
   return new ApiError(429, message, {
     type: "rate_limit_error",
     code: "queue_full",
-    headers: { "retry-after": "1" },
+    headers: { "retry-after": String(Math.max(1, Math.ceil(retryAfter))) },
   });
 }
 

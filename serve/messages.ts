@@ -173,6 +173,7 @@ export async function messages(request: Request, context: ServerContext): Promis
   const body = check(messagesSchema, await readObject(request, context.guard));
   const model = answeringModel(body.model, context);
   const { prompt, structure } = promptOf(engine, body);
+  await engine.check(structure);
   const stopping = new AbortController();
   const signals = [stopping.signal, body.stream ? context.ending : context.signalOf(request)];
   const { temperature, top_p: topP, top_k: topK, seed, stop_sequences: stop } = body;
@@ -184,6 +185,7 @@ export async function messages(request: Request, context: ServerContext): Promis
       Object.entries({ temperature, topP, topK, seed, stop }).filter(([, value]) => value !== undefined),
     ),
     maxTokens: body.max_tokens,
+    owner: context.guard.ownerOf(request),
     signal: AbortSignal.any(signals),
   };
   const events = writeAll(engine, [asked], context.metrics);

@@ -10,10 +10,11 @@ import type { ServerContext } from "./context.ts";
 import { z } from "./deps.ts";
 import type { Asked, Engine } from "./engine.ts";
 import { asApiError, invalid } from "./errors.ts";
+import type { Tool } from "../runtime/text/tools.ts";
 import { answeringModel } from "./models.ts";
 import { check, readObject } from "./request.ts";
 import { type Events, eventStream } from "./sse.ts";
-import { structureOf, type Tool, toolChoiceSchema } from "./structure.ts";
+import { formatSchema, structureOf, toolChoiceSchema } from "./structure.ts";
 import { Answer, progressOf, usageOf, writeAll } from "./writing.ts";
 
 const message = z.looseObject({
@@ -57,6 +58,7 @@ export const responsesSchema = z.object({
   tools: z.array(tool).default([]),
   tool_choice: toolChoiceSchema.default("auto"),
   parallel_tool_calls: z.boolean().default(true),
+  text: z.looseObject({ format: formatSchema.optional() }).optional(),
   reasoning: z.looseObject({ effort: z.string().nullish() }).optional(),
   metadata: z.record(z.string(), z.string()).optional(),
   seed: z.int().optional().describe("not OpenAI's: the same seed gives the same answer"),
@@ -110,12 +112,18 @@ function conversationOf({ input, instructions }: ResponsesRequest): Message[] {
   return templateMessages(messages);
 }
 
-function askedOf(engine: Engine, body: ResponsesRequest, signal: AbortSignal): Asked {
+async function askedOf(engine: Engine, body: ResponsesRequest, signal: AbortSignal): Promise<Asked> {
   const tools = body.tools.map(({ name, description, parameters }): Tool => ({
     type: "function",
     function: { name, ...(description && { description }), parameters },
   }));
-  const structure = structureOf({ tools, toolChoice: body.tool_choice, parallel: body.parallel_tool_calls });
+  const structure = structureOf({
+    tools,
+    toolChoice: body.tool_choice,
+    parallel: body.parallel_tool_calls,
+    response_format: body.text?.format,
+  });
+  await engine.check(structure);
   const effort = body.reasoning?.effort;
   const prompt = encodeConversation(engine, conversationOf(body), {
     tools: structure?.tools,
@@ -142,7 +150,10 @@ export async function respond(request: Request, context: ServerContext): Promise
   const model = answeringModel(body.model, context);
   const stopping = new AbortController();
   const signals = [stopping.signal, body.stream ? context.ending : context.signalOf(request)];
-  const events = writeAll(engine, [askedOf(engine, body, AbortSignal.any(signals))], context.metrics);
+  const events = writeAll(engine, [{
+    ...await askedOf(engine, body, AbortSignal.any(signals)),
+    owner: context.guard.ownerOf(request),
+  }], context.metrics);
   const started = performance.now();
   const writer = new ResponseWriter(body, model);
   if (!body.stream) {
@@ -250,7 +261,7 @@ class ResponseWriter {
       reasoning: { effort: body.reasoning?.effort ?? null, summary: null },
       store: false,
       temperature: body.temperature ?? null,
-      text: { format: { type: "text" } },
+      text: { format: body.text?.format ?? { type: "text" } },
       tool_choice: body.tool_choice,
       tools: body.tools,
       top_p: body.top_p ?? null,

@@ -136,5 +136,5 @@ export function logitBiasOf({ logit_bias: bias }: Pick<Sampling, "logit_bias">):
   const entries = Object.entries(bias ?? {});
   if (entries.length === 0) return undefined;
   // As OpenAI has it, −100 forbids an id, whatever its logit.
-  return new Map(entries.map(([id, value]) => [Number(id), value <= -100 ? -Infinity : value]));
+  return new Map(entries.map(([id, value]) => [Number(id), value <= -100 ? -1e9 : value]));
 }

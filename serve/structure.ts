@@ -3,29 +3,10 @@
  *
  * @module
  */
+import type { AnswerOptions } from "../runtime/structured_answer.ts";
+import { chosenTools, type Tool, type ToolChoice } from "../runtime/text/tools.ts";
 import { z } from "./deps.ts";
 import { invalid } from "./errors.ts";
-
-/** A function that the model may call, in OpenAI's form, which chat templates take. */
-export interface Tool {
-  readonly type: "function";
-  readonly function: {
-    readonly name: string;
-    readonly description?: string | null | undefined;
-    readonly parameters?: Readonly<Record<string, unknown>> | null | undefined;
-  };
-}
-
-/** Whether tools are called: as the model likes, none, any, or this one. */
-export type ToolChoice = "auto" | "none" | "required" | { readonly name: string };
-
-/** What the engine is told about the form of an answer. */
-export interface Structure {
-  readonly tools: readonly Tool[];
-  readonly toolChoice: ToolChoice;
-  /** Whether several tools may be called at once. */
-  readonly parallel: boolean;
-}
 
 /** Tool choice as clients send it. */
 export const toolChoiceSchema = z.union([
@@ -34,24 +15,64 @@ export const toolChoiceSchema = z.union([
   z.looseObject({ type: z.literal("function"), name: z.string() }),
 ], '"auto", "none", "required" or a function was expected');
 
-/** Undefined for a plain answer. Throws an ApiError for a tool that is not there. */
-export function structureOf({ tools, toolChoice = "auto", parallel }: {
-  readonly tools: readonly Tool[];
+const schema = z.record(z.string(), z.unknown());
+
+/** Format of an answer as clients send it; llama.cpp's have the schema beside the type. */
+export const formatSchema = z.union([
+  z.looseObject({ type: z.literal("text") }),
+  z.looseObject({ type: z.literal("json_object"), schema: schema.optional() }),
+  z.looseObject({
+    type: z.literal("json_schema"),
+    json_schema: z.looseObject({ name: z.string().optional(), schema }).optional(),
+    schema: schema.optional(),
+  }),
+], 'a type of "text", "json_object" or "json_schema" (with a schema) was expected');
+
+/** Fields of the body that say it. */
+export const grammarFields = {
+  response_format: formatSchema.optional(),
+  regex: z.string().min(1).optional().describe("the answer matches this regular expression"),
+  grammar: z.string().min(1).optional().describe("the answer is a text of this Lark grammar"),
+} as const;
+
+/** Fields that an answer to a conversation has beside its text. */
+export type Structure = AnswerOptions;
+
+/** What the fields say; undefined for any text. Throws an ApiError for a tool that is not there. */
+export function structureOf({ tools = [], toolChoice = "auto", parallel = true, ...fields }: {
+  readonly tools?: readonly Tool[] | undefined;
   readonly toolChoice?: z.infer<typeof toolChoiceSchema> | undefined;
-  readonly parallel: boolean;
+  readonly parallel?: boolean | undefined;
+  readonly response_format?: z.infer<typeof formatSchema> | undefined;
+  readonly regex?: string | undefined;
+  readonly grammar?: string | undefined;
 }): Structure | undefined {
   const choice: ToolChoice = typeof toolChoice === "string"
     ? toolChoice
     : { name: "function" in toolChoice ? (toolChoice.function as { name: string }).name : toolChoice.name };
-  if (tools.length === 0) {
-    if (choice === "auto" || choice === "none") return undefined;
-    throw invalid("Cannot require a tool: there are none: give tools", "tool_choice");
+  let chosen;
+  try {
+    chosen = chosenTools(tools, choice);
+  } catch (error) {
+    throw invalid((error as Error).message, tools.length === 0 ? "tool_choice" : "tools");
   }
-  const names = tools.map((tool) => tool.function.name);
-  const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined) throw invalid(`Cannot use two tools of the name "${twice}": rename one`, "tools");
-  if (typeof choice === "object" && !names.includes(choice.name)) {
-    throw invalid(`Cannot call "${choice.name}": the tools are ${names.join(", ")}`, "tool_choice");
-  }
-  return choice === "none" ? undefined : { tools, toolChoice: choice, parallel };
+  const { response_format: format, regex, grammar } = fields;
+  const structure: Structure = {
+    ...(chosen.length > 0 && { tools, toolChoice: choice, parallelTools: parallel }),
+    ...(format && format.type !== "text" && { schema: schemaOf(format) }),
+    ...(regex !== undefined && { regex }),
+    ...(grammar !== undefined && { grammar }),
+  };
+  return Object.keys(structure).length > 0 ? structure : undefined;
+}
+
+function schemaOf(format: z.infer<typeof formatSchema>): Readonly<Record<string, unknown>> | true {
+  const inner = format.json_schema as { schema: Readonly<Record<string, unknown>> } | undefined;
+  const found = inner?.schema ?? format.schema as Readonly<Record<string, unknown>> | undefined;
+  if (found) return found;
+  if (format.type === "json_object") return true;
+  throw invalid(
+    "Cannot keep to a JSON schema: it is missing: give response_format.json_schema.schema",
+    "response_format.json_schema",
+  );
 }

@@ -5,7 +5,7 @@
  */
 import type { Done } from "../runtime/language_model.ts";
 import type { Asked, Engine, Event } from "./engine.ts";
-import type { ChosenToken } from "./log_probabilities.ts";
+import type { WrittenLogprob } from "../runtime/write/logprobs.ts";
 import type { Metrics } from "./metrics.ts";
 
 /** An event of one of several answers. */
@@ -81,7 +81,7 @@ export class Answer {
   text = "";
   reasoning = "";
   readonly calls: ToolCall[] = [];
-  readonly tokens: ChosenToken[] = [];
+  readonly tokens: WrittenLogprob[] = [];
   done: Done | undefined;
   /** The stop string that ended it. */
   stop: string | undefined;
@@ -123,6 +123,9 @@ export function usageOf(answers: readonly Answer[], prompts = 1) {
     prompt_tokens_details: { cached_tokens: sum(firsts, "reusedTokens") },
   };
 }
+
+/** What cannot be has no logarithm in JSON: −9999, as others write. */
+export const finite = (logprob: number) => Number.isFinite(logprob) ? Math.min(0, logprob) : -9999;
 
 /** How fast it went, in llama.cpp's form. */
 export function timingsOf({ promptTokens, reusedTokens, tokens, prefillSeconds, decodeSeconds }: Done) {

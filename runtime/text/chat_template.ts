@@ -11,6 +11,7 @@ import { Environment, Interpreter, parse, tokenize } from "../deps.ts";
 import type { Files } from "../load/files.ts";
 import { readJsonFile } from "./json_file.ts";
 import type { SpecialTokens } from "./tokenizer.ts";
+import type { Tool } from "./tools.ts";
 
 /** One turn of a conversation. */
 export interface Message {
@@ -28,6 +29,8 @@ export interface RenderOptions {
   readonly addGenerationPrompt?: boolean;
   /** More variables for the template, e.g. `{ enable_thinking: false }`. */
   readonly variables?: Readonly<Record<string, unknown>>;
+  /** Functions that the model may call. */
+  readonly tools?: readonly Tool[];
 }
 
 /** Nodes and loop rounds that a rendering may take. A turn costs about a hundred; this many take about two seconds. */

@@ -96,7 +96,7 @@ function thoughtRules({ reasoning }: AnswerFormat, special: ReadonlyMap<string, 
   // Without a special token to end it, the thought is the shortest text that ends with the marker.
   return special.has(end)
     ? [`thoughts: /(.|\\n)*/ ${markerOf(end, special)} /\\s{0,3}/`]
-    : [`thoughts: THOUGHTS /\\s{0,3}/`, `THOUGHTS[lazy]: /(.|\\n)*${escaped(end)}/`];
+    : [`thoughts: marked_thoughts /\\s{0,3}/`, `marked_thoughts[lazy]: /(.|\\n)*${escaped(end)}/`];
 }
 
 function callRules(
@@ -158,7 +158,7 @@ function xmlRule(tool: Tool, id: string): string[] {
   return [
     `${id}: ${JSON.stringify(`\n<function=${name}>\n`)}${uses} "</function>\\n"`,
     ...properties.flatMap(([key, schema], k) => {
-      const begin = JSON.stringify(`<parameter=${key}>\n`), text = `TEXT_${id.toUpperCase()}_${k}`;
+      const begin = JSON.stringify(`<parameter=${key}>\n`), text = `${id}_${k}_text`;
       return schema.type === "string" && schema.enum === undefined
         ? [`${id}_${k}: ${begin} ${text}`, `${text}[lazy]: /(.|\\n)*${escaped(end)}/`]
         : [

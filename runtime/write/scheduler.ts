@@ -147,6 +147,12 @@ export class Scheduler {
     return [...this.#kept].at(-1);
   }
 
+  /** The text of these ids, or one that goes on from it, if it is kept. */
+  kept(ids: Uint32Array): Sequence | undefined {
+    const found = [...this.#kept].filter((each) => each.commonPrefix(ids) === ids.length);
+    return found.find((each) => each.length === ids.length) ?? found.at(-1);
+  }
+
   /**
    * A sequence that holds what is known of a prompt, when there is room for all of it. `finish` it afterwards. Throws the
    * signal's reason, and a QueueFullError when too many wait.

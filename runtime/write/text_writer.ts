@@ -101,10 +101,16 @@ export class TextWriter implements Writer {
     }
   }
 
-  saveSession({ path, model }: SessionPlace, content: SessionContent): Promise<void> {
+  saveSession({ path, model, ids }: SessionPlace, content: SessionContent): Promise<void> {
     return this.#batcher.between(async () => {
-      const sequence = this.#scheduler.latest;
-      if (!sequence) throw new Error(`Cannot save "${path}": nothing has been read yet`);
+      const sequence = ids ? this.#scheduler.kept(ids) : this.#scheduler.latest;
+      if (!sequence) {
+        throw new Error(
+          `Cannot save "${path}": ${
+            ids ? "this text is not kept: read it first" : "nothing has been read yet"
+          }`,
+        );
+      }
       await saveSession(path, sequence, { model, content });
     });
   }

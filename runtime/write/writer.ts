@@ -47,6 +47,8 @@ export interface Desk {
 export interface SessionPlace {
   readonly path: string;
   readonly model: SessionModel;
+  /** The text to write, which must have been read; undefined for the one that was read last. */
+  readonly ids?: Uint32Array | undefined;
 }
 
 /** One kind of model that writes. */
