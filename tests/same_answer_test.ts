@@ -142,3 +142,19 @@ Deno.test("four questions about one document read it once, while the first still
     assert.equal(model.status.promptTokens, 1000 + 4 * 30, name);
   }
 });
+
+Deno.test("a second question about a document is answered at once, also by models with windows", async () => {
+  for (const name of ["gemma3", "gpt_oss", "mistral"].filter(hasFixture)) {
+    await using model = await open(name, { contextLength: 20_000 });
+    const document = text(7, 3000);
+    // A long question and a long answer move the windows on.
+    const first = await write(model, join(document, text(1, 300)), { maxTokens: 700, logprobs: 0 });
+    assert.equal(first.reused, 0, name);
+    const second = await write(model, join(document, text(2, 30)));
+    assert.equal(second.reused, 3000, name);
+    assert.deepEqual(
+      answer(second),
+      answer(await write(model, join(document, text(2, 30)), { namespace: "fresh" })),
+    );
+  }
+});

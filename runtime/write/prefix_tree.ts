@@ -32,6 +32,13 @@ export class PrefixTree {
   /** The nodes on the way to the end of each text, the root first, and what leads to them. */
   readonly #paths = new Map<Sequence, { readonly node: Node; readonly key: string }[]>();
 
+  #pages = 0;
+
+  /** Tokens in whole pages that are held; pages that several hold count once. */
+  get tokens(): number {
+    return this.#pages * PAGE_TOKENS;
+  }
+
   /** Adds a sequence, or the pages that it has read since. */
   update(sequence: Sequence): void {
     let path = this.#paths.get(sequence);
@@ -43,7 +50,9 @@ export class PrefixTree {
     for (;;) {
       const from = (path.length - 1) * PAGE_TOKENS, to = from + PAGE_TOKENS;
       if (to > sequence.length - UNSURE) return;
-      const key = keyOf(sequence.ids, from, to), node = getOrMake(path.at(-1)!.node.children, key);
+      const key = keyOf(sequence.ids, from, to), { children } = path.at(-1)!.node;
+      if (!children.has(key)) this.#pages++;
+      const node = getOrMake(children, key);
       node.holders.add(sequence);
       path.push({ node, key });
     }
@@ -57,6 +66,7 @@ export class PrefixTree {
     for (const { node } of path) node.holders.delete(sequence);
     for (let i = path.length - 1; i > 0 && path[i]!.node.holders.size === 0; i--) {
       path[i - 1]!.node.children.delete(path[i]!.key);
+      this.#pages--;
     }
     if (path[0]!.node.holders.size === 0) this.#roots.delete(sequence.namespace);
   }

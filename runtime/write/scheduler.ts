@@ -27,6 +27,11 @@ const KEPT_SHARE = 1 / 2, KEPT_BYTES = 2 * 2 ** 30;
 const MOST_RUNNING = 256;
 /** A text that has not gone on for so long has no reader that pulls: it gives its memory up for one that waits. */
 const IDLE_MS = 2000;
+/**
+ * Tokens of a prompt after which one can go on from it later, in models whose layers with a window give pages back; one
+ * can from its end as well.
+ */
+const RETURN_TOKENS = 4096;
 /** Weight of the last answer in how long one is expected to take. */
 const NEWS = 0.25;
 
@@ -89,7 +94,7 @@ export interface SchedulerStatus {
   readonly waiting: number;
   /** Texts that gave up their memory for others, since the model was opened. */
   readonly preemptions: number;
-  /** Tokens of earlier texts whose keys and values are kept. */
+  /** Tokens whose keys and values are kept, in whole pages; what texts have in common counts once. */
   readonly keptTokens: number;
   /** Tokens of prompts that did not have to be read, since the model was opened. */
   readonly cachedTokens: number;
@@ -131,13 +136,11 @@ export class Scheduler {
   }
 
   get status(): SchedulerStatus {
-    let keptTokens = 0;
-    for (const { length } of this.#kept) keptTokens += length;
     return {
       running: [...this.#running.values()].filter(({ putOff }) => !putOff).length,
       waiting: this.#waiters.length,
       preemptions: this.#preemptions,
-      keptTokens,
+      keptTokens: this.#tree.tokens,
       cachedTokens: this.#cachedTokens,
     };
   }
@@ -211,7 +214,7 @@ export class Scheduler {
     this.#kept.add(sequence);
     const most = Math.min(this.#parts.device.limits.memoryBytes * KEPT_SHARE, KEPT_BYTES);
     for (const oldest of this.#kept) {
-      if (this.#kept.size === 1 || this.status.keptTokens * this.#bytesPerToken <= most) break;
+      if (this.#kept.size === 1 || this.#tree.tokens * this.#bytesPerToken <= most) break;
       this.#drop(oldest);
     }
   }
@@ -396,12 +399,24 @@ export class Scheduler {
     this.keep(heir);
   }
 
+  /**
+   * Windows leave pages behind as a text grows: a fork holds on to those of this place, for texts that part from it here.
+   */
+  #keepPlace(sequence: Sequence, { order, length: before }: Running): void {
+    const { length } = sequence, { ids } = order;
+    if (this.#closed || before >= ids.length || sequence.window) return;
+    const passed = Math.floor(before / RETURN_TOKENS) < Math.floor(length / RETURN_TOKENS) ||
+      length >= ids.length;
+    if (passed && sequence.caches.some(({ window }) => window !== undefined)) this.keep(sequence.fork());
+  }
+
   /** Pages that were read are known to others from now on. */
   #passed(): void {
     for (const [sequence, running] of this.#running) {
       if (running.putOff) continue;
       this.#tree.update(sequence);
       if (sequence.length !== running.length) running.since = performance.now();
+      this.#keepPlace(sequence, running);
       running.length = sequence.length;
     }
     if (this.#waiters.length > 0) this.#admitAll();
