@@ -82,6 +82,7 @@ const TEKKEN: PreTokenizer = {
 };
 
 const GPT4O: PreTokenizer = {
+  ignoreMerges: true,
   preTokenizer: sequence(
     splitBy(
       [
