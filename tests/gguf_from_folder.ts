@@ -167,11 +167,19 @@ function ropeKeys(at: (name: string) => string, config: Json, headDim: number): 
     : { ...size, [at("rope.scaling.original_context_length")]: { u32: original } };
 }
 
-function tokenizerKeys({ model, added_tokens: added = [] }: Json): Keys {
-  const { type, vocab, merges } = model as Json;
-  if (type !== "BPE") return {};
+/** The tokenizer's keys: of byte-level BPE, WordPiece and unigram. */
+export function tokenizerKeys({ model, added_tokens: added = [], post_processor: around }: Json): Keys {
+  const { type, vocab, merges, unk_id: unk } = model as Json;
   const tokens: string[] = [];
-  for (const [token, id] of Object.entries(vocab as Record<string, number>)) tokens[id] = token;
+  const scores: number[] = [];
+  if (type === "Unigram") {
+    (vocab as [string, number][]).forEach(([token, score]) => {
+      tokens.push(token);
+      scores.push(score);
+    });
+  } else {
+    for (const [token, id] of Object.entries(vocab as Record<string, number> ?? {})) tokens[id] = token;
+  }
   const types = tokens.map(() => 1);
   for (const { id, content, special } of added as { id: number; content: string; special: boolean }[]) {
     tokens[id] = content;
@@ -180,15 +188,50 @@ function tokenizerKeys({ model, added_tokens: added = [] }: Json): Keys {
   for (let id = 0; id < tokens.length; id++) {
     tokens[id] ??= `[PAD${id}]`;
     types[id] ??= 5;
+    scores[id] ??= -10_000;
   }
-  return {
-    "tokenizer.ggml.model": "gpt2",
-    "tokenizer.ggml.pre": "gpt-2",
+  const single = JSON.stringify((around as Json | null)?.single ?? []);
+  const id = (role: string, ...names: readonly string[]): Keys => {
+    const found = names.map((name) => tokens.indexOf(name)).find((id) => id >= 0);
+    return found === undefined ? {} : { [`tokenizer.ggml.${role}_token_id`]: { u32: found } };
+  };
+  const common: Keys = {
     "tokenizer.ggml.tokens": { texts: tokens },
     "tokenizer.ggml.token_type": { i32s: types },
-    "tokenizer.ggml.merges": {
-      texts: (merges as (string | string[])[]).map((merge) =>
-        typeof merge === "string" ? merge : merge.join(" ")
+  };
+  if (type === "BPE") {
+    return {
+      ...common,
+      "tokenizer.ggml.model": "gpt2",
+      "tokenizer.ggml.pre": "gpt-2",
+      "tokenizer.ggml.merges": {
+        texts: (merges as (string | string[])[]).map((merge) =>
+          typeof merge === "string" ? merge : merge.join(" ")
+        ),
+      },
+    };
+  }
+  if (type === "Unigram") {
+    return {
+      ...common,
+      ...id("eos", "</s>"),
+      ...(typeof unk === "number" && { "tokenizer.ggml.unknown_token_id": { u32: unk } }),
+      "tokenizer.ggml.model": "t5",
+      "tokenizer.ggml.scores": { f32s: scores },
+      "tokenizer.ggml.add_eos_token": single.includes("</s>"),
+      "tokenizer.ggml.remove_extra_whitespaces": false,
+    };
+  }
+  if (type !== "WordPiece") return {};
+  return {
+    ...common,
+    ...id("cls", "[CLS]"),
+    ...id("seperator", "[SEP]"),
+    ...id("unknown", "[UNK]"),
+    "tokenizer.ggml.model": "bert",
+    "tokenizer.ggml.tokens": {
+      texts: tokens.map((token, id) =>
+        types[id] === 3 ? token : token.startsWith("##") ? token.slice(2) : `▁${token}`
       ),
     },
   };
