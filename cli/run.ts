@@ -7,6 +7,7 @@ import { planModel } from "../runtime/judge/plan.ts";
 import { readConfig } from "../runtime/load/config.ts";
 import { browseFiles, openModel } from "../runtime/open_model.ts";
 import type { Done, LanguageModel } from "../runtime/language_model.ts";
+import type { GrammarOptions } from "../runtime/structured_answer.ts";
 import { command, EXIT, UsageError } from "./command.ts";
 import { formatBytes } from "./format.ts";
 import {
@@ -51,6 +52,13 @@ export default command({
       help: "go on from a file of --save: its text stands before the prompt",
     },
     system: { type: "text", value: "TEXT", help: "system message, for models with a chat template" },
+    schema: {
+      type: "text",
+      value: "FILE",
+      help: "the answer is JSON that keeps to the JSON schema of this file",
+    },
+    grammar: { type: "text", value: "FILE", help: "the answer is a text of the Lark grammar of this file" },
+    regex: { type: "text", value: "REGEX", help: "the answer matches this regular expression" },
     raw: { type: "flag", help: "no chat template: the prompt goes to the model as it is" },
     json: { type: "flag", help: "no stream: one JSON object at the end" },
     quiet: { type: "flag", short: "q", help: "no statistics" },
@@ -63,6 +71,7 @@ export default command({
     ['lakh run --model ./dir --file great-gatsby.txt "Who is Daisy?"', "a question about a book"],
     ["lakh run --file great-gatsby.txt --save gatsby.lakh", "reads a book once …"],
     ['lakh run --resume gatsby.lakh " And then"', "… and goes on from it at once, as often as you like"],
+    ['lakh run --schema person.json "A person:"', "JSON, and nothing else, whatever the model"],
     [
       "lakh run --file great-gatsby.txt --model ./long-t5 --beams 4 --truncate",
       "a summary, by an encoder-decoder",
@@ -97,6 +106,8 @@ export default command({
     // Check this before a book is read for hours.
     if (values.save !== undefined) await checkPlace(values.save);
 
+    const form = await formOf(values);
+
     using bar = openProgressBar();
     const stopping = new AbortController();
     const { signal } = stopping;
@@ -129,6 +140,7 @@ export default command({
       ...(guesses && { speculate: "lookup" as const }),
       ...(readsOnly && { maxTokens: 0 }),
       ...generateOptions(values),
+      ...form,
       // A book begins with what it is about.
       ...(rewrites && values.truncate && { truncate: "end" as const }),
       signal,
@@ -160,6 +172,32 @@ export default command({
     return done?.reason === "cancelled" ? EXIT.interrupted : EXIT.ok;
   },
 });
+
+/** What the answer has to be. */
+async function formOf(
+  { schema, grammar, regex }: {
+    readonly schema: string | undefined;
+    readonly grammar: string | undefined;
+    readonly regex: string | undefined;
+  },
+): Promise<GrammarOptions> {
+  if ([schema, grammar, regex].filter((each) => each !== undefined).length > 1) {
+    throw new UsageError("Cannot use several of --schema, --grammar and --regex: give one");
+  }
+  if (grammar !== undefined) return { grammar: await readText(grammar) };
+  if (schema === undefined) return regex === undefined ? {} : { regex };
+  const text = await readText(schema);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new Error(`Cannot read the schema "${schema}": ${(error as Error).message}: give a file with JSON`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new Error(`Cannot read the schema "${schema}": it is no object: give a JSON schema`);
+  }
+  return { schema: value as Readonly<Record<string, unknown>> };
+}
 
 /** Resumes a saved session and returns the text before the prompt. */
 async function resume(model: LanguageModel, path: string): Promise<string> {
