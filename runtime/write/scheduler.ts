@@ -297,7 +297,8 @@ export class Scheduler {
     const running = [...this.#running.values()].filter(({ putOff }) => !putOff).length;
     if (running >= MOST_RUNNING) return false;
     const known = this.#tree.find(namespace, ids, { runs, answers });
-    const tokens = ids.length - (known?.length ?? 0) + PAGE_TOKENS;
+    // And a page for each that runs: else one would soon have to give way again.
+    const tokens = ids.length - (known?.length ?? 0) + PAGE_TOKENS * (running + 1);
     const enough = () => this.#free - this.#reserved >= tokens * this.#bytesPerToken;
     this.#evict(enough, known?.holder);
     for (const [sequence, running] of this.#running) {
