@@ -46,7 +46,7 @@ export function bloom(device: Device, weights: Weights, config: Config): Decoder
     const attnNorm = w.layerNorm("input_layernorm", hiddenSize, eps);
     const qkv = fusedProjections(w.at("self_attention"), sizes, {
       qkv: "query_key_value",
-      layout: "grouped",
+      order: "grouped",
       bias: true,
     });
     const o = w.linear("self_attention.dense", { in: hiddenSize, out: hiddenSize, bias: true });

@@ -61,7 +61,7 @@ export function falcon(device: Device, weights: Weights, config: Config): Decode
     const attnNorm = w.layerNorm(attnNormName, hiddenSize, eps);
     const qkv = fusedProjections(w.at("self_attention"), sizes, {
       qkv: "query_key_value",
-      layout: "grouped",
+      order: "grouped",
       bias,
     });
     const o = w.linear("self_attention.dense", { in: hiddenSize, out: hiddenSize, bias });

@@ -36,7 +36,7 @@ export function gpt2(device: Device, weights: Weights, config: Config): Decoder 
     attention(w, index) {
       w.ignore("bias", "masked_bias"); // saved masks
       return selfAttention(device, {
-        ...fusedProjections(w, sizes, { qkv: "c_attn", layout: "stacked", ...stored }),
+        ...fusedProjections(w, sizes, { qkv: "c_attn", order: "stacked", ...stored }),
         o: w.linear("c_proj", { in: hiddenSize, out: hiddenSize, ...stored }),
         spec: { heads, kvHeads, scale: byLayer ? scale / (index + 1) : scale, mask: causal() },
       });

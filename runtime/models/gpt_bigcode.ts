@@ -29,7 +29,7 @@ export function gptBigcode(device: Device, weights: Weights, config: Config): De
     attention(w) {
       w.ignore("bias", "masked_bias"); // saved masks
       return selfAttention(device, {
-        ...fusedProjections(w, sizes, { qkv: "c_attn", layout: "grouped", bias: true }),
+        ...fusedProjections(w, sizes, { qkv: "c_attn", order: "grouped", bias: true }),
         o: w.linear("c_proj", { in: hiddenSize, out: hiddenSize, bias: true }),
         spec: { heads, kvHeads, scale, mask: causal() },
       });

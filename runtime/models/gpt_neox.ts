@@ -40,7 +40,7 @@ export function gptNeox(device: Device, weights: Weights, config: Config): Decod
     const attnNorm = w.layerNorm("input_layernorm", hiddenSize, eps);
     const qkv = fusedProjections(w.at("attention"), sizes, {
       qkv: "query_key_value",
-      layout: "grouped",
+      order: "grouped",
       bias,
     });
     const o = w.linear("attention.dense", { in: hiddenSize, out: hiddenSize, bias });

@@ -67,7 +67,7 @@ export function mpt(device: Device, weights: Weights, config: Config): Decoder {
 
   function layer(w: Weights): DecoderLayer {
     const attnNorm = w.layerNorm("norm_1", hiddenSize, eps, { bias });
-    const { q, k, v } = fusedProjections(w.at("attn"), sizes, { qkv: "Wqkv", layout: "stacked", bias });
+    const { q, k, v } = fusedProjections(w.at("attn"), sizes, { qkv: "Wqkv", order: "stacked", bias });
     const attend = selfAttention(device, {
       q: clip(q),
       k: clip(k),

@@ -29,7 +29,7 @@ export function phi3(device: Device, weights: Weights, config: Config): Decoder 
 
   function layer(w: Weights): DecoderLayer {
     const attnNorm = w.rmsNorm("input_layernorm", hiddenSize, eps);
-    const qkv = fusedProjections(w.at("self_attn"), sizes, { qkv: "qkv_proj", layout: "stacked" });
+    const qkv = fusedProjections(w.at("self_attn"), sizes, { qkv: "qkv_proj", order: "stacked" });
     const o = w.linear("self_attn.o_proj", { in: heads * headDim, out: hiddenSize });
     const attend = selfAttention(device, { ...qkv, o, spec, rope });
     const mlpNorm = w.rmsNorm("post_attention_layernorm", hiddenSize, eps);

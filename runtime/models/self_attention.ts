@@ -87,14 +87,14 @@ export function separateProjections(
 export function fusedProjections(
   w: Weights,
   { hiddenSize, heads, kvHeads, headDim }: Sizes,
-  { qkv, layout, ...options }: {
+  { qkv, order, ...options }: {
     readonly qkv: string;
-    readonly layout: "stacked" | "grouped";
+    readonly order: "stacked" | "grouped";
     readonly bias?: boolean;
     readonly transpose?: boolean;
   },
 ): Omit<Projections, "o"> {
-  const groups = layout === "stacked" ? 1 : kvHeads;
+  const groups = order === "stacked" ? 1 : kvHeads;
   const queries = heads * headDim / groups, keys = kvHeads * headDim / groups;
   const every = queries + 2 * keys; // rows of a group
   const part = (from: number, rows: number) =>
