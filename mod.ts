@@ -52,10 +52,14 @@ export {
   type Piece,
 } from "./runtime/language_model.ts";
 export type { DeviceState, ModelInfo } from "./runtime/model_info.ts";
+export type { BatcherCounts } from "./runtime/write/batcher.ts";
+export type { SchedulerStatus } from "./runtime/write/scheduler.ts";
+export type { CacheChoice } from "./runtime/write/sequence.ts";
 export type { ModelStatus } from "./runtime/write/writer.ts";
 export type { TokenLogprob, WrittenLogprob } from "./runtime/write/logprobs.ts";
 export { QueueFullError } from "./runtime/write/scheduler.ts";
 export type { Evaluation, PositionLoss } from "./runtime/judge/evaluate.ts";
+export type { Quality } from "./runtime/judge/quality.ts";
 export {
   type EmbedOptions,
   type EncodeOptions,
@@ -75,9 +79,10 @@ export type { SamplingOptions } from "./runtime/write/sampler.ts";
 export type { CacheDType, WeightDType } from "./runtime/device/device.ts";
 export type { DeviceChoice } from "./runtime/device/open_device.ts";
 export type { WeightChoice } from "./runtime/load/weights.ts";
-export type { ModelFacts } from "./runtime/models/model.ts";
+export type { ModelFacts, Positions } from "./runtime/models/model.ts";
 export type { OnProgress, Progress } from "./runtime/progress.ts";
 export type { Files, RandomAccessFile } from "./runtime/load/files.ts";
+export type { Checkpoint, TensorInfo } from "./runtime/load/safetensors.ts";
 export type { TokenIds } from "./runtime/validate.ts";
 export { memoryFiles } from "./runtime/load/memory_files.ts";
 export type { Message, RenderOptions } from "./runtime/text/chat_template.ts";

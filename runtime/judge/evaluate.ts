@@ -14,8 +14,11 @@ import { prefillChunk, type ReadOptions, type Sequence } from "../write/sequence
 
 /** The loss at positions [from, to) of a window. */
 export interface PositionLoss {
+  /** First position. */
   readonly from: number;
+  /** Position after the last. */
   readonly to: number;
+  /** Mean −ln p of a token here, in nats. */
   readonly natsPerToken: number;
   /** Tokens predicted at these positions, over all windows. */
   readonly tokens: number;

@@ -16,7 +16,9 @@ export interface Quality {
   readonly top1: number;
   /** Mean −ln p of the next id of the text, in nats; undefined where the text has one id. */
   readonly loss: number | undefined;
+  /** The same of the reference. */
   readonly referenceLoss: number | undefined;
+  /** Number of positions that were compared. */
   readonly positions: number;
 }
 

@@ -30,6 +30,7 @@ export interface Checkpoint extends Disposable {
   read(name: string, bytes?: { readonly from: number; readonly to: number }): AsyncGenerator<Uint8Array>;
   /** Throws an Error that names a file which was written to since it was opened: what was read of it may be of both. */
   checkUnchanged(): Promise<void>;
+  /** Closes the files. */
   close(): void;
 }
 

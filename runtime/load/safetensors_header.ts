@@ -17,6 +17,7 @@ export interface TensorInfo {
   readonly dtype: string;
   /** The packed format that the file has and that reading unpacks, where it is another: Q4_K, … */
   readonly stored?: string;
+  /** Its dimensions, the outermost first. */
   readonly shape: readonly number[];
   /** Name of the file within its folder. */
   readonly file: string;

@@ -7,9 +7,11 @@ import { largest } from "./sampler.ts";
 
 /** A token and the natural logarithm of its probability, before penalties, temperature and other choices. */
 export interface TokenLogprob {
+  /** Id of the token. */
   readonly id: number;
   /** The token by itself; characters that it holds only a part of are U+FFFD. */
   readonly text: string;
+  /** ln of the probability: 0 or less. */
   readonly logprob: number;
 }
 

@@ -48,7 +48,9 @@ interface LayerHeader {
 
 /** What was read, in the words of who saves it: a text, or the messages of a conversation. */
 export interface SessionContent {
+  /** The text that was read. */
   readonly text?: string | undefined;
+  /** The messages of a conversation. */
   readonly messages?: readonly unknown[] | undefined;
 }
 
