@@ -31,9 +31,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
   var largest = vec4<f32>(HIDDEN);
   var sum = vec4<f32>();
-  // [column][query]. Indexed by constants alone here and below, loops over it being written out, so that compilers keep
-  // it in registers, see linear.wgsl.
-  var sums: array<vec4<f32>, 16>;
+  // Column i is query i, its 4 numbers a quad of the result: this thread's first, second, third and fourth. They are
+  // variables and not an array, so that compilers keep them in registers, see linear.wgsl.
+  var sums0 = mat4x4<f32>();
+  var sums1 = mat4x4<f32>();
+  var sums2 = mat4x4<f32>();
+  var sums3 = mat4x4<f32>();
   var at: vec4<i32>; // positions of the 4 queries
   for (var i = 0u; i < 4u; i++) { at[i] = queryPosition(item, min(fourQueries * 4u + i, item.rows - 1u)); }
   if ((item.flags & 1u) == 0u) {
@@ -42,28 +45,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       largest[i] = before.x;
       sum[i] = before.y;
     }
-    sums[0] = resultBefore(item, head, fourQueries * 4u + 0u, lane + 0u);
-    sums[1] = resultBefore(item, head, fourQueries * 4u + 1u, lane + 0u);
-    sums[2] = resultBefore(item, head, fourQueries * 4u + 2u, lane + 0u);
-    sums[3] = resultBefore(item, head, fourQueries * 4u + 3u, lane + 0u);
-    if (COLUMNS > 1u) {
-      sums[4] = resultBefore(item, head, fourQueries * 4u + 0u, lane + 16u);
-      sums[5] = resultBefore(item, head, fourQueries * 4u + 1u, lane + 16u);
-      sums[6] = resultBefore(item, head, fourQueries * 4u + 2u, lane + 16u);
-      sums[7] = resultBefore(item, head, fourQueries * 4u + 3u, lane + 16u);
-    }
-    if (COLUMNS > 2u) {
-      sums[8] = resultBefore(item, head, fourQueries * 4u + 0u, lane + 32u);
-      sums[9] = resultBefore(item, head, fourQueries * 4u + 1u, lane + 32u);
-      sums[10] = resultBefore(item, head, fourQueries * 4u + 2u, lane + 32u);
-      sums[11] = resultBefore(item, head, fourQueries * 4u + 3u, lane + 32u);
-    }
-    if (COLUMNS > 3u) {
-      sums[12] = resultBefore(item, head, fourQueries * 4u + 0u, lane + 48u);
-      sums[13] = resultBefore(item, head, fourQueries * 4u + 1u, lane + 48u);
-      sums[14] = resultBefore(item, head, fourQueries * 4u + 2u, lane + 48u);
-      sums[15] = resultBefore(item, head, fourQueries * 4u + 3u, lane + 48u);
-    }
+    sums0 = resultsBefore(item, head, fourQueries * 4u, lane);
+    if (COLUMNS > 1u) { sums1 = resultsBefore(item, head, fourQueries * 4u, lane + 16u); }
+    if (COLUMNS > 2u) { sums2 = resultsBefore(item, head, fourQueries * 4u, lane + 32u); }
+    if (COLUMNS > 3u) { sums3 = resultsBefore(item, head, fourQueries * 4u, lane + 48u); }
   }
 
   for (var t = 0u; t < item.tileCount; t++) {
@@ -153,57 +138,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     sum *= shrink;
     for (var i = 0u; i < 16u; i++) { sum += stage[128u + i * 8u + fourQueries]; }
 
-    sums[0] *= shrink.x;
-    sums[1] *= shrink.y;
-    sums[2] *= shrink.z;
-    sums[3] *= shrink.w;
-    if (COLUMNS > 1u) {
-      sums[4] *= shrink.x;
-      sums[5] *= shrink.y;
-      sums[6] *= shrink.z;
-      sums[7] *= shrink.w;
-    }
-    if (COLUMNS > 2u) {
-      sums[8] *= shrink.x;
-      sums[9] *= shrink.y;
-      sums[10] *= shrink.z;
-      sums[11] *= shrink.w;
-    }
-    if (COLUMNS > 3u) {
-      sums[12] *= shrink.x;
-      sums[13] *= shrink.y;
-      sums[14] *= shrink.z;
-      sums[15] *= shrink.w;
-    }
+    sums0 = scaled(sums0, shrink);
+    if (COLUMNS > 1u) { sums1 = scaled(sums1, shrink); }
+    if (COLUMNS > 2u) { sums2 = scaled(sums2, shrink); }
+    if (COLUMNS > 3u) { sums3 = scaled(sums3, shrink); }
     for (var key = 0u; key < keysHere; key++) {
       let probability = probabilities[key * 8u + fourQueries];
       let row = valueBase + key * p.valueToken;
-      let value0 = valueQuad(row, lane + 0u);
-      sums[0] += probability.x * value0;
-      sums[1] += probability.y * value0;
-      sums[2] += probability.z * value0;
-      sums[3] += probability.w * value0;
-      if (COLUMNS > 1u) {
-        let value1 = valueQuad(row, lane + 16u);
-        sums[4] += probability.x * value1;
-        sums[5] += probability.y * value1;
-        sums[6] += probability.z * value1;
-        sums[7] += probability.w * value1;
-      }
-      if (COLUMNS > 2u) {
-        let value2 = valueQuad(row, lane + 32u);
-        sums[8] += probability.x * value2;
-        sums[9] += probability.y * value2;
-        sums[10] += probability.z * value2;
-        sums[11] += probability.w * value2;
-      }
-      if (COLUMNS > 3u) {
-        let value3 = valueQuad(row, lane + 48u);
-        sums[12] += probability.x * value3;
-        sums[13] += probability.y * value3;
-        sums[14] += probability.z * value3;
-        sums[15] += probability.w * value3;
-      }
+      sums0 += outer(valueQuad(row, lane), probability);
+      if (COLUMNS > 1u) { sums1 += outer(valueQuad(row, lane + 16u), probability); }
+      if (COLUMNS > 2u) { sums2 += outer(valueQuad(row, lane + 32u), probability); }
+      if (COLUMNS > 3u) { sums3 += outer(valueQuad(row, lane + 48u), probability); }
     }
   }
 
@@ -218,28 +163,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     factor = select(factor / sum, vec4<f32>(), sum <= vec4<f32>());
   }
-  store(item, head, fourQueries * 4u + 0u, lane + 0u, sums[0] * factor.x);
-  store(item, head, fourQueries * 4u + 1u, lane + 0u, sums[1] * factor.y);
-  store(item, head, fourQueries * 4u + 2u, lane + 0u, sums[2] * factor.z);
-  store(item, head, fourQueries * 4u + 3u, lane + 0u, sums[3] * factor.w);
-  if (COLUMNS > 1u) {
-    store(item, head, fourQueries * 4u + 0u, lane + 16u, sums[4] * factor.x);
-    store(item, head, fourQueries * 4u + 1u, lane + 16u, sums[5] * factor.y);
-    store(item, head, fourQueries * 4u + 2u, lane + 16u, sums[6] * factor.z);
-    store(item, head, fourQueries * 4u + 3u, lane + 16u, sums[7] * factor.w);
-  }
-  if (COLUMNS > 2u) {
-    store(item, head, fourQueries * 4u + 0u, lane + 32u, sums[8] * factor.x);
-    store(item, head, fourQueries * 4u + 1u, lane + 32u, sums[9] * factor.y);
-    store(item, head, fourQueries * 4u + 2u, lane + 32u, sums[10] * factor.z);
-    store(item, head, fourQueries * 4u + 3u, lane + 32u, sums[11] * factor.w);
-  }
-  if (COLUMNS > 3u) {
-    store(item, head, fourQueries * 4u + 0u, lane + 48u, sums[12] * factor.x);
-    store(item, head, fourQueries * 4u + 1u, lane + 48u, sums[13] * factor.y);
-    store(item, head, fourQueries * 4u + 2u, lane + 48u, sums[14] * factor.z);
-    store(item, head, fourQueries * 4u + 3u, lane + 48u, sums[15] * factor.w);
-  }
+  storeAll(item, head, fourQueries * 4u, lane, scaled(sums0, factor));
+  if (COLUMNS > 1u) { storeAll(item, head, fourQueries * 4u, lane + 16u, scaled(sums1, factor)); }
+  if (COLUMNS > 2u) { storeAll(item, head, fourQueries * 4u, lane + 32u, scaled(sums2, factor)); }
+  if (COLUMNS > 3u) { storeAll(item, head, fourQueries * 4u, lane + 48u, scaled(sums3, factor)); }
   if (!last && lane == 0u) {
     for (var i = 0u; i < 4u; i++) {
       let row = fourQueries * 4u + i;
@@ -252,13 +179,36 @@ fn placeOf(item: Item, head: u32, row: u32, quad: u32) -> u32 {
   return ((item.row + row) * p.heads + head) * p.valueQuads + quad;
 }
 
+// A quad of the results of 4 queries that another dispatch has left unfinished.
+fn resultsBefore(item: Item, head: u32, row: u32, quad: u32) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    resultBefore(item, head, row, quad), resultBefore(item, head, row + 1u, quad),
+    resultBefore(item, head, row + 2u, quad), resultBefore(item, head, row + 3u, quad),
+  );
+}
+
 fn resultBefore(item: Item, head: u32, row: u32, quad: u32) -> vec4<f32> {
   if (row >= item.rows || quad >= p.valueQuads) { return vec4<f32>(); }
   return result[placeOf(item, head, row, quad)];
 }
 
+fn storeAll(item: Item, head: u32, row: u32, quad: u32, results: mat4x4<f32>) {
+  store(item, head, row, quad, results[0]);
+  store(item, head, row + 1u, quad, results[1]);
+  store(item, head, row + 2u, quad, results[2]);
+  store(item, head, row + 3u, quad, results[3]);
+}
+
 fn store(item: Item, head: u32, row: u32, quad: u32, numbers: vec4<f32>) {
   if (row < item.rows && quad < p.valueQuads) { result[placeOf(item, head, row, quad)] = numbers; }
+}
+
+fn scaled(sums: mat4x4<f32>, factors: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(sums[0] * factors.x, sums[1] * factors.y, sums[2] * factors.z, sums[3] * factors.w);
+}
+
+fn outer(value: vec4<f32>, factors: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(value * factors.x, value * factors.y, value * factors.z, value * factors.w);
 }
 
 fn valueQuad(row: u32, quad: u32) -> vec4<f32> {

@@ -106,6 +106,11 @@ export const attention: Operation<AttentionArgs> = {
     segmentsCover(rows, segments, "attention");
     const { geometry, sources } = keysOf(over, spec, headDim);
     must(
+      geometry.valueDim <= limits.headDim,
+      "attention",
+      () => `values of ${geometry.valueDim} features: this device computes up to ${limits.headDim}`,
+    );
+    must(
       sources === segments.length,
       "attention",
       () => `${segments.length} segments of queries, ${sources} of keys`,
