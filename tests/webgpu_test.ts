@@ -321,16 +321,76 @@ onGpu("a GPU without room for a buffer is an error in words, and the device goes
   await works(device);
 });
 
-onGpu("a lost GPU is an error that says what to do, and another device can be opened", {}, async (device) => {
-  device.backend.gpuDevice.destroy();
-  await device.backend.gpuDevice.lost;
-  await assert.rejects(
-    works(device),
-    /the GPU was lost \(destroyed: .*\) with .* in use: open another device and load the model again/,
-  );
-  await using other = await openWebGpuDevice();
-  await works(other);
-});
+/** How the message begins that says what was under way when the GPU was lost. */
+const LOST =
+  /: the GPU was lost \(destroyed: .*\) with .* in use: open another device and load the model again/;
+
+/** Fails when `work` takes long: whoever waits for a lost GPU must not wait for ever. */
+async function soon(work: Promise<unknown>, what: string): Promise<void> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`${what} hangs`)), 20_000);
+  await Promise.race([assert.rejects(work, LOST, what), late]).finally(() => clearTimeout(timer));
+}
+
+/** What can be under way when a GPU is lost; `lose` loses it. */
+const UNDER_WAY: Record<string, (device: WebGpuDevice, lose: () => void) => Promise<unknown>> = {
+  "a read of what was recorded": (device, lose) =>
+    device.step(() => {
+      const reading = device.read(device.scale(device.constant([300, 300], new Float32Array(90_000)), 2));
+      lose();
+      return reading;
+    }),
+  "recording": (device, lose) =>
+    device.step(() => {
+      const x = device.constant([300, 300], new Float32Array(90_000));
+      lose();
+      return device.read(device.scale(x, 2));
+    }),
+  "a flush": (device, lose) =>
+    device.step(() => {
+      device.scale(device.constant([300, 300], new Float32Array(90_000)), 2);
+      const flushing = device.flush();
+      lose();
+      return flushing;
+    }),
+  "a wait between two operations": (device, lose) =>
+    device.step(async () => {
+      const x = device.constant([2, 2], new Float32Array(4));
+      lose();
+      await device.backend.gpuDevice.lost;
+      return device.scale(x, 2);
+    }),
+  "an upload": (device, lose) => {
+    async function* chunks() {
+      yield new Uint8Array(4 * 1024);
+      lose();
+      await device.backend.gpuDevice.lost;
+      yield new Uint8Array(4 * 1024);
+    }
+    return device.upload("f32", [2, 1024], { dtype: "f32", chunks: chunks() });
+  },
+};
+
+for (const [what, run] of Object.entries(UNDER_WAY)) {
+  onGpu(`a GPU that is lost during ${what} is an error in words, then and later`, {}, async (device) => {
+    const cache = device.createKvCache(2, 4, "f32");
+    await device.step(async () => {
+      const x = device.constant([3, 8], new Float32Array(24));
+      device.append([cache], x, x, [{ from: 0, to: 3, start: 0 }]);
+      await device.flush();
+    });
+    await soon(run(device, () => device.backend.gpuDevice.destroy()), what);
+    const chunks = [new Uint8Array(4)];
+    await soon(device.upload("f32", [1], { dtype: "f32", chunks }), "a later upload");
+    await soon(works(device), "a later step");
+    await soon(device.flush(), "a later flush");
+    await soon(device.readPages(cache, 0, 1), "reading pages later");
+    assert.throws(() => device.createKvCache(2, 4, "f32"), LOST);
+    cache.free();
+    await using other = await openWebGpuDevice();
+    await works(other);
+  });
+}
 
 Deno.test("a software adapter is taken only when it will do", { ignore: missing !== undefined }, async () => {
   await using device = await openWebGpuDevice();

@@ -150,9 +150,10 @@ export class WebGpuBackend implements Backend {
   async flush(): Promise<void> {
     this.#submit();
     const submitted = this.#submitted;
-    if (this.#finished < submitted) await this.gpuDevice.queue.onSubmittedWorkDone();
+    if (this.#finished < submitted) {
+      await this.#failures.finished("flush", this.gpuDevice.queue.onSubmittedWorkDone());
+    } else await this.#failures.check("flush");
     this.#finished = submitted;
-    await this.#failures.check("flush");
   }
 
   async read(buffer: unknown, count: number): Promise<ArrayBuffer> {
@@ -189,7 +190,7 @@ export class WebGpuBackend implements Backend {
     if (this.#closed) return;
     this.#closed = true;
     // Destroying what the GPU still uses has crashed drivers.
-    if (!this.#failures.isLost) await this.gpuDevice.queue.onSubmittedWorkDone().catch(() => {});
+    await this.#failures.finished("close", this.gpuDevice.queue.onSubmittedWorkDone()).catch(() => {});
     for (const { parts } of this.#weights) releaseParts(this.memory, parts);
     this.#weights.clear();
     this.#readers.close();
@@ -211,17 +212,8 @@ export class WebGpuBackend implements Backend {
     record({ buffer: reader, id: -1, offset: 0, size: bytes });
     this.#submit();
     const submitted = this.#submitted;
-    let copy: ArrayBuffer;
-    try {
-      copy = await this.#readers.copyOut(reader, bytes);
-    } catch (cause) {
-      await this.#failures.check(action);
-      throw new Error(`Cannot ${action}: WebGPU reports: ${cause instanceof Error ? cause.message : cause}`, {
-        cause,
-      });
-    }
+    const copy = await this.#failures.finished(action, this.#readers.copyOut(reader, bytes));
     this.#finished = Math.max(this.#finished, submitted);
-    await this.#failures.check(action);
     return copy;
   }
 

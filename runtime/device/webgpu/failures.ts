@@ -7,28 +7,45 @@ import { formatBytes, type Memory } from "./memory.ts";
 
 export class Failures {
   readonly #memory: Memory;
+  readonly #loss: Promise<GPUDeviceLostInfo>;
   #lost: GPUDeviceLostInfo | undefined;
   /** The first one since the last check. */
   #message: string | undefined;
 
   constructor(device: GPUDevice, memory: Memory) {
     this.#memory = memory;
-    device.lost.then((info) => this.#lost = info);
+    this.#loss = device.lost.then((info) => this.#lost = info);
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault?.();
       this.#message ??= (event as GPUUncapturedErrorEvent).error.message;
     });
   }
 
-  get isLost(): boolean {
-    return this.#lost !== undefined;
+  /**
+   * Waits for `work`, or until the GPU is lost: what waits for a lost GPU may wait for ever. Rejects with what went wrong
+   * meanwhile, in words.
+   */
+  async finished<T>(action: string, work: Promise<T>): Promise<T> {
+    let result: T | undefined;
+    try {
+      result = await Promise.race([work, this.#loss]) as T;
+    } catch (cause) {
+      // A loss is often told only after the errors that it causes.
+      await Promise.race([this.#loss, new Promise((done) => setTimeout(done))]);
+      await this.check(action);
+      const message = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`Cannot ${action}: WebGPU reports: ${message}`, { cause });
+    }
+    await this.check(action);
+    return result;
   }
 
   /** Throws what went wrong since the last time. */
   async check(action: string): Promise<void> {
+    this.mustLive(action);
     const message = this.#message;
     this.#message = undefined;
-    await this.#memory.checked();
+    await Promise.race([this.#memory.checked(), this.#loss]);
     this.mustLive(action);
     if (message === undefined) return;
     if (/out.?of.?memory|not enough memory/i.test(message)) {

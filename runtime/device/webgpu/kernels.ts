@@ -27,6 +27,7 @@ import quadF16 from "../../../shaders/lib/quad_f16.wgsl" with { type: "text" };
 import quadF32 from "../../../shaders/lib/quad_f32.wgsl" with { type: "text" };
 import quadQ8 from "../../../shaders/lib/quad_q8.wgsl" with { type: "text" };
 import reduce from "../../../shaders/lib/reduce.wgsl" with { type: "text" };
+import stage from "../../../shaders/lib/stage.wgsl" with { type: "text" };
 import tileExperts from "../../../shaders/lib/tile_experts.wgsl" with { type: "text" };
 import tileRows from "../../../shaders/lib/tile_rows.wgsl" with { type: "text" };
 import weightBf16 from "../../../shaders/lib/weight_bf16.wgsl" with { type: "text" };
@@ -135,13 +136,13 @@ export const kernels = {
   clamp: kernel("clamp", flat, clamp),
   combineExperts: kernel("combine_experts", flat, combineExperts),
   embed: each(weights, (dtype, piece) => kernel(`embed ${dtype}`, flat, piece, embed)),
-  expertLinear: perWeight("expert_linear", expertLinear),
+  expertLinear: perWeight("expert_linear", stage, expertLinear),
   expertLinearTiles: perWeight("expert_linear_tiles", tileExperts, linear),
   gather: kernel("gather", flat, gather),
   groupExperts: kernel("group_experts", groupExperts),
   layerNorm: kernel("layer_norm", flat, reduce, norm, layerNorm),
   linear: perWeight("linear", tileRows, linear),
-  linearDecode: perWeight("linear_decode", linearDecode),
+  linearDecode: perWeight("linear_decode", stage, linearDecode),
   linearF16: kernel("linear_f16 f16", linearF16),
   linearQ8: each(
     { q8: weightQ8, q4: weightQ4 },
