@@ -5,6 +5,10 @@
  * - q8: d = max|w| / 127 rounded up to bf16, w ≈ q · d, q = round(w / d) in −127 … 127
  * - q4: d = (the w of largest magnitude) / −8 rounded to bf16, w ≈ q · d, q = round(w / d) in −8 … 7
  *
+ * A block is rotated before it is rounded: with H a Hadamard matrix and S signs, what is held is
+ * q · d ≈ H S w / 32, so that w = S H (q · d). One large weight, or
+ * activation, would take the bits of all others; rotated, it is spread over the block.
+ *
  * All in f32; round(w / d) is w · (1/d) rounded to the nearest integer, ties to even.
  */
 import type { WeightDType } from "../../runtime/device/device.ts";
@@ -28,6 +32,28 @@ export function roundUpBf16(x: number): number {
   view.setFloat32(0, x);
   view.setUint32(0, (view.getUint32(0) + 0xffff) & 0xffff0000);
   return view.getFloat32(0);
+}
+
+/**
+ * H x, H the Hadamard matrix of 32 (±1, by the parity of the bits that row and column share): pairs at a distance of 16, 8,
+ * … 1 become their sum and difference. `round` is what each of these is rounded by.
+ */
+function hadamard(x: Float64Array, round: (sum: number) => number): Float64Array {
+  const y = Float64Array.from(x);
+  for (let stride = BLOCK / 2; stride >= 1; stride /= 2) {
+    for (let i = 0; i < BLOCK; i++) {
+      if (i & stride) continue;
+      const a = y[i]!, b = y[i + stride]!;
+      y[i] = round(a + b);
+      y[i + stride] = round(a - b);
+    }
+  }
+  return y;
+}
+
+/** S x: number j changes its sign by x0·x1 + x2·x3 of the bits of j, so that equal numbers do not gather in one place. */
+function changeSigns(x: Float64Array): Float64Array {
+  return x.map((v, j) => ((j & (j >> 1)) ^ ((j >> 2) & (j >> 3))) & 1 ? -v : v);
 }
 
 function roundEven(x: number): number {
@@ -63,8 +89,9 @@ export function roundWeights(data: Float64Array, dtype: WeightDType, columns: nu
       );
     }
     for (let start = 0; start < data.length; start += BLOCK) {
-      const { d, q } = quantizeBlock(data.subarray(start, start + BLOCK), dtype);
-      for (let i = 0; i < BLOCK; i++) data[start + i] = q[i]! * d;
+      const block = data.subarray(start, start + BLOCK);
+      const { d, q } = quantizeBlock(hadamard(changeSigns(block), fround).map((x) => x / BLOCK), dtype);
+      block.set(changeSigns(hadamard(Float64Array.from(q, (n) => n * d), (x) => x)));
     }
   }
 }

@@ -2,10 +2,12 @@
 //!
 //! Per kv head of a page: keys [16 groups][headDim / 4][4 keys][4 features] i8, values [valueDim / 8][16 groups][8
 //! features][4 keys] i8 (4 features in a last half), then 64 scales of keys and 64 of values, then 64 sums of a key's features in i16.
+//! Keys and queries are rotated (`rotate`) before they are rounded.
 //! The relaxed dot wants one operand below 128, so queries and probabilities have seven bits; queries have a zero point
 //! of 64, which the sums undo. Per 16 bytes of the cache and row: one shuffle and the three instructions of a dot.
 use crate::attention_spec::TILE;
 use crate::pack_q8::bytes;
+use crate::rotate::{block_of, rotate_head};
 use crate::simd::*;
 
 /// One kv head of one page.
@@ -60,6 +62,9 @@ impl PageHead {
     /// `head_dim` numbers must be readable at `key` and `value_dim` at `value`; no other thread may write to this slot.
     pub unsafe fn write(&self, slot: usize, key: *const f32, value: *const f32) {
         let (d, value_dim) = (self.head_dim, self.value_dim);
+        let (turned, share) = (rotate_head(key, d), 1.0 / block_of(d) as f32);
+        let key = turned.map(|x| x * share);
+        let key = key.as_ptr();
         let scale = |x: *const f32, d: usize| (0..d).fold(0f32, |m, j| m.max((*x.add(j)).abs())) / 127.0;
         let (k, v) = (scale(key, d), scale(value, value_dim));
         *self.key_scales.add(slot) = k;
@@ -261,11 +266,13 @@ impl PageHead {
     }
 }
 
-/// Queries in seven bits with zero point 64: one of STRIDE / 4 that lie as [d / 4][rows][4]; gives its scale.
+/// Rotated queries in seven bits with zero point 64: one of STRIDE / 4 that lie as [d / 4][rows][4]; gives its scale.
 ///
 /// # Safety
 /// `d` numbers must be readable at `q`, and four bytes in every STRIDE writable at `out`, `d / 4` times.
 pub unsafe fn pack_of_rows<const STRIDE: usize>(q: *const f32, d: usize, factor: f32, out: *mut u8) -> f32 {
+    let turned = rotate_head(q, d);
+    let q = turned.as_ptr();
     let most = (0..d).fold(0f32, |m, j| m.max((*q.add(j)).abs()));
     let inverse = f32x4_splat(if most > 0.0 { 63.0 / most } else { 0.0 });
     for quad in 0..d / 4 {

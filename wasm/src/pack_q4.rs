@@ -1,4 +1,4 @@
-//! Activations for the tiled q4 `linear`: eight bits with a scale per row and block of 32, in groups of four rows.
+//! Activations for the tiled q4 `linear`: rotated (`rotate`), in eight bits with a scale per row and block of 32, in groups of four rows.
 //!
 //! The weights' nibbles are the 0…15 operand of the relaxed dot, so x keeps all of −127…127; the nibbles' offset
 //! of 8 is undone by −8 · Σx, stored here.

@@ -1,10 +1,12 @@
-//! Activations for the tiled q8 `linear`: seven bits with a scale per row and block of 32, in groups of four rows.
+//! Activations for the tiled q8 `linear`: rotated (`rotate`), in seven bits with a scale per row and block of 32, in groups
+//! of four rows.
 //!
 //! WASM's relaxed integer dot needs one operand in 0…127, so x is stored as round(x / scale) + 64 with
 //! scale = amax / 63; `linear_q8` takes 64 · Σw off again.
 //! Out, per group and block: [8 quads][4 rows][4] u8, then four f32 scales: 144 bytes.
 use crate::arguments::{arguments, Kernel};
 use crate::command::Command;
+use crate::rotate::rotate32;
 use crate::simd::*;
 
 pub const GROUP_BYTES: usize = 144;
@@ -49,13 +51,13 @@ impl Kernel for PackQ8 {
     }
 }
 
-/// 32 numbers.
+/// 32 numbers, rotated as weights are.
 ///
 /// # Safety
 /// They must be readable at `x`.
 #[inline(always)]
 pub unsafe fn load_block(x: *const f32) -> [v128; 8] {
-    core::array::from_fn(|i| load(x.add(i * 4)))
+    rotate32(core::array::from_fn(|i| load(x.add(i * 4))))
 }
 /// The largest magnitude.
 #[inline(always)]

@@ -5,11 +5,13 @@
 //! f32, f16, bf16:  [K][8]
 //! q8:  per block of 32 inputs [8 quads][8 outputs][4] i8, then eight bf16 scales: 272 bytes
 //! q4:  per block of 32 inputs [8 quads][16 bytes: low nibbles outputs 0–3, high nibbles 4–7], scales: 144 bytes
+//! Blocks of q8 and q4 are rotated before they are rounded (`rotate`): w stands for R w / 32.
 //! q8: scale = amax / 127 rounded up to bf16, q = round(w · (1 / scale)). q4: scale = the number of largest magnitude / −8
 //! rounded to bf16, q = clamp(round(w · (1 / scale)), −8, 7), stored + 8. Rounding is to nearest, ties to even.
 use crate::pack_q8::{amax, bytes};
 use crate::arguments::{arguments, Kernel};
 use crate::command::Command;
+use crate::rotate::rotate32;
 use crate::simd::*;
 
 pub const Q8_BYTES: usize = 272;
@@ -78,7 +80,7 @@ impl Kernel for Upload {
                     Format::Q8 => {
                         for b in 0..k / 32 {
                             let out = out.add((panel * (k / 32) + b) * Q8_BYTES);
-                            let block = block(from, source, b, row < rows, limit, flag);
+                            let block = rotated(block(from, source, b, row < rows, limit, flag));
                             let bits = ((amax(&block) / 127.0).to_bits() + 0xffff) >> 16;
                             let inverse = f32x4_splat(inverse(f32::from_bits(bits << 16)));
                             let most = f32x4_splat(127.0);
@@ -93,7 +95,7 @@ impl Kernel for Upload {
                     Format::Q4 => {
                         for b in 0..k / 32 {
                             let out = out.add((panel * (k / 32) + b) * Q4_BYTES);
-                            let block = block(from, source, b, row < rows, limit, flag);
+                            let block = rotated(block(from, source, b, row < rows, limit, flag));
                             let bits = bf16(furthest(&block) / -8.0);
                             let inverse = f32x4_splat(inverse(f32::from_bits((bits as u32) << 16)));
                             for (quad, x) in block.into_iter().enumerate() {
@@ -135,6 +137,12 @@ unsafe fn block(from: Format, row: *const u8, b: usize, there: bool, limit: f32,
         *flag = 1;
     }
     out
+}
+
+/// A block as activations meet it, which are rotated too: R w / 32.
+#[inline(always)]
+fn rotated(block: [v128; 8]) -> [v128; 8] {
+    rotate32(block).map(|x| f32x4_mul(x, f32x4_splat(1.0 / 32.0)))
 }
 
 /// The number of largest magnitude, with its sign; the first of several.
