@@ -105,10 +105,10 @@ export interface Batch {
   /** u32; rows of the packed tokens. */
   readonly logitRows: Tensor;
   /**
-   * The first `few` rows are decoded, the others are chunks of prompts, and the first `fewLogits` of
-   * `logitRows` are computed as few rows: see `Device.withRows`. Without it the number of rows decides.
+   * The first `few` rows are decoded, the others are chunks of prompts: see `Device.withRows`. Without it the
+   * number of rows decides.
    */
-  readonly rows?: { readonly few: number; readonly fewLogits: number };
+  readonly rows?: { readonly few: number };
   /** [layer][segment] what the decoder of an encoder-decoder looks at. */
   readonly memory?: readonly (readonly KvCache[])[];
 }

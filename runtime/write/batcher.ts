@@ -34,8 +34,6 @@ export interface Ask {
   readonly rows: Uint32Array;
   /** Whether the model wrote the ids: they are computed as few rows, those of a prompt as many. */
   readonly decoded: boolean;
-  /** Whether the output layer computes `rows` as few rows. */
-  readonly fewLogits: boolean;
   /** Position of the first id, and what its sequence says of it. */
   readonly segment: Omit<Segment, "from" | "to">;
   readonly namespace: string;
@@ -270,20 +268,19 @@ export class Batcher {
     const rows = pass.reduce((sum, { tokens }) => sum + tokens, 0);
     const ids = new Uint32Array(rows), segments: Segment[] = [];
     /** Packed rows whose logits are wanted, and the ask that they are of. */
-    const wanted: { readonly row: number; readonly of: number; readonly few: boolean }[] = [];
+    const wanted: { readonly row: number; readonly of: number }[] = [];
     let at = 0, few = 0;
     pass.forEach(({ of: { ask, done, start }, tokens }, i) => {
       ids.set(ask.ids.subarray(done, done + tokens), at);
       segments.push({ ...ask.segment, from: at, to: at + tokens, start });
       for (const row of ask.rows) {
         if (row >= done && row < done + tokens) {
-          wanted.push({ row: at + row - done, of: i, few: ask.fewLogits });
+          wanted.push({ row: at + row - done, of: i });
         }
       }
       at += tokens;
       if (ask.decoded) few = at;
     });
-    wanted.sort((a, b) => Number(b.few) - Number(a.few)); // stable
     const layers = pass[0]!.of.ask.caches.map((_, layer) => pass.map(({ of }) => of.ask.caches[layer]!));
     const found = await device.step(async () => {
       const logits = decoder.forward({
@@ -291,7 +288,7 @@ export class Batcher {
         segments,
         caches: layers,
         logitRows: device.constant([wanted.length], Uint32Array.from(wanted, ({ row }) => row)),
-        rows: { few, fewLogits: wanted.filter((each) => each.few).length },
+        rows: { few },
         ...(memory && {
           memory: memory.map((_, layer) => pass.map(({ of }) => of.ask.memory![layer]!)),
         }),

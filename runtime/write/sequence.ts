@@ -212,7 +212,7 @@ export class Sequence {
       const chunk = ids.subarray(from, from + size), last = from + chunk.length === ids.length;
       // Only the last row needs logits.
       const rows = last ? Uint32Array.of(chunk.length - 1) : new Uint32Array(0);
-      const ask = { ids: chunk, rows, fewLogits: true, decoded: false, onRead };
+      const ask = { ids: chunk, rows, decoded: false, onRead };
       const logits = await this.#track(ask, { ...passOptions, promptLength: total });
       if (last) return logits;
     }
@@ -231,7 +231,7 @@ export class Sequence {
   /** One pass over ids after those held → logits [rows, vocabulary] of the given rows, none for an empty list. */
   pass(ids: Uint32Array, rows: Uint32Array, options: PassOptions = {}): Promise<Float32Array> {
     const { decoded = false } = options;
-    return this.#track({ ids, rows, decoded, fewLogits: decoded }, options);
+    return this.#track({ ids, rows, decoded }, options);
   }
 
   /** Whether a text of so many tokens has other frequencies than what is held, all of them. */
@@ -248,7 +248,7 @@ export class Sequence {
   }
 
   async #ask(
-    { ids, rows, decoded, fewLogits, onRead }: Passage,
+    { ids, rows, decoded, onRead }: Passage,
     { promptLength = this.length + ids.length, likeliest, signal }: PassOptions,
   ): Promise<Float32Array> {
     checkIds(ids, this.decoder.facts);
@@ -261,7 +261,7 @@ export class Sequence {
         decoder: this.decoder,
         caches: this.#caches ??= this.decoder.createCaches(this.#dtype),
         memory: this.#memory,
-        ...{ ids, rows, decoded, fewLogits, likeliest, signal },
+        ...{ ids, rows, decoded, likeliest, signal },
         segment: this.#segment(promptLength),
         namespace: this.namespace,
         onRead: (count) => {
@@ -308,7 +308,7 @@ export class Sequence {
               segments: [{ from: 0, to: kept, start: 0, rotationOffset }],
               caches: fresh.map((cache) => [cache]),
               logitRows: device.constant([0], new Uint32Array(0)),
-              rows: { few: 0, fewLogits: 0 },
+              rows: { few: 0 },
             });
             await device.flush();
           });
@@ -371,7 +371,7 @@ export class Sequence {
         // A prompt in as many tokens as a pass takes; what was written has to be in one.
         const part = ids.subarray(this.length, decoded ? Math.min(until, this.length + REREAD_ROWS) : until);
         const promptLength = Math.max(lengthWith(this.decoder.facts, frequencies), until);
-        const passage = { ids: part, rows: new Uint32Array(0), decoded, fewLogits: false };
+        const passage = { ids: part, rows: new Uint32Array(0), decoded };
         await this.#ask(passage, { signal, promptLength });
       }
     }
@@ -390,7 +390,7 @@ export class Sequence {
 }
 
 /** Ids to read, and the rows of them whose logits are wanted. */
-type Passage = Pick<Ask, "ids" | "rows" | "decoded" | "fewLogits"> & { onRead?(count: number): void };
+type Passage = Pick<Ask, "ids" | "rows" | "decoded"> & { onRead?(count: number): void };
 
 /** How a prompt of so many tokens is read. */
 export function promptRuns(facts: ModelFacts, promptLength: number): readonly Run[] {

@@ -7,7 +7,9 @@ import type { Kernels, Recording } from "../backend.ts";
 import { routeTable } from "../host_tables.ts";
 import type { DeviceTensor } from "../tensor.ts";
 import { bindableRanges, type Gpu, regionOf, rowsOf, tableOf, weightOf } from "./gpu.ts";
+import { isQuantized } from "../formats/mod.ts";
 import { kernels } from "./kernels.ts";
+import { rotated } from "./rotate.ts";
 import { alignmentOf, DECODE_COLUMNS, dtypeOf, product, TILE } from "./linear.ts";
 import type { Region } from "./memory.ts";
 import { inTwoDimensions, MAX_GROUPS } from "./recorder.ts";
@@ -54,6 +56,7 @@ export function expertKernels(gpu: Gpu): Pick<Kernels, ExpertOperation> {
 
     expertLinear({ x, choice, weight, bias }, [y], recording) {
       const { features } = x, { count, experts: chosen } = choice;
+      const input = isQuantized(dtypeOf(weight)) ? rotated(gpu, x, recording) : x;
       const { stride, parts } = weightOf(weight), format = kernelKey(weight, features);
       const [experts, outputs] = weight.shape as [number, number];
       const table = bias && tableOf(bias);
@@ -70,7 +73,7 @@ export function expertKernels(gpu: Gpu): Pick<Kernels, ExpertOperation> {
           : undefined;
         for (const part of parts) {
           const buffers = {
-            x: rowsOf(regionOf(x), rowsOfX * features, from, to),
+            x: rowsOf(regionOf(input), rowsOfX * features, from, to),
             weights: part.numbers,
             scales: part.scales ?? gpu.dummy,
             bias: table?.region ?? gpu.dummy,

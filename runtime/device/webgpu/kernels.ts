@@ -49,6 +49,7 @@ import roofF16 from "../../../shaders/roof_f16.wgsl" with { type: "text" };
 import roofF32 from "../../../shaders/roof_f32.wgsl" with { type: "text" };
 import roofInt8 from "../../../shaders/roof_int8.wgsl" with { type: "text" };
 import roofRead from "../../../shaders/roof_read.wgsl" with { type: "text" };
+import rotateRows from "../../../shaders/rotate_rows.wgsl" with { type: "text" };
 import rope from "../../../shaders/rope.wgsl" with { type: "text" };
 import route from "../../../shaders/route.wgsl" with { type: "text" };
 import scale from "../../../shaders/scale.wgsl" with { type: "text" };
@@ -160,6 +161,7 @@ export const kernels = {
   roofInt8: kernel("roof_int8", roofInt8),
   roofRead: kernel("roof_read", roofRead),
   rope: kernel("rope", flat, rope),
+  rotateRows: kernel("rotate_rows", flat, rotateRows),
   route: kernel("route", flat, reduce, route),
   scale: kernel("scale", flat, scale),
   scatterAdd: kernel("scatter_add", flat, scatterAdd),

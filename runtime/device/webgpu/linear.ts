@@ -7,10 +7,12 @@
  */
 import type { Kernels, Recording } from "../backend.ts";
 import { QUANT_BLOCK } from "../formats/format.ts";
+import { isQuantized } from "../formats/mod.ts";
 import { FEW_ROWS } from "../operations/operation.ts";
 import type { DeviceTensor, WeightDType } from "../tensor.ts";
 import { bindableRanges, type Gpu, type GpuWeight, regionOf, rowsOf, weightOf } from "./gpu.ts";
 import { kernels } from "./kernels.ts";
+import { rotate, rotated } from "./rotate.ts";
 import type { Region } from "./memory.ts";
 import { type Groups, inTwoDimensions } from "./recorder.ts";
 
@@ -24,7 +26,7 @@ export function linearKernels(gpu: Gpu): Pick<Kernels, "linear" | "embed"> {
   return {
     linear({ x, weight, bias }, [result], recording) {
       product(gpu, {
-        x,
+        x: isQuantized(dtypeOf(weight)) ? rotated(gpu, x, recording) : x,
         weight: weightOf(weight),
         dtype: dtypeOf(weight),
         bias: bias && regionOf(bias),
@@ -34,25 +36,28 @@ export function linearKernels(gpu: Gpu): Pick<Kernels, "linear" | "embed"> {
 
     embed({ table, ids }, [y], recording) {
       const { stride, parts } = weightOf(table), hidden = table.features;
+      const isRotated = isQuantized(dtypeOf(table));
+      const rows = isRotated ? recording.make("f32", y!.shape) : y!;
       for (const { from, to } of bindableRanges(ids.length, [hidden], gpu.memory.limits)) {
         const list = regionOf(recording.constant([to - from], ids.subarray(from, to)));
-        for (const { first, rows, numbers, scales } of parts) {
+        for (const { first, rows: count, numbers, scales } of parts) {
           gpu.dispatch(
             kernels.embed[dtypeOf(table)],
             {
               ids: list,
               weights: numbers,
               scales: scales ?? gpu.dummy,
-              result: rowsOf(regionOf(y!), hidden, from, to),
+              result: rowsOf(regionOf(rows), hidden, from, to),
             },
             {
-              parameters: { ids: to - from, hidden, stride, first, count: rows },
+              parameters: { ids: to - from, hidden, stride, first, count },
               groups: inTwoDimensions(Math.ceil((to - from) * Math.ceil(hidden / 4) / 64)),
               work: { bytes: (to - from) * (16 * stride + 4 * hidden) },
             },
           );
         }
       }
+      if (isRotated) rotate(gpu, { x: rows, y: y!, back: true });
     },
   };
 }

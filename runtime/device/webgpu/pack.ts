@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { rotateWeights } from "./rotate.ts";
 import { QUANT_BLOCK } from "../formats/format.ts";
 import { FORMATS, isQuantized } from "../formats/mod.ts";
 import type { SourceDType, WeightDType } from "../tensor.ts";
@@ -112,7 +113,7 @@ function spread(
   }
 }
 
-/** Writes one quant block and returns the bits of its scale. */
+/** Writes one quant block, rotated, and returns the bits of its scale. */
 function packBlock(
   rows: Float32Array,
   from: number,
@@ -120,25 +121,22 @@ function packBlock(
   to: number,
   dtype: "q8" | "q4",
 ): number {
-  let largest = 0, size = 0;
-  for (let i = from; i < from + QUANT_BLOCK; i++) {
-    const v = Math.abs(rows[i]!);
-    if (v > size) {
-      size = v;
-      largest = rows[i]!;
-    }
-  }
+  const block = rows.slice(from, from + QUANT_BLOCK);
+  rotateWeights(block);
+  let largest = 0;
+  for (const w of block) if (Math.abs(w) > Math.abs(largest)) largest = w;
+  const size = Math.abs(largest);
   const scale = dtype === "q8" ? bf16BitsUp(Math.fround(size / 127)) : bf16Bits(Math.fround(largest / -8));
   const d = fromBf16(scale);
   const inverse = d === 0 ? 0 : Math.fround(1 / d);
   if (dtype === "q8") {
     for (let i = 0; i < QUANT_BLOCK; i++) {
-      numbers[to + i] = quantum(Math.fround(rows[from + i]! * inverse), -127, 127);
+      numbers[to + i] = quantum(Math.fround(block[i]! * inverse), -127, 127);
     }
   } else {
     for (let i = 0; i < QUANT_BLOCK; i += 2) {
-      const low = quantum(Math.fround(rows[from + i]! * inverse), -8, 7) + 8;
-      const high = quantum(Math.fround(rows[from + i + 1]! * inverse), -8, 7) + 8;
+      const low = quantum(Math.fround(block[i]! * inverse), -8, 7) + 8;
+      const high = quantum(Math.fround(block[i + 1]! * inverse), -8, 7) + 8;
       numbers[to + i / 2] = low | (high << 4);
     }
   }
