@@ -113,8 +113,16 @@ function floorsOf(graph: Graph): string[][] {
     depths.set(room, found);
     return found;
   };
+  for (const room of graph.keys()) depth(room);
+  const imported = new Set([...graph.values()].flatMap((to) => [...to]));
   const floors: string[][] = [];
-  for (const room of [...graph.keys()].sort()) (floors[depth(room)] ??= []).push(room);
+  for (const [room, to] of [...graph].sort(([a], [b]) => a < b ? -1 : 1)) {
+    // What is not imported stands as low as it can, so that no arrow passes a floor.
+    const floor = imported.has(room) || to.size === 0
+      ? depth(room)
+      : Math.min(...[...to].map((one) => depth(one))) - 1;
+    (floors[floor] ??= []).push(room);
+  }
   return floors;
 }
 
