@@ -17,7 +17,7 @@ export interface Retry {
   readonly stallMs: number;
 }
 
-export const PATIENT: Retry = { attempts: 6, delayMs: 500, stallMs: 60_000 };
+export const PATIENT: Retry = { attempts: 6, delayMs: 500, stallMs: 30_000 };
 
 /** When there is a copy to fall back to, a network that does not answer at once is none. */
 export const IMPATIENT: Retry = { attempts: 1, delayMs: 0, stallMs: 10_000 };
