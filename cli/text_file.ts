@@ -10,16 +10,38 @@ import { checkWritable, writeAtomically } from "../runtime/load/atomic_file.ts";
 export async function readText(path: string): Promise<string> {
   if (path === "-") return await readStdin();
   try {
-    return await Deno.readTextFile(path);
+    return decode(await Deno.readFile(path));
   } catch (error) {
     throw new Error(`Cannot read "${path}": ${whyUnread(error)}`, { cause: error });
+  }
+}
+
+/**
+ * UTF-8, or UTF-16 with its mark. Throws an Error for what is no text: read all the same, it would be another text than the
+ * one that is meant.
+ */
+function decode(bytes: Uint8Array): string {
+  const starts = (...first: readonly number[]) => first.every((byte, i) => bytes[i] === byte);
+  if (starts(0x25, 0x50, 0x44, 0x46)) {
+    throw new Error("it is a PDF: take its text out first, e.g. with pdftotext");
+  }
+  if (starts(0x50, 0x4b, 3, 4)) {
+    throw new Error("it is an archive (zip, docx, epub): take its text out first");
+  }
+  if (starts(0xff, 0xfe)) return new TextDecoder("utf-16le").decode(bytes);
+  if (starts(0xfe, 0xff)) return new TextDecoder("utf-16be").decode(bytes);
+  if (bytes.subarray(0, 8192).includes(0)) throw new Error("it is no text: it holds bytes of value 0");
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error("it is no text in UTF-8: convert it first, e.g. iconv -f latin1 -t utf-8");
   }
 }
 
 /** All of stdin as text. */
 async function readStdin(): Promise<string> {
   try {
-    return await new Response(Deno.stdin.readable).text();
+    return decode(await new Response(Deno.stdin.readable).bytes());
   } catch (error) {
     throw new Error(`Cannot read stdin: ${whyUnread(error)}`, { cause: error });
   }

@@ -60,12 +60,16 @@ export function parseConfig(path: string, text: string): Config {
   return new JsonConfig(path, "", { values: parseJsonObject(path, text) });
 }
 
+/** What `git clone` leaves in place of large files. */
+export const LFS_POINTER = "it is a Git LFS pointer in place of the file: run git lfs pull in its folder";
+
 /** A JSON text whose outermost value is an object; anything else is an error that names `path`. */
 export function parseJsonObject(path: string, text: string): Json {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
+    if (text.startsWith("version https://git-lfs")) throw new Error(`Cannot load "${path}": ${LFS_POINTER}`);
     throw new Error(
       `Cannot load "${path}": it is not JSON (${(error as Error).message}): download it again`,
       {

@@ -41,6 +41,12 @@ export async function openFolder(path: string): Promise<Files> {
           models.slice(0, 8).join(", ") + more,
       );
     }
+    if (names.includes("adapter_config.json")) {
+      throw new Error(
+        `Cannot open "${path}": it is an adapter (LoRA), not a model: merge it into its base model with peft, ` +
+          "merge_and_unload(), and give the folder that save_pretrained() writes then",
+      );
+    }
     const others = names.filter((name) => /\.(bin|pt|pth|onnx)$/.test(name)).slice(0, 3);
     const held = others.length > 0 ? ` (it has ${others.join(", ")})` : "";
     throw new Error(

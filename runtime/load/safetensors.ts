@@ -245,7 +245,9 @@ function noWeights(files: Files, names: readonly string[]): Error {
       `${start}, only ${gguf.slice(0, 3).join(", ")}: get the original checkpoint in safetensors form`,
     );
   }
-  const others = names.filter((name) => name.endsWith(".safetensors"));
+  const others = names.filter((name) => /\.(safetensors|onnx|h5|msgpack|tflite)$/.test(name));
   const held = others.length > 0 ? `, only ${others.slice(0, 3).join(", ")}` : "";
-  return new Error(`${start} and no ${INDEX}${held}: download the weights into this folder`);
+  return new Error(
+    `${start} and no ${INDEX}${held}: download the weights in safetensors form into this folder`,
+  );
 }

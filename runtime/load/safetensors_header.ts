@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { parseJsonObject } from "./config.ts";
+import { LFS_POINTER, parseJsonObject } from "./config.ts";
 
 /** Headers may take at most this many bytes, as in the reference implementation. */
 export const MAX_HEADER_BYTES = 100_000_000;
@@ -61,6 +61,9 @@ export function headerLength(path: string, first8: Uint8Array, fileSize: number)
     throw new Error(
       `Cannot load "${path}": it has ${fileSize} bytes, at least 8 are needed: download it again`,
     );
+  }
+  if (new TextDecoder().decode(first8) === "version ") {
+    throw new Error(`Cannot load "${path}": ${LFS_POINTER}`);
   }
   const length = new DataView(first8.buffer, first8.byteOffset, 8).getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES)) {
