@@ -29,7 +29,13 @@ export function planKeyTiles(
   if (blocks) {
     const span = (kb: number) => add(kb * blocks.size, (kb + 1) * blocks.size - 1);
     for (let qb = Math.floor(q0 / blocks.size); qb * blocks.size < q1; qb++) {
-      for (let kb = qb - blocks.local; kb <= qb + blocks.local; kb++) if (kb >= 0) span(kb);
+      for (
+        let kb = Math.max(0, qb - blocks.local);
+        kb <= qb + blocks.local && kb * blocks.size < keys;
+        kb++
+      ) {
+        span(kb);
+      }
       for (const kb of blocks.random[head]?.[qb] ?? []) span(kb);
       if (blocks.global.includes(qb)) add(0, keys - 1);
     }

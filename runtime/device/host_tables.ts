@@ -96,7 +96,7 @@ export function routeTable(segments: readonly Segment[], divisor: number): Route
 
 /** BigBird's lists of blocks, as kernels look them up. */
 export interface BlockTable {
-  /** Blocks of the longest list of positions. */
+  /** Blocks that positions can be in. */
   readonly count: number;
   /** Entries of a list of random blocks. */
   readonly width: number;
@@ -108,17 +108,13 @@ export interface BlockTable {
 
 /** Tables for positions below `extent`. */
 export function blockTable({ size, global, random }: BlockMask, extent: number): BlockTable {
-  const count = Math.max(
-    Math.ceil(extent / size),
-    ...random.map((rows) => rows.length),
-    ...global.map((block) => block + 1),
-  );
+  const count = Math.ceil(extent / size);
   const width = Math.max(0, ...random.flat().map((row) => row.length));
   const flags = new Uint32Array(count);
-  for (const block of global) flags[block] = 1;
+  for (const block of global) if (block < count) flags[block] = 1;
   const lists = new Uint32Array(Math.max(1, random.length * count * width)).fill(0xffffffff);
   random.forEach((rows, head) =>
-    rows.forEach((row, block) => lists.set(row, (head * count + block) * width))
+    rows.slice(0, count).forEach((row, block) => lists.set(row, (head * count + block) * width))
   );
   return { count, width, global: flags, random: lists };
 }

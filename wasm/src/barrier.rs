@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 
 /// Iterations of waiting before a thread sleeps, some 50 µs: waking it costs as much, and a neighbour's last item is
 /// mostly shorter.
-const SPINS: u32 = 20000;
+const SPINS: u32 = if cfg!(miri) { 10 } else { 20000 };
 
 /// [arrived, generation, sleepers, poison]: threads leave when all have arrived. A poisoned barrier lets all go.
 pub struct Barrier<'a> {

@@ -22,6 +22,9 @@ import {
   whole,
 } from "./operation.ts";
 
+/** Distances beyond it would take tables of bias that no model has. */
+const MOST_DISTANCE = 1 << 20;
+
 export interface AppendArgs {
   readonly caches: readonly PagedCache[];
   readonly keys: DeviceTensor;
@@ -221,7 +224,11 @@ function sameFormat(caches: readonly PagedCache[], segments: readonly unknown[],
 function checkSpec({ heads, scale, softcap, bias, mask, sinkLogits }: AttentionSpec): void {
   if (scale !== undefined) finite(scale, "attention", "the scale");
   if (softcap !== undefined) {
-    must(softcap > 0, "attention", () => `the softcap is ${softcap}: it must be above 0`);
+    must(
+      softcap > 0 && softcap < Infinity,
+      "attention",
+      () => `the softcap is ${softcap}: it must be a number above 0`,
+    );
   }
   if (sinkLogits) vector(sinkLogits as DeviceTensor, heads, "attention", "sink logits");
   if (bias) checkBias(bias, heads);
@@ -247,6 +254,11 @@ function checkBias(bias: PositionBias, heads: number): void {
     );
   }
   whole(maxDistance, 2, "attention", "maxDistance");
+  must(
+    maxDistance <= MOST_DISTANCE,
+    "attention",
+    () => `maxDistance is ${maxDistance}: tables of bias hold distances up to ${MOST_DISTANCE}`,
+  );
   if (summaries) {
     whole(summaries.count, 0, "attention", "the count of summaries");
     whole(summaries.size, 1, "attention", "the size of a summary");

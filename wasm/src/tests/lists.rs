@@ -26,7 +26,7 @@ fn address_mut<T>(numbers: &mut [T]) -> f64 {
 
 #[test]
 fn threads_run_a_list_in_order() {
-    let count = 10_000;
+    let count = if cfg!(miri) { 4100 } else { 10_000 };
     let x = whole(vec![1f32; count]);
     let (mut y, mut z) = (room::<f32>(count), room::<f32>(count));
     let between = address_mut(&mut y);
