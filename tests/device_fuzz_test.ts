@@ -104,9 +104,10 @@ class Pool {
     if (this.chance(0.2)) spec.scale = this.number();
     if (this.chance(0.2)) spec.softcap = this.number();
     if (this.chance(0.2)) spec.sinkLogits = this.tensor(heads);
-    if (this.chance(0.2)) {
+    const bias = this.random.int(5);
+    if (bias === 0) {
       spec.bias = { kind: "alibi", slopes: Float32Array.from({ length: heads }, () => this.number()) };
-    } else if (this.chance(0.2)) {
+    } else if (bias === 1) {
       const table = this.tensor(8, heads), maxDistance = this.count(40), bidirectional = this.chance(0.5);
       const summaries = { count: this.count(3), size: this.count(3), table };
       spec.bias = {
