@@ -52,8 +52,8 @@ export const ENDPOINTS: readonly Endpoint[] = [
     method: "get",
     path: "/metrics",
     summary: "counts and times for Prometheus",
-    answer: async (_, { metrics, loaded }) =>
-      new Response(await metrics.text(loaded()), { headers: { "content-type": metrics.contentType } }),
+    answer: (_, { metrics, loaded }) =>
+      new Response(metrics.text(loaded()), { headers: { "content-type": metrics.contentType } }),
   },
   {
     method: "get",

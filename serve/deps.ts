@@ -5,4 +5,3 @@
  */
 export { type Context, Hono } from "npm:hono@4.13.19";
 export { z } from "npm:zod@4.6.7";
-export { Counter, Gauge, Histogram, Registry } from "npm:prom-client@15.1.3";

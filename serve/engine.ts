@@ -120,6 +120,11 @@ export class Engine {
     return this.#model.device.memoryInUse;
   }
 
+  /** How busy the model is. */
+  get status(): LanguageModel["status"] {
+    return this.#model.status;
+  }
+
   /** Generations that run or wait. */
   get requests(): number {
     return this.#requests;
