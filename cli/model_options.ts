@@ -205,7 +205,9 @@ function given<T extends object>(options: T): Given<T> {
 
 /** One line: what runs, where, how. */
 export function describeModel({ info }: { readonly info: LoadedInfo }): string {
-  const { name, device, deviceReason, threads, weights, contextLength, window, parameters, bytes } = info;
+  const { name, device, deviceReason, threads, weights, stored, contextLength, window, parameters, bytes } =
+    info;
+  const from = stored ? ` made of ${stored.join(", ")}` : "";
   const why = deviceReason && deviceReason !== "as asked for" ? ` (${deviceReason})` : "";
   const where = device === "wasm" ? `${device}, ${threads} thread${threads === 1 ? "" : "s"}` : device;
   const context = window
@@ -213,7 +215,7 @@ export function describeModel({ info }: { readonly info: LoadedInfo }): string {
     : contextLength === undefined
     ? "no limit"
     : `${formatCount(contextLength)} tokens`;
-  return `${name} (${formatParameters(parameters)}) · ${where}${why} · ${weights} weights, ${
+  return `${name} (${formatParameters(parameters)}) · ${where}${why} · ${weights} weights${from}, ${
     formatBytes(bytes)
   } · context ${context}`;
 }

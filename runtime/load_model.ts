@@ -13,7 +13,7 @@ import type { ModelInfo } from "./model_info.ts";
 import { fitting, readConfig } from "./load/config.ts";
 import type { Files } from "./load/files.ts";
 import { Fingerprint } from "./load/fingerprint.ts";
-import { openCheckpoint } from "./load/safetensors.ts";
+import { type Checkpoint, openCheckpoint } from "./load/safetensors.ts";
 import { createWeights, type WeightChoice } from "./load/weights.ts";
 import type { Decoder, Encoder, Model, Seq2Seq } from "./models/model.ts";
 import { findModel, modelTypeOf } from "./models/registry.ts";
@@ -166,6 +166,7 @@ async function loadWeights<M extends Model>(
       facts: model.facts,
       parameters: report.parameters,
       weights: report.weights,
+      ...packedIn(checkpoint),
       device: device.name,
       ...(deviceReason && { deviceReason }),
       threads: device.limits.threads,
@@ -173,6 +174,17 @@ async function loadWeights<M extends Model>(
       bytes: device.memoryInUse - before,
     },
   };
+}
+
+/** `stored` of {@linkcode ModelInfo}; nothing where the checkpoint holds plain numbers. */
+function packedIn({ tensors }: Checkpoint): Pick<ModelInfo, "stored"> {
+  const numbers = new Map<string, number>();
+  for (const { stored, dtype, shape } of tensors.values()) {
+    if (stored === undefined || stored === dtype) continue;
+    numbers.set(stored, (numbers.get(stored) ?? 0) + shape.reduce((product, n) => product * n, 1));
+  }
+  const stored = [...numbers].sort(([, a], [, b]) => b - a).map(([name]) => name);
+  return stored.length > 0 ? { stored } : {};
 }
 
 function writer(model: Model, type: string): Decoder | Seq2Seq {

@@ -21,6 +21,8 @@ export interface ModelInfo {
   readonly parameters: number;
   /** Format of the weight matrices in memory. */
   readonly weights: WeightDType;
+  /** Packed formats of the file that the weights were converted from, the one of most numbers first: Q4_K, Q6_K, … */
+  readonly stored?: readonly string[];
   /** Format of keys and values in memory. */
   readonly cache: CacheDType;
   /** Where it runs. */

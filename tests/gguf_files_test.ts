@@ -15,6 +15,7 @@ import { fixturePath } from "./fixtures.ts";
 import { ggufOf } from "./gguf_from_folder.ts";
 import { f32Tensor, type Value, writeGguf, type Written } from "./gguf_writer.ts";
 import { HubServer } from "./hub_server.ts";
+import { ramp, safetensors } from "./load_files.ts";
 
 const folder = await openFolder(fixturePath("llama"));
 const llama = await ggufOf(folder);
@@ -70,8 +71,13 @@ Deno.test("openFolder() lets the caller choose where a folder has two GGUF model
 
 Deno.test("openFolder() prefers a checkpoint in Hugging Face form to a GGUF file beside it", async () => {
   const config = new TextEncoder().encode('{"model_type":"llama"}');
-  await withFolder({ "a.gguf": llama, "config.json": config }, async (path) => {
+  const weights = safetensors({ a: ramp([2]) });
+  await withFolder({ "a.gguf": llama, "config.json": config, "model.safetensors": weights }, async (path) => {
     assert.equal(await (await openFolder(path)).text("config.json"), '{"model_type":"llama"}');
+  });
+  // Repositories of GGUF files often have a config.json, which says less than the file.
+  await withFolder({ "a.gguf": llama, "config.json": config }, async (path) => {
+    assert.equal(JSON.parse((await (await openFolder(path)).text("config.json"))!).num_hidden_layers, 3);
   });
 });
 
@@ -217,7 +223,8 @@ Deno.test("pickGguf() takes what was asked for, or the only one", () => {
   assert.equal(pickGguf(paths, { quantization: "q8_0" }), "a-Q8_0-00001-of-00002.gguf");
   assert.equal(pickGguf(paths, { file: "a-Q8_0-00002-of-00002.gguf" }), "a-Q8_0-00001-of-00002.gguf");
   assert.equal(pickGguf(paths.slice(0, 2), {}), "a-Q4_0.gguf");
-  assert.deepEqual(pickGguf([...paths.slice(0, 2), "config.json"], {}), ["a-Q4_0.gguf"]);
+  assert.equal(pickGguf([...paths.slice(0, 2), "config.json"], {}), "a-Q4_0.gguf");
+  assert.deepEqual(pickGguf([...paths.slice(0, 2), "config.json", "model.safetensors"], {}), ["a-Q4_0.gguf"]);
   for (const choice of [{}, { quantization: "Q5_0" }, { file: "b.gguf" }]) {
     assert.deepEqual(pickGguf(paths, choice), ["a-Q4_0.gguf", "a-Q8_0-00001-of-00002.gguf"]);
   }

@@ -177,7 +177,6 @@ Deno.test("openCheckpoint() says what to do with other formats", async () => {
   const cases: readonly (readonly [string, RegExp])[] = [
     ["pytorch_model.bin", /only pytorch_model.bin, which may run code.*safe_serialization=True/],
     ["model.pt", /only model.pt, which may run code/],
-    ["model.Q4_K_M.gguf", /only model.Q4_K_M.gguf: get the original checkpoint/],
     ["consolidated.safetensors", /only consolidated.safetensors: download the weights/],
     ["tokenizer.json", /there is no model.safetensors and no model.safetensors.index.json: download/],
   ];
@@ -220,13 +219,16 @@ Deno.test("openFolder() says what is wrong with a path", async () => {
   try {
     await assert.rejects(openFolder(`${folder}/none`), /Cannot open ".*none": there is no such folder/);
     await assert.rejects(openFolder(folder), /there is no config.json in it: give a folder/);
-    await Deno.writeTextFile(`${folder}/model.gguf`, "");
-    await assert.rejects(openFolder(folder), /no config.json in it \(it has model.gguf\)/);
+    await Deno.writeTextFile(`${folder}/model.onnx`, "");
+    await assert.rejects(openFolder(folder), /no config.json in it \(it has model.onnx\)/);
     await Deno.writeTextFile(`${folder}/config.json`, '{"a":1}');
-    await assert.rejects(openFolder(`${folder}/config.json`), /it is a file: give the folder/);
+    await assert.rejects(
+      openFolder(`${folder}/config.json`),
+      /it is a file: give a \.gguf file, or the folder/,
+    );
 
     const files = await openFolder(folder);
-    assert.deepEqual(await files.list(), ["config.json", "model.gguf"]);
+    assert.deepEqual(await files.list(), ["config.json", "model.onnx"]);
     assert.equal(await files.text("config.json"), '{"a":1}');
     assert.equal(await files.text("none.json"), undefined);
     await assert.rejects(files.text("../config.json"), /lies outside of the folder/);

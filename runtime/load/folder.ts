@@ -4,7 +4,7 @@
  * @module
  */
 import type { Files, RandomAccessFile } from "./files.ts";
-import { ggufModels, isGguf } from "./gguf/names.ts";
+import { ggufModels, hasCheckpoint, isGguf } from "./gguf/names.ts";
 
 /** No config and no tokenizer is longer. */
 export const MOST_TEXT_BYTES = 256 << 20;
@@ -28,19 +28,19 @@ export async function openFolder(path: string): Promise<Files> {
   }
   const files = await folderFiles(path);
   const names = await files.list();
+  const models = hasCheckpoint(names) ? [] : ggufModels(names);
+  if (models.length === 1) {
+    const { ggufFiles } = await import("./gguf/files.ts");
+    return await ggufFiles(files, models[0]!, path);
+  }
+  if (models.length > 1) {
+    const more = models.length > 8 ? `, and ${models.length - 8} more` : "";
+    throw new Error(
+      `Cannot open "${path}": it has ${models.length} GGUF models: give the path of one: ` +
+        models.slice(0, 8).join(", ") + more,
+    );
+  }
   if (!names.includes("config.json")) {
-    const models = ggufModels(names);
-    if (models.length === 1) {
-      const { ggufFiles } = await import("./gguf/files.ts");
-      return await ggufFiles(files, models[0]!, path);
-    }
-    if (models.length > 1) {
-      const more = models.length > 8 ? `, and ${models.length - 8} more` : "";
-      throw new Error(
-        `Cannot open "${path}": it has ${models.length} GGUF models: give the path of one: ` +
-          models.slice(0, 8).join(", ") + more,
-      );
-    }
     if (names.includes("adapter_config.json")) {
       throw new Error(
         `Cannot open "${path}": it is an adapter (LoRA), not a model: merge it into its base model with peft, ` +

@@ -6,7 +6,7 @@
 import type { OnProgress } from "../progress.ts";
 import type { Files } from "./files.ts";
 import { folderFiles, openFolder } from "./folder.ts";
-import { ggufChoices, partsOf, pickGguf } from "./gguf/names.ts";
+import { ggufChoices, hasCheckpoint, partsOf, pickGguf } from "./gguf/names.ts";
 import {
   CacheError,
   type Complete,
@@ -248,7 +248,7 @@ export function ggufIn(
   const found = pickGguf(paths, choice);
   if (typeof found === "string") return found;
   const wanted = choice.file ?? choice.quantization;
-  if (wanted === undefined && (found.length === 0 || paths.includes("config.json"))) return undefined;
+  if (wanted === undefined && (found.length === 0 || hasCheckpoint(paths))) return undefined;
   const what = wanted === undefined
     ? `it has ${found.length} GGUF models`
     : found.length === 0

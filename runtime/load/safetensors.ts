@@ -232,17 +232,11 @@ function noWeights(files: Files, names: readonly string[]): Error {
   const pickled = names.filter((name) =>
     /\.(bin|pt|pth|ckpt)$/.test(name) && !/^(training_args|optimizer)/.test(name)
   );
-  const gguf = names.filter((name) => name.endsWith(".gguf"));
   const start = `Cannot load "${files.label}": there is no ${SINGLE}`;
   if (pickled.length > 0) {
     return new Error(
       `${start}, only ${pickled.slice(0, 3).join(", ")}, which may run code when opened: convert it with ` +
         `transformers: AutoModel….from_pretrained(…).save_pretrained(…, safe_serialization=True)`,
-    );
-  }
-  if (gguf.length > 0) {
-    return new Error(
-      `${start}, only ${gguf.slice(0, 3).join(", ")}: get the original checkpoint in safetensors form`,
     );
   }
   const others = names.filter((name) => /\.(safetensors|onnx|h5|msgpack|tflite)$/.test(name));

@@ -41,6 +41,12 @@ export function partsOf(name: string): string[] {
   );
 }
 
+/** Whether a folder or repository is a checkpoint in Hugging Face form, which goes before GGUF files beside it. */
+export function hasCheckpoint(paths: readonly string[]): boolean {
+  const weights = ["model.safetensors", "model.safetensors.index.json"];
+  return paths.includes("config.json") && weights.some((name) => paths.includes(name));
+}
+
 /** Which GGUF file of several is meant: one by its path, or by its quantization. */
 export interface GgufChoice {
   readonly file?: string | undefined;
@@ -49,7 +55,7 @@ export interface GgufChoice {
 
 /**
  * The path of the model that is meant, of those in a folder or repository: of one that is split, its first part.
- * Without a choice the only one, where there is no config.json, whose checkpoint goes first. Else the models there are.
+ * Without a choice the only one, where there is no checkpoint, which goes first. Else the models there are.
  */
 export function pickGguf(
   paths: readonly string[],
@@ -61,7 +67,7 @@ export function pickGguf(
     return models.includes(first!) ? first! : models;
   }
   if (quantization === undefined) {
-    return models.length === 1 && !paths.includes("config.json") ? models[0]! : models;
+    return models.length === 1 && !hasCheckpoint(paths) ? models[0]! : models;
   }
   const found = models.filter((path) => quantizationOf(path)?.toLowerCase() === quantization.toLowerCase());
   return found.length === 1 ? found[0]! : models;
