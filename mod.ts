@@ -1,5 +1,6 @@
 /**
- * lakh runs long-context transformer models from their Hugging Face checkpoints, on WebGPU or WASM, in one program.
+ * lakh runs long-context transformer models from their Hugging Face checkpoints, on WebGPU or WASM, in one
+ * program.
  *
  * @example Text
  * ```ts ignore

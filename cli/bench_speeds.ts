@@ -1,5 +1,6 @@
 /**
- * The part of `lakh bench` that every device shares: speeds of a whole model, and how near they come to the roofs.
+ * The part of `lakh bench` that every device shares: speeds of a whole model, and how near they come to the
+ * roofs.
  *
  * @module
  */

@@ -125,7 +125,9 @@ export function chartSvg(series: readonly Series[], { title, x, y, marks = [] }:
   ].join("\n");
 }
 
-/** The range of the y axis: from 0 where that does not flatten the lines, else a little more than they need. */
+/**
+ * The range of the y axis: from 0 where that does not flatten the lines, else a little more than they need.
+ */
 function rangeOf(series: readonly Series[]): readonly [low: number, high: number] {
   const ys = series.flatMap(({ points }) => points.map(([, y]) => y));
   const least = Math.min(...ys), most = Math.max(...ys);

@@ -73,7 +73,8 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
 };
 
 /**
- * Runs a message that is a command. Returns undefined when it is not: a path such as /usr/bin is for the model.
+ * Runs a message that is a command. Returns undefined when it is not: a path such as /usr/bin is for the
+ * model.
  */
 export async function runChatCommand(
   message: string,

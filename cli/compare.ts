@@ -1,6 +1,6 @@
 /**
- * `lakh compare`: the cost of each kind of attention as texts grow, measured here, beside the formulas and the
- * papers.
+ * `lakh compare`: the cost of each kind of attention as texts grow, measured here, beside the formulas and
+ * the papers.
  *
  * @module
  */

@@ -1,9 +1,9 @@
 /**
  * Reads what the user says, message by message: with a line editor on a terminal, line by line from a pipe.
  *
- * On a terminal the keys pass through a gate of our own before they reach the line editor, for three reasons: the
- * editor does not know bracketed paste, Ctrl-C must work while an answer streams, and what is typed during an answer
- * must wait for the next prompt.
+ * On a terminal the keys pass through a gate of our own before they reach the line editor, for three reasons:
+ * the editor does not know bracketed paste, Ctrl-C must work while an answer streams, and what is typed
+ * during an answer must wait for the next prompt.
  *
  * @module
  */
@@ -249,7 +249,10 @@ class TerminalReader implements LineReader {
   }
 }
 
-/** The length of the first piece that is handled alone: up to a line break with it, or up to an escape or Ctrl-C. */
+/**
+ * The length of the first piece that is handled alone: up to a line break with it, or up to an escape or
+ * Ctrl-C.
+ */
 function segmentEnd(text: string, pasting: boolean): number {
   for (let i = 0; i < text.length; i++) {
     const c = text[i];

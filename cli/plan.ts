@@ -1,5 +1,6 @@
 /**
- * `lakh plan`: whether a model fits, how long it takes, and what would make it fit, before anything is loaded.
+ * `lakh plan`: whether a model fits, how long it takes, and what would make it fit, before anything is
+ * loaded.
  *
  * @module
  */

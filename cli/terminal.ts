@@ -13,7 +13,10 @@ export class BrokenPipeError extends Error {
 
 const encoder = new TextEncoder();
 
-/** Writes to stdout: answers, tables and JSON, nothing else. Throws a BrokenPipeError when its reader has left. */
+/**
+ * Writes to stdout: answers, tables and JSON, nothing else. Throws a BrokenPipeError when its reader has
+ * left.
+ */
 export function writeOut(text: string): void {
   writeAll(Deno.stdout, "stdout", text);
 }
@@ -50,8 +53,8 @@ function writeAll(
 const OURS = /\x1b\[(?:[\d;]*m|\?2004[hl])/;
 
 /**
- * A text for a terminal: commands other than colours, which set its title or its clipboard, move the cursor or answer for
- * the person at it, are shown as signs.
+ * A text for a terminal: commands other than colours, which set its title or its clipboard, move the cursor
+ * or answer for the person at it, are shown as signs.
  */
 function withoutCommands(text: string): string {
   return text.split(new RegExp(`(${OURS.source})`)).map((part, i) => i % 2 === 1 ? part : plain(part, "\r"))
@@ -59,8 +62,8 @@ function withoutCommands(text: string): string {
 }
 
 /**
- * Text of files and models, safe for a terminal: control characters become visible signs (␛ for escape), but tabs and
- * line breaks stay.
+ * Text of files and models, safe for a terminal: control characters become visible signs (␛ for escape), but
+ * tabs and line breaks stay.
  */
 export function plain(text: string, kept = ""): string {
   // deno-lint-ignore no-control-regex -- these are what it looks for
@@ -89,8 +92,8 @@ export function colours(to: { isTerminal(): boolean }): boolean {
 }
 
 /**
- * Calls `onFirst` at Ctrl-C; a second Ctrl-C ends the process with 130. Other signals that end it let it end in order.
- * Dispose to give them back.
+ * Calls `onFirst` at Ctrl-C; a second Ctrl-C ends the process with 130. Other signals that end it let it end
+ * in order. Dispose to give them back.
  */
 export function onInterrupt(onFirst: () => void): Disposable {
   let times = 0;
@@ -110,8 +113,8 @@ const ENDING: Partial<Record<Deno.Signal, number>> = Deno.build.os === "windows"
   : { SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3 };
 
 /**
- * Signals that end the process end it in order from now on: what listens to `unload` gives the terminal back and removes
- * what is half written.
+ * Signals that end the process end it in order from now on: what listens to `unload` gives the terminal back
+ * and removes what is half written.
  */
 export function endInOrder(): Disposable {
   const signals = new DisposableStack();
@@ -130,9 +133,9 @@ export function listen(signal: Deno.Signal, listener: () => void): Disposable {
 }
 
 /**
- * Keeps GPU drivers from writing to stderr: on Linux they look for a Wayland display, and without the variable that
- * says where to look (in containers, over ssh) libwayland complains. The usual place is as good. Not worth a question
- * where Deno may not.
+ * Keeps GPU drivers from writing to stderr: on Linux they look for a Wayland display, and without the
+ * variable that says where to look (in containers, over ssh) libwayland complains. The usual place is as
+ * good. Not worth a question where Deno may not.
  */
 export function quietDrivers(): void {
   const may = (permission: Deno.PermissionDescriptor) =>

@@ -11,7 +11,9 @@
 /** The average speed forgets values older than about this. */
 const MEMORY_MS = 3000;
 
-/** Learns from pairs (done, time) and estimates the rest. Times are in milliseconds since the action began. */
+/**
+ * Learns from pairs (done, time) and estimates the rest. Times are in milliseconds since the action began.
+ */
 export class TimeLeft {
   /** Units done. */
   done = 0;

@@ -7,15 +7,15 @@ import type { Files } from "./load/files.ts";
 import { memoryFiles } from "./load/memory_files.ts";
 
 /**
- * Tokens of its context unless told otherwise. It was trained on up to 1024, but with ALiBi, and predicts as well four
- * times beyond; this is room for a book.
+ * Tokens of its context unless told otherwise. It was trained on up to 1024, but with ALiBi, and predicts as
+ * well four times beyond; this is room for a book.
  */
 export const embeddedContextLength = 131_072;
 
 /**
- * Its files, imported on demand. Deno fetches modules ahead that an import names by one literal; of a sum of literals it
- * waits until the import runs, so that who imports lakh from a URL downloads the 9 MB only when they are used. `deno
- * bundle` and `deno compile` add the literals up and put the module in.
+ * Its files, imported on demand. Deno fetches modules ahead that an import names by one literal; of a sum of
+ * literals it waits until the import runs, so that who imports lakh from a URL downloads the 9 MB only when
+ * they are used. `deno bundle` and `deno compile` add the literals up and put the module in.
  */
 export async function openEmbedded(): Promise<Files> {
   const { files }: typeof import("../models/storyteller/files.ts") = await import(

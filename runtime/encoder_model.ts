@@ -35,7 +35,10 @@ export interface EncodeOptions {
   readonly signal?: AbortSignal;
 }
 
-/** How texts become vectors. What is not said comes from the folder: its pooling, whether it normalizes, its prompt. */
+/**
+ * How texts become vectors. What is not said comes from the folder: its pooling, whether it normalizes, its
+ * prompt.
+ */
 export interface EmbedOptions extends EncodeOptions {
   /** The mean of the tokens' vectors, or the vector of the first token. */
   readonly pooling?: Pooling;
@@ -84,8 +87,9 @@ export class EncoderModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * The last hidden states of a text (the tokenizer's special tokens around it) or of ids (taken as they are).
-   * `globalTokens` are positions that see and are seen by all, for models that have such (Longformer); default none.
+   * The last hidden states of a text (the tokenizer's special tokens around it) or of ids (taken as they
+   * are). `globalTokens` are positions that see and are seen by all, for models that have such (Longformer);
+   * default none.
    *
    * @example
    * ```ts
@@ -113,8 +117,8 @@ export class EncoderModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * One vector [hiddenSize] a text, in their order. Texts are packed into passes of about 2048 tokens, so that memory does
-   * not grow with their number.
+   * One vector [hiddenSize] a text, in their order. Texts are packed into passes of about 2048 tokens, so
+   * that memory does not grow with their number.
    *
    * @example
    * ```ts

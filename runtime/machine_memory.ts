@@ -1,6 +1,7 @@
 /**
- * How much memory the machine can still give: the least of what the system has left and what the control groups allow that
- * the process is in (containers, systemd, batch systems). Beyond it the system kills the process instead of refusing.
+ * How much memory the machine can still give: the least of what the system has left and what the control
+ * groups allow that the process is in (containers, systemd, batch systems). Beyond it the system kills the
+ * process instead of refusing.
  *
  * @module
  */
@@ -27,7 +28,9 @@ export function memoryLeft(system: SystemMemory = thisSystem()): number | undefi
   return Math.max(Math.min(...limits) - RESERVE_BYTES, LEAST_BYTES);
 }
 
-/** Throws a RangeError that says which format of the weights fits into `most` bytes, when `wanted` does not. */
+/**
+ * Throws a RangeError that says which format of the weights fits into `most` bytes, when `wanted` does not.
+ */
 export function checkRoom(
   { name, weightBytes }: {
     readonly name: string;

@@ -21,7 +21,10 @@ import { chooseCacheDType } from "./write/sequence.ts";
 
 /** Where and how a model runs. */
 export interface OpenOptions extends Omit<LoadModelOptions, "draft"> {
-  /** A smaller decoder with the same tokenizer that guesses ahead: the same text, sooner where it guesses well. */
+  /**
+   * A smaller decoder with the same tokenizer that guesses ahead: the same text, sooner where it guesses
+   * well.
+   */
   readonly draft?: string | Files;
   /** "auto" (default) takes a GPU where there is a real one, else WASM. */
   readonly device?: DeviceChoice;
@@ -32,12 +35,13 @@ export interface OpenOptions extends Omit<LoadModelOptions, "draft"> {
 }
 
 /**
- * Opens a model: a folder in Hugging Face form, a name `org/name[@revision]` to download, files of your own, or, without
- * a source, the embedded storyteller. It writes: a decoder goes on with a text, an encoder-decoder summarizes or
- * translates it. For vectors there is {@linkcode openEncoder}. Close it when done, or declare it with `using`.
+ * Opens a model: a folder in Hugging Face form, a name `org/name[@revision]` to download, files of your own,
+ * or, without a source, the embedded storyteller. It writes: a decoder goes on with a text, an
+ * encoder-decoder summarizes or translates it. For vectors there is {@linkcode openEncoder}. Close it when
+ * done, or declare it with `using`.
  *
- * Throws an Error in words when files are missing, damaged or not supported, and a RangeError when memory does not
- * suffice.
+ * Throws an Error in words when files are missing, damaged or not supported, and a RangeError when memory
+ * does not suffice.
  *
  * @example The embedded model, which needs neither files nor a network
  * ```ts
@@ -65,7 +69,8 @@ export async function openModel(source?: string | Files, options: OpenOptions = 
 
 /**
  * Opens a model that turns texts into vectors: an encoder, the encoder of an encoder-decoder, or a folder of
- * sentence-transformers, with the pooling that it says. Sources, options and errors are those of {@linkcode openModel}.
+ * sentence-transformers, with the pooling that it says. Sources, options and errors are those of
+ * {@linkcode openModel}.
  *
  * @example
  * ```ts

@@ -1,8 +1,9 @@
 /**
- * What a folder of sentence-transformers says beside the checkpoint: how token vectors become one vector of a text.
+ * What a folder of sentence-transformers says beside the checkpoint: how token vectors become one vector of a
+ * text.
  *
- * modules.json lists what a text goes through: a Transformer (the checkpoint itself), Pooling, sometimes Normalize. A
- * checkpoint without modules.json takes the mean, as that library does.
+ * modules.json lists what a text goes through: a Transformer (the checkpoint itself), Pooling, sometimes
+ * Normalize. A checkpoint without modules.json takes the mean, as that library does.
  *
  * @module
  */

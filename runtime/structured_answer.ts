@@ -1,5 +1,6 @@
 /**
- * Answers that are more than a text: kept to a grammar, and taken apart into text, reasoning and calls of tools.
+ * Answers that are more than a text: kept to a grammar, and taken apart into text, reasoning and calls of
+ * tools.
  *
  * @module
  */
@@ -37,8 +38,8 @@ export interface AnswerOptions extends GrammarOptions {
   /** Whether several may be called at once. Default true. */
   readonly parallelTools?: boolean;
   /**
-   * Reasoning comes as `reasoning` of the pieces where the chat template marks it, and not in their text. Default: true
-   * with tools, else false.
+   * Reasoning comes as `reasoning` of the pieces where the chat template marks it, and not in their text.
+   * Default: true with tools, else false.
    */
   readonly apart?: boolean;
 }
@@ -154,8 +155,9 @@ export class AnswerStructures {
   }
 
   /**
-   * What an answer has to be; undefined for any text in one piece. Throws a RangeError when a schema, regular expression
-   * or grammar is not understood, when options exclude each other, or for a tool that is not there.
+   * What an answer has to be; undefined for any text in one piece. Throws a RangeError when a schema, regular
+   * expression or grammar is not understood, when options exclude each other, or for a tool that is not
+   * there.
    */
   async begin(
     options: AnswerOptions,

@@ -1,8 +1,8 @@
 /**
  * POST /v1/chat/completions and /v1/chat/completions/input_tokens.
  *
- * Every chunk has every field, in the order in which strict clients want them: the role first, with content null; texts;
- * an empty delta with the reason; the usage, if asked for, without choices; [DONE].
+ * Every chunk has every field, in the order in which strict clients want them: the role first, with content
+ * null; texts; an empty delta with the reason; the usage, if asked for, without choices; [DONE].
  *
  * @module
  */

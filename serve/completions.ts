@@ -196,7 +196,10 @@ function streamCompletion(
   });
 }
 
-/** Likelihoods in OpenAI's form for completions. The first token of an echoed prompt has none: nothing stands before it. */
+/**
+ * Likelihoods in OpenAI's form for completions. The first token of an echoed prompt has none: nothing stands
+ * before it.
+ */
 function completionLogprobs(engine: Engine, tokens: readonly (WrittenLogprob | number)[]) {
   const textOf = (id: number) => new TextDecoder().decode(engine.tokenBytes(id));
   const ids = tokens.map((token) => typeof token === "number" ? token : token.id);

@@ -72,7 +72,10 @@ export function textOf(content: z.infer<typeof contentSchema> | null | undefined
   }).join("");
 }
 
-/** Messages as templates want them: text for contents, objects for arguments. Throws an ApiError for what is no message. */
+/**
+ * Messages as templates want them: text for contents, objects for arguments. Throws an ApiError for what is
+ * no message.
+ */
 export function templateMessages(messages: readonly z.infer<typeof messageSchema>[]): Message[] {
   return messages.map((message, i) => {
     const param = `messages.${i}`;

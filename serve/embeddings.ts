@@ -1,5 +1,6 @@
 /**
- * POST /v1/embeddings and /v1/rerank: vectors of texts, and texts in the order of their nearness to a question.
+ * POST /v1/embeddings and /v1/rerank: vectors of texts, and texts in the order of their nearness to a
+ * question.
  *
  * Vectors have length 1, so that their product is the cosine, whatever clients do with them.
  *

@@ -65,7 +65,10 @@ export function notSupported(message: string): ApiError {
   return new ApiError(501, message, { type: "not_supported_error", code: "not_supported" });
 }
 
-/** 400, with both counts: the words and the code by which agents know that they have to shorten a conversation. */
+/**
+ * 400, with both counts: the words and the code by which agents know that they have to shorten a
+ * conversation.
+ */
 export function contextExceeded(promptTokens: number, contextLength: number): ApiError {
   return new ApiError(
     400,

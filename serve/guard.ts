@@ -40,7 +40,10 @@ export class Guard {
     if (!OPEN_PATHS.has(pathname)) this.#checkKey(request);
   }
 
-  /** Whose request it is, by its key: what one has read is not shared with others, who could tell by the time it takes. */
+  /**
+   * Whose request it is, by its key: what one has read is not shared with others, who could tell by the time
+   * it takes.
+   */
   ownerOf(request: Request): string {
     return this.#digests.length === 0 ? "" : createHash("sha256").update(keyOf(request)).digest("hex");
   }
@@ -86,8 +89,9 @@ export class Guard {
   }
 
   /**
-   * A page of some site may point its own name at this machine and then ask us as its own server: only names that are
-   * known to be ours are answered. Numeric addresses are no names, and a key is nothing that such a page has.
+   * A page of some site may point its own name at this machine and then ask us as its own server: only names
+   * that are known to be ours are answered. Numeric addresses are no names, and a key is nothing that such a
+   * page has.
    */
   #checkHost(host: string): void {
     if (this.#options.keys.length > 0) return;

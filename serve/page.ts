@@ -1,5 +1,6 @@
 /**
- * GET /: the page, one file that is part of the program. It may load nothing and run nothing but what stands in it.
+ * GET /: the page, one file that is part of the program. It may load nothing and run nothing but what stands
+ * in it.
  *
  * @module
  */

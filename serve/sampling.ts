@@ -1,5 +1,6 @@
 /**
- * The fields by which requests say how an answer is written, as clients of OpenAI, vLLM and llama.cpp send them.
+ * The fields by which requests say how an answer is written, as clients of OpenAI, vLLM and llama.cpp send
+ * them.
  *
  * @module
  */
@@ -51,8 +52,8 @@ const samplingObject = z.object(samplingFields);
 export type Sampling = z.infer<typeof samplingObject>;
 
 /**
- * Fields that would change the answer and are not supported, with what they may be nevertheless. Any other field that is
- * not known is ignored: clients send many that change nothing (user, metadata, store, …).
+ * Fields that would change the answer and are not supported, with what they may be nevertheless. Any other
+ * field that is not known is ignored: clients send many that change nothing (user, metadata, store, …).
  */
 const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
   audio: [],

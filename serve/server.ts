@@ -1,6 +1,6 @@
 /**
- * The server's life: it listens while the model is loaded, answers, and ends when it is told to, letting answers that
- * are being written finish for a while.
+ * The server's life: it listens while the model is loaded, answers, and ends when it is told to, letting
+ * answers that are being written finish for a while.
  *
  * @module
  */
@@ -28,7 +28,9 @@ export interface Server {
   readonly url: string;
   /** Settles when the model is loaded; fails when it cannot be. */
   readonly ready: Promise<Engine>;
-  /** Takes nothing new, lets answers finish, at most for `drainSeconds`, and gives memory and threads back. */
+  /**
+   * Takes nothing new, lets answers finish, at most for `drainSeconds`, and gives memory and threads back.
+   */
   close(): Promise<void>;
 }
 

@@ -1,6 +1,7 @@
 /**
- * Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): lines of data on a response that
- * stays open, and comments while there is nothing to say, so that clients and proxies see that it lives.
+ * Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): lines of data on a
+ * response that stays open, and comments while there is nothing to say, so that clients and proxies see that
+ * it lives.
  *
  * @module
  */
@@ -16,8 +17,9 @@ export interface Events {
 const encoder = new TextEncoder();
 
 /**
- * A response whose events `write` sends. `signal` of `write` is aborted when the client goes. What `write` throws becomes
- * an event by `onError`, since the status is out by then. A comment is sent after `pingSeconds` of silence.
+ * A response whose events `write` sends. `signal` of `write` is aborted when the client goes. What `write`
+ * throws becomes an event by `onError`, since the status is out by then. A comment is sent after
+ * `pingSeconds` of silence.
  */
 export function eventStream(
   write: (events: Events, signal: AbortSignal) => Promise<void>,

@@ -12,8 +12,8 @@ import type { Metrics } from "./metrics.ts";
 export type ChoiceEvent = Event & { readonly choice: number };
 
 /**
- * Writes several answers at once and tells what happens in the order in which it does. Whatever is refused is thrown
- * here, before the first event. A reader that leaves, and an answer that fails, stop the others.
+ * Writes several answers at once and tells what happens in the order in which it does. Whatever is refused is
+ * thrown here, before the first event. A reader that leaves, and an answer that fails, stop the others.
  */
 export function writeAll(
   engine: Engine,

@@ -1,4 +1,6 @@
-/** config.json with counts and sizes that no weights have: refused at once, in words, before lists are made. */
+/**
+ * config.json with counts and sizes that no weights have: refused at once, in words, before lists are made.
+ */
 import assert from "node:assert/strict";
 import { inspectCheckpoint } from "../runtime/judge/inspect.ts";
 import { planModel } from "../runtime/judge/plan.ts";

@@ -1,6 +1,6 @@
 /**
- * What happens often: models opened and closed, chats, weights that change under the reader, clocks that jump. Memory and
- * file descriptors stay flat. `LAKH_FAULTS=long` does as many as a server does in a day.
+ * What happens often: models opened and closed, chats, weights that change under the reader, clocks that
+ * jump. Memory and file descriptors stay flat. `LAKH_FAULTS=long` does as many as a server does in a day.
  */
 import assert from "node:assert/strict";
 import { memoryFiles, openModel } from "../mod.ts";
@@ -10,7 +10,10 @@ import { fixturePath } from "./fixtures.ts";
 import { Dice, fuzz, LONG } from "./fuzz.ts";
 
 const OPENINGS = LONG ? 10_000 : 60, CHATS = LONG ? 100_000 : 300;
-/** What the engine's own garbage and its compiled code may add; a leak of one small model each time is far more. */
+/**
+ * What the engine's own garbage and its compiled code may add; a leak of one small model each time is far
+ * more.
+ */
 const SLACK_BYTES = 96e6;
 
 /** Threads, and descriptors of their queues, that the engine keeps for a while. */

@@ -1,4 +1,7 @@
-/** Files that are damaged, or made up by a person: refused in words, or read without harm; and saves that are killed. */
+/**
+ * Files that are damaged, or made up by a person: refused in words, or read without harm; and saves that are
+ * killed.
+ */
 import assert from "node:assert/strict";
 import { Conversation } from "../cli/conversation.ts";
 import { memoryFiles } from "../runtime/load/memory_files.ts";

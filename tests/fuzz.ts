@@ -1,6 +1,6 @@
 /**
- * Fuzzing within a budget: random inputs for so many seconds, with a seed that a failure names and `LAKH_SEED` repeats.
- * `LAKH_FAULTS=long` takes sixty times as long.
+ * Fuzzing within a budget: random inputs for so many seconds, with a seed that a failure names and
+ * `LAKH_SEED` repeats. `LAKH_FAULTS=long` takes sixty times as long.
  *
  * @module
  */
@@ -46,8 +46,8 @@ export const STRANGE: readonly unknown[] = [
 export const LONG = Deno.env.get("LAKH_FAULTS") === "long";
 
 /**
- * Runs `body` with dice of one seed after the other until the time is over, and tells how many. An error is thrown on with
- * its seed.
+ * Runs `body` with dice of one seed after the other until the time is over, and tells how many. An error is
+ * thrown on with its seed.
  */
 export async function fuzz(
   name: string,

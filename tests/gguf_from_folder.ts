@@ -1,6 +1,6 @@
 /**
- * A checkpoint in Hugging Face form as the GGUF file that llama.cpp's converter makes of it, in f32. It states that
- * conversion, which runtime/load/gguf undoes, on its own: names, order of rows, sums and keys.
+ * A checkpoint in Hugging Face form as the GGUF file that llama.cpp's converter makes of it, in f32. It
+ * states that conversion, which runtime/load/gguf undoes, on its own: names, order of rows, sums and keys.
  *
  * @module
  */

@@ -1,4 +1,7 @@
-/** The list of what a release is made of has every package that is shipped, with its hash, and none of the tests'. */
+/**
+ * The list of what a release is made of has every package that is shipped, with its hash, and none of the
+ * tests'.
+ */
 import assert from "node:assert/strict";
 import { billOfMaterials, type Component, crateComponents, npmComponents } from "../tools/sbom.ts";
 

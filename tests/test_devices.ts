@@ -1,8 +1,8 @@
 /**
  * The devices that tests run on, opened once a test file when first asked for.
  *
- * A machine without a GPU skips webgpu and says so. LAKH_REQUIRE_GPU=1 takes a software adapter as well, such as Mesa's
- * lavapipe by Vulkan, and fails where there is none.
+ * A machine without a GPU skips webgpu and says so. LAKH_REQUIRE_GPU=1 takes a software adapter as well, such
+ * as Mesa's lavapipe by Vulkan, and fails where there is none.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 /**
  * What one attention layer computes, as data. Every device reads these objects and nothing else.
  *
- * Order of operations: score = scale · q·k → softcap → + bias → mask → softmax (+ sink logit in the denominator).
- * A row that sees no key at all gives zeros.
+ * Order of operations: score = scale · q·k → softcap → + bias → mask → softmax (+ sink logit in the
+ * denominator). A row that sees no key at all gives zeros.
  *
  * @module
  */
@@ -37,9 +37,10 @@ export type PositionBias =
   };
 
 /**
- * LongT5's transient global keys: the first `count` keys stand for `size` tokens each, the tokens follow at positions
- * `count`, `count` + 1, … For keys below `count` the distance is counted in summaries, in a table of their own:
- * relative position = k − min(⌊(q − count) / size⌋, count − 1). Combine with `keepFirst: count` and a window.
+ * LongT5's transient global keys: the first `count` keys stand for `size` tokens each, the tokens follow at
+ * positions `count`, `count` + 1, … For keys below `count` the distance is counted in summaries, in a table
+ * of their own: relative position = k − min(⌊(q − count) / size⌋, count − 1). Combine with `keepFirst: count`
+ * and a window.
  */
 export interface Summaries {
   readonly count: number;
@@ -68,8 +69,9 @@ export interface BlockMask {
   /** Blocks that see and are seen by all. */
   readonly global: readonly number[];
   /**
-   * random[head][queryBlock] = key blocks. Each listing counts once more in the softmax, see `multiplicity`: BigBird
-   * concatenates blocks, so a block that is listed twice, or is local or global as well, has that many equal keys.
+   * random[head][queryBlock] = key blocks. Each listing counts once more in the softmax, see `multiplicity`:
+   * BigBird concatenates blocks, so a block that is listed twice, or is local or global as well, has that
+   * many equal keys.
    */
   readonly random: readonly (readonly (readonly number[])[])[];
 }
@@ -88,8 +90,8 @@ export function visible(mask: AttentionMask, head: number, q: number, k: number)
 }
 
 /**
- * How many times key `k` takes part in the softmax of query `q`: score + ln(multiplicity). 0 when hidden, 1 without
- * random blocks.
+ * How many times key `k` takes part in the softmax of query `q`: score + ln(multiplicity). 0 when hidden, 1
+ * without random blocks.
  */
 export function multiplicity(mask: AttentionMask, head: number, q: number, k: number): number {
   if (!visible(mask, head, q, k)) return 0;

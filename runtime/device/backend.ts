@@ -1,6 +1,6 @@
 /**
- * What a device has to bring: buffers, and a kernel for every operation. Everything else (steps, scopes, lifetimes, the
- * checks of arguments, pages of caches) is `TensorDevice`'s, the same for all.
+ * What a device has to bring: buffers, and a kernel for every operation. Everything else (steps, scopes,
+ * lifetimes, the checks of arguments, pages of caches) is `TensorDevice`'s, the same for all.
  *
  * @module
  */
@@ -18,7 +18,10 @@ export interface Recording {
   constant(shape: Shape, data: Float32Array | Uint32Array | Float64Array): DeviceTensor;
   /** `make()` once a step for this owner and key; tensors made in it live until the step ends. */
   once<T>(owner: object, key: string, make: () => T): T;
-  /** How many of the first rows are computed as few: see `Device.withRows`; undefined where their number decides. */
+  /**
+   * How many of the first rows are computed as few: see `Device.withRows`; undefined where their number
+   * decides.
+   */
   readonly few: number | undefined;
   /** Activations in a form that a kernel wants, made once for all that use it in their scope. */
   form(x: DeviceTensor, name: string, make: () => DeviceTensor): DeviceTensor;

@@ -19,7 +19,9 @@ export interface DeviceOptions {
   readonly device?: DeviceChoice | undefined;
   /** Worker threads of the wasm device; default: all the machine's. */
   readonly threads?: number | undefined;
-  /** Bytes that weights and caches are going to need: more than 4 GiB takes the build with 64-bit addresses. */
+  /**
+   * Bytes that weights and caches are going to need: more than 4 GiB takes the build with 64-bit addresses.
+   */
   readonly memoryBytes?: number | undefined;
   /** Bytes that the machine can give; default: what addresses allow. A GPU has memory of its own. */
   readonly machineBytes?: number | undefined;

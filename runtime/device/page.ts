@@ -1,8 +1,10 @@
 /**
- * Caches as pages: 64 tokens of keys and values of one layer of one sequence, which is one key tile of attention.
+ * Caches as pages: 64 tokens of keys and values of one layer of one sequence, which is one key tile of
+ * attention.
  *
- * A cache is a list of pages. Forks and texts that begin alike share pages; a cache that appends to a page which others
- * hold too copies it first. A window gives back the pages that it has left behind. A backend says where a page lies.
+ * A cache is a list of pages. Forks and texts that begin alike share pages; a cache that appends to a page
+ * which others hold too copies it first. A window gives back the pages that it has left behind. A backend
+ * says where a page lies.
  *
  * @module
  */
@@ -11,8 +13,8 @@ import type { CacheDType, CacheGeometry, KvCache } from "./tensor.ts";
 /** Tokens in a page. */
 export const PAGE_TOKENS = 64;
 /**
- * Tokens that stay behind a window, so that a text can be taken back by as many and go on: a question and its answer,
- * when the next question is about the same document.
+ * Tokens that stay behind a window, so that a text can be taken back by as many and go on: a question and its
+ * answer, when the next question is about the same document.
  */
 const SLACK = 512;
 
@@ -21,7 +23,9 @@ export function pagesBehind(length: number, left: number): number {
   return Math.max(0, Math.floor((length - left - SLACK) / PAGE_TOKENS));
 }
 
-/** Throws a RangeError unless pages from `from` on, of a cache of `length` tokens, can follow `held` tokens. */
+/**
+ * Throws a RangeError unless pages from `from` on, of a cache of `length` tokens, can follow `held` tokens.
+ */
 export function checkPages(held: number, from: number, length: number): void {
   if (held % PAGE_TOKENS === 0 && from % PAGE_TOKENS === 0 && 0 <= from && from <= length) return;
   throw new RangeError(
@@ -113,7 +117,9 @@ export class PagedCache<Place = unknown> implements KvCache {
     return this.#pages;
   }
 
-  /** Counts how often a page in the list was replaced by another or taken off: a copied table is stale then. */
+  /**
+   * Counts how often a page in the list was replaced by another or taken off: a copied table is stale then.
+   */
   get replaced(): number {
     return this.#replaced;
   }

@@ -1,8 +1,9 @@
 /**
- * Memory of a step on a heap: tensors in ranges that scopes give back for later tensors, and data of the host beside them.
+ * Memory of a step on a heap: tensors in ranges that scopes give back for later tensors, and data of the host
+ * beside them.
  *
- * Ranges of tensors are apart from all other memory: what the main thread writes at once (constants, tables) must not lie
- * where recorded commands still write.
+ * Ranges of tensors are apart from all other memory: what the main thread writes at once (constants, tables)
+ * must not lie where recorded commands still write.
  *
  * @module
  */
@@ -16,7 +17,9 @@ export interface Heap {
   free(address: number, bytes: number): void;
 }
 
-/** Data of a step lies together, so that tensors are neighbours and their memory joins when it is given back. */
+/**
+ * Data of a step lies together, so that tensors are neighbours and their memory joins when it is given back.
+ */
 const DATA_BYTES = 1 << 20;
 const ALIGNMENT = 64;
 

@@ -1,6 +1,6 @@
 /**
- * What operations work on: tensors, segments of rows, caches, and the numbers that they come from. Types only, and the
- * one class of tensors that every device hands out.
+ * What operations work on: tensors, segments of rows, caches, and the numbers that they come from. Types
+ * only, and the one class of tensors that every device hands out.
  *
  * @module
  */
@@ -26,8 +26,9 @@ export interface Segment {
   readonly to: number;
   readonly start: number;
   /**
-   * Tokens of the whole prompt when these rows are only a chunk of it: RoPE frequencies that depend on the length of
-   * the text look at it, so that a prompt gives the same in one pass and in chunks. Default: where these rows end.
+   * Tokens of the whole prompt when these rows are only a chunk of it: RoPE frequencies that depend on the
+   * length of the text look at it, so that a prompt gives the same in one pass and in chunks. Default: where
+   * these rows end.
    */
   readonly promptLength?: number;
   /** RoPE counts positions from so many more on: tokens that have left an endless window. Default 0. */
@@ -41,8 +42,9 @@ export interface KvCache {
   /** Forgets everything from position `length` on, e.g. speculative tokens that were refused. */
   truncate(length: number): void;
   /**
-   * A second cache that holds the same tokens and goes its own way: beams of a search, prompts that begin alike. Full
-   * pages are shared until either changes them, so it costs a page of copying at most, when the first one appends.
+   * A second cache that holds the same tokens and goes its own way: beams of a search, prompts that begin
+   * alike. Full pages are shared until either changes them, so it costs a page of copying at most, when the
+   * first one appends.
    */
   fork(): KvCache;
   /** Tokens at the beginning, whole pages, that were given back because a window has left them behind. */
@@ -50,16 +52,19 @@ export interface KvCache {
   /** What `keepWindow` was told last. */
   readonly window: number | undefined;
   /**
-   * Says that no query to come sees a key more than `left` tokens before it: pages further back are given back, and
-   * more of them as the cache grows and this is said again. Keeps some tokens more, so that `truncate` may take a few.
+   * Says that no query to come sees a key more than `left` tokens before it: pages further back are given
+   * back, and more of them as the cache grows and this is said again. Keeps some tokens more, so that
+   * `truncate` may take a few.
    */
   keepWindow(left: number): void;
   /**
-   * Appends what `other` holds from position `from` on, whose pages both have then. Its positions count on from this
-   * one's length. Both that and `from` are whole pages.
+   * Appends what `other` holds from position `from` on, whose pages both have then. Its positions count on
+   * from this one's length. Both that and `from` are whole pages.
    */
   share(other: KvCache, from: number): void;
-  /** How a page lies in memory, e.g. "wasm f32 2 x 64": pages of one cache fit another where it is the same. */
+  /**
+   * How a page lies in memory, e.g. "wasm f32 2 x 64": pages of one cache fit another where it is the same.
+   */
   readonly layout: string;
   /** Bytes of one page of 64 tokens. */
   readonly pageBytes: number;

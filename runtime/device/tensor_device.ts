@@ -1,9 +1,9 @@
 /**
  * `Device` over a backend: steps, scopes and lifetimes, and the only place where arguments are refused.
  *
- * The life of an operation is the same on every device: its tensors are looked at (are they alive, and this device's?),
- * `operations[name].check` refuses what does not fit and tells the results, these are made in the innermost scope, and the
- * backend's kernel records its commands.
+ * The life of an operation is the same on every device: its tensors are looked at (are they alive, and this
+ * device's?), `operations[name].check` refuses what does not fit and tells the results, these are made in the
+ * innermost scope, and the backend's kernel records its commands.
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * What `upload` refuses: shapes and formats that do not fit, and sources with more or fewer numbers than the shape.
+ * What `upload` refuses: shapes and formats that do not fit, and sources with more or fewer numbers than the
+ * shape.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 /**
  * Files that are written whole or not at all: under another name, synced, renamed.
  *
- * The other name ends in ".lakh-part", and whoever writes it holds a lock on it. So a part without a lock is what a
- * killed process has left, and the next write to its folder removes it.
+ * The other name ends in ".lakh-part", and whoever writes it holds a lock on it. So a part without a lock is
+ * what a killed process has left, and the next write to its folder removes it.
  *
  * @module
  */
@@ -20,9 +20,9 @@ export interface Output {
 }
 
 /**
- * Writes a file in place of an older one, which stays as it is until the new one is complete and on the disk. Throws what
- * `write` throws, or an Error that says in words why the file cannot be written. `parts`: another folder on the same disk
- * for what is not complete.
+ * Writes a file in place of an older one, which stays as it is until the new one is complete and on the disk.
+ * Throws what `write` throws, or an Error that says in words why the file cannot be written. `parts`: another
+ * folder on the same disk for what is not complete.
  *
  * @example
  * ```ts ignore
@@ -59,8 +59,8 @@ export async function writeAtomically(
 }
 
 /**
- * Throws an Error in words unless a file can be written there. A file that is there stays as it is. `bytes`: how large it
- * will be; a place without room for it is refused where the system tells how much there is.
+ * Throws an Error in words unless a file can be written there. A file that is there stays as it is. `bytes`:
+ * how large it will be; a place without room for it is refused where the system tells how much there is.
  */
 export async function checkWritable(path: string, bytes = 0): Promise<void> {
   const target = await finalPath(path);

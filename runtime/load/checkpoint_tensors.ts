@@ -1,9 +1,9 @@
 /**
  * Tensors of a checkpoint: finding their names, checking their shapes, opening them as streams.
  *
- * Checkpoints saved from a bare model lack its outer name ("h.0.…" for "transformer.h.0.…"), or have one where the model
- * has none ("bert.encoder.…"): the first name that is found only with or without such a prefix decides
- * for the whole checkpoint.
+ * Checkpoints saved from a bare model lack its outer name ("h.0.…" for "transformer.h.0.…"), or have one
+ * where the model has none ("bert.encoder.…"): the first name that is found only with or without such a
+ * prefix decides for the whole checkpoint.
  *
  * @module
  */

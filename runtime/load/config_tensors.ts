@@ -1,5 +1,6 @@
 /**
- * Tensors of a checkpoint that is not there: config.json says all of their shapes. Optional tensors count as absent.
+ * Tensors of a checkpoint that is not there: config.json says all of their shapes. Optional tensors count as
+ * absent.
  *
  * @module
  */

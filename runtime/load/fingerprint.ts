@@ -1,9 +1,11 @@
 /**
- * Tells checkpoints apart by what a model was made of: every text and every byte of the weights that was read while it
- * was loaded, hashed as it came. So it speaks of the weights in memory, whatever happens to the files later.
+ * Tells checkpoints apart by what a model was made of: every text and every byte of the weights that was read
+ * while it was loaded, hashed as it came. So it speaks of the weights in memory, whatever happens to the
+ * files later.
  *
- * Texts by their names, parts of tensors by name, format, shape and range; neither the order of reading nor the cut into
- * shards matters. xxHash64 tells what differs by chance or by training; it is no proof against forgery.
+ * Texts by their names, parts of tensors by name, format, shape and range; neither the order of reading nor
+ * the cut into shards matters. xxHash64 tells what differs by chance or by training; it is no proof against
+ * forgery.
  *
  * @module
  */

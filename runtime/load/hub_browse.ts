@@ -11,8 +11,8 @@ import { encodePath, type HubFile } from "./hub_file.ts";
 import { type Connection, get, persist, readAll, Transient } from "./hub_http.ts";
 
 /**
- * The files of a model `org/name[@revision]`: those of the cache where it is complete, else the hub's own, of which only
- * what is read comes over the network. Throws as {@linkcode downloadModel} does.
+ * The files of a model `org/name[@revision]`: those of the cache where it is complete, else the hub's own, of
+ * which only what is read comes over the network. Throws as {@linkcode downloadModel} does.
  *
  * @example
  * ```ts

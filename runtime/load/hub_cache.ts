@@ -172,8 +172,8 @@ export class ModelCache {
   }
 
   /**
-   * The snapshot's folder when everything to load a model is in it, else what is missing. Revisions that were fetched
-   * in part, by a tool that wanted only a tokenizer, say, are not complete.
+   * The snapshot's folder when everything to load a model is in it, else what is missing. Revisions that were
+   * fetched in part, by a tool that wanted only a tokenizer, say, are not complete.
    */
   async complete(commit: string, choice: GgufChoice): Promise<Complete | { readonly missing: string }> {
     const folder = this.snapshot(commit), gguf = undefined;
@@ -214,8 +214,8 @@ export function isShardName(name: string): boolean {
 }
 
 /**
- * Whether a path of a repository stays within the folder that it is put into, on every system: no "..", no root, no
- * backslash, no drive or stream ("C:"), no device of Windows, no control character.
+ * Whether a path of a repository stays within the folder that it is put into, on every system: no "..", no
+ * root, no backslash, no drive or stream ("C:"), no device of Windows, no control character.
  */
 export function isSafePath(path: string): boolean {
   // deno-lint-ignore no-control-regex -- these are what it looks for

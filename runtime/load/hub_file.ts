@@ -28,8 +28,8 @@ const HASH_PIECE_BYTES = 1 << 20;
 const MOST_RESTARTS = 3;
 
 /**
- * Downloads a file unless the cache has it, and links it into the snapshot. `onBytes` hears of bytes that are there,
- * and with a negative number of bytes that have to be fetched again.
+ * Downloads a file unless the cache has it, and links it into the snapshot. `onBytes` hears of bytes that are
+ * there, and with a negative number of bytes that have to be fetched again.
  */
 export async function downloadFile(
   connection: Connection,
@@ -135,8 +135,8 @@ async function fetchBlob(
             await writeAll(output, piece);
             hash.update(piece);
             count(have);
-            // Bytes that came before, or a few more, are no progress: a line that is cut each time would never be
-            // given up.
+            // Bytes that came before, or a few more, are no progress: a line that is cut each time would
+            // never be given up.
             if (have >= furthest + Math.min(file.size / 64, 65536)) {
               furthest = have;
               progressed();

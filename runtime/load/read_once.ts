@@ -1,5 +1,6 @@
 /**
- * A checkpoint that several look at, one after the other: its texts and the headers of its weights are read once.
+ * A checkpoint that several look at, one after the other: its texts and the headers of its weights are read
+ * once.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 /**
  * Formats of weights in memory: which one a tensor takes, and how many bytes.
  *
- * Matrices take the chosen format, vectors stay f32. q8 and q4 hold blocks of 32 weights along a row, so a matrix whose
- * rows are not a multiple of 32 stays f32.
+ * Matrices take the chosen format, vectors stay f32. q8 and q4 hold blocks of 32 weights along a row, so a
+ * matrix whose rows are not a multiple of 32 stays f32.
  *
  * @module
  */
@@ -24,7 +24,9 @@ export interface Formatted {
   readonly keepEightBits: boolean;
 }
 
-/** `auto` gives f32 for models whose matrices are small in it, q8 for others; other choices stay as they are. */
+/**
+ * `auto` gives f32 for models whose matrices are small in it, q8 for others; other choices stay as they are.
+ */
 export function chooseWeightDType(
   choice: WeightChoice,
   matrixNumbers: number,

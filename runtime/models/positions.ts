@@ -7,8 +7,8 @@ import type { Device, Segment, Tensor } from "../device/device.ts";
 import type { EncoderInput, ModelFacts, Weights } from "./model.ts";
 
 /**
- * Which RoPE frequencies a text of so many tokens has: equal for lengths that share them, 0 for those that the model was
- * trained on.
+ * Which RoPE frequencies a text of so many tokens has: equal for lengths that share them, 0 for those that
+ * the model was trained on.
  */
 export function frequenciesOf(
   { rereadBeyond = Infinity, changesBeyond = Infinity }: ModelFacts,
@@ -69,8 +69,8 @@ export function learnedPositions(
 }
 
 /**
- * [positions, size]: sin(position · f) in the first half of the features, cos in the second, with f falling from 1 to
- * 1/10000, as tensor2tensor laid them out.
+ * [positions, size]: sin(position · f) in the first half of the features, cos in the second, with f falling
+ * from 1 to 1/10000, as tensor2tensor laid them out.
  */
 export function sinusoids(device: Device, positions: Uint32Array, size: number): Tensor {
   const half = Math.floor(size / 2);

@@ -1,8 +1,9 @@
 /**
- * Rotary position embeddings as a config describes them: https://arxiv.org/abs/2104.09864 and what stretches them.
+ * Rotary position embeddings as a config describes them: https://arxiv.org/abs/2104.09864 and what stretches
+ * them.
  *
- * Feature pair i of a rotated head of `dim` features turns by position · base^(−2i/dim). The scalings change these
- * frequencies: linear, dynamic (NTK), yarn (https://arxiv.org/abs/2309.00071), llama3, and longrope
+ * Feature pair i of a rotated head of `dim` features turns by position · base^(−2i/dim). The scalings change
+ * these frequencies: linear, dynamic (NTK), yarn (https://arxiv.org/abs/2309.00071), llama3, and longrope
  * (https://arxiv.org/abs/2402.13753). Dynamic and longrope depend on how long the sequence is.
  *
  * @module
@@ -103,8 +104,9 @@ const SCALINGS = {
 /**
  * Reads `rope_theta`, `partial_rotary_factor` and `rope_scaling` (or the newer `rope_parameters`).
  *
- * Frequencies that depend on the length are those of each sequence by itself, whatever else is in the pass. Tokens of a
- * prompt are turned by the frequencies of its whole length, each token written later by those of its own.
+ * Frequencies that depend on the length are those of each sequence by itself, whatever else is in the pass.
+ * Tokens of a prompt are turned by the frequencies of its whole length, each token written later by those of
+ * its own.
  *
  * @throws RangeError for an unknown scaling, which it names
  * @example

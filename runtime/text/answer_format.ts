@@ -1,6 +1,6 @@
 /**
- * How a model marks what it thinks and which tools it calls. Each family writes it in its own way; the chat template,
- * which shows the model its earlier answers, tells which.
+ * How a model marks what it thinks and which tools it calls. Each family writes it in its own way; the chat
+ * template, which shows the model its earlier answers, tells which.
  *
  * @module
  */
@@ -13,7 +13,9 @@ export interface Span {
 
 /** How calls of tools are written. */
 export type CallFormat =
-  /** `begin` object `end`, or `begin` [object, …] `end`: the name and the arguments are fields of the object. */
+  /**
+   * `begin` object `end`, or `begin` [object, …] `end`: the name and the arguments are fields of the object.
+   */
   | Span & {
     readonly kind: "json";
     readonly list: boolean;
@@ -22,7 +24,10 @@ export type CallFormat =
     /** Written around the object. */
     readonly around: string;
   }
-  /** `begin` name … `separator` arguments `end`. `between`: what a model writes from the name up to the arguments. */
+  /**
+   * `begin` name … `separator` arguments `end`. `between`: what a model writes from the name up to the
+   * arguments.
+   */
   | Span & { readonly kind: "named"; readonly separator: string; readonly between: string }
   /** Qwen3-Coder's: <function=name> <parameter=key> value </parameter> … </function>. */
   | Span & { readonly kind: "xml" };

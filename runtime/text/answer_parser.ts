@@ -35,7 +35,10 @@ export class AnswerParser {
   #calls = 0;
   #reader: CallReader | undefined;
 
-  /** `names`: tools that may be called; none leaves calls in the text. `reasons`: the answer begins within reasoning. */
+  /**
+   * `names`: tools that may be called; none leaves calls in the text. `reasons`: the answer begins within
+   * reasoning.
+   */
   constructor(format: AnswerFormat, { names = [], schemaOf = () => undefined, reasons = false }: {
     readonly names?: readonly string[];
     readonly schemaOf?: SchemaOf;

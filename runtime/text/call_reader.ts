@@ -1,6 +1,6 @@
 /**
- * Reads calls of tools out of a growing text, in each of the ways in which models write them, and gives the arguments as
- * they come.
+ * Reads calls of tools out of a growing text, in each of the ways in which models write them, and gives the
+ * arguments as they come.
  *
  * @module
  */
@@ -250,7 +250,9 @@ class NamedCallReader implements CallReader {
   }
 }
 
-/** <function=name> <parameter=key> value </parameter> … </function>, whose values are told when all are there. */
+/**
+ * <function=name> <parameter=key> value </parameter> … </function>, whose values are told when all are there.
+ */
 class XmlCallReader implements CallReader {
   raw = "";
   found = false;

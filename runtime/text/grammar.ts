@@ -1,6 +1,6 @@
 /**
- * Grammars that a text keeps to: which tokens may come next. The door to llguidance (wasm/grammar), which is loaded when
- * a text first asks for one.
+ * Grammars that a text keeps to: which tokens may come next. The door to llguidance (wasm/grammar), which is
+ * loaded when a text first asks for one.
  *
  * @module
  */
@@ -37,8 +37,8 @@ interface Exports {
 /** Characters of a grammar: more than any known, few enough to be read at once. */
 const MOST_CHARACTERS = 256 * 1024;
 /**
- * White space in JSON: one space, or a new line with its indentation. Without a limit a model that is unsure writes
- * nothing else for ever.
+ * White space in JSON: one space, or a new line with its indentation. Without a limit a model that is unsure
+ * writes nothing else for ever.
  */
 const WHITE_SPACE = { whitespace_pattern: String.raw`\x20|\n\x20{0,24}` };
 /** Characters of an error that are told. */
@@ -46,8 +46,8 @@ const MOST_ERROR = 300;
 const KINDS = { schema: 0, lark: 1, regex: 2 } as const;
 
 /**
- * A schema, with the white space that this project permits in JSON unless the schema says otherwise. `lenient` passes
- * over keywords that are not understood.
+ * A schema, with the white space that this project permits in JSON unless the schema says otherwise.
+ * `lenient` passes over keywords that are not understood.
  */
 export function schemaText(
   schema: Readonly<Record<string, unknown>>,

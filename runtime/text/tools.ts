@@ -1,6 +1,6 @@
 /**
- * Tools that a model may call: what they are, how a model that was not trained on them is told, and the grammar of
- * their calls.
+ * Tools that a model may call: what they are, how a model that was not trained on them is told, and the
+ * grammar of their calls.
  *
  * @module
  */
@@ -51,7 +51,10 @@ interface CallGrammarOptions {
   readonly parallel: boolean;
 }
 
-/** An answer that is one or, with `parallel`, several calls; where the answer begins in reasoning, that comes first. */
+/**
+ * An answer that is one or, with `parallel`, several calls; where the answer begins in reasoning, that comes
+ * first.
+ */
 export function callsGrammar(
   tools: readonly Tool[],
   { reasons, ...options }: CallGrammarOptions & { readonly reasons: boolean },
@@ -210,7 +213,10 @@ function without(
   return Object.fromEntries(Object.entries(object).filter(([key]) => !keys.includes(key)));
 }
 
-/** A conversation for a model whose template knows no tools: they, their calls and their results are told in words. */
+/**
+ * A conversation for a model whose template knows no tools: they, their calls and their results are told in
+ * words.
+ */
 export function withToolsInWords(
   messages: readonly Message[],
   tools: readonly Tool[],

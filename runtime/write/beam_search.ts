@@ -1,9 +1,9 @@
 /**
  * Beam search: several texts grow side by side, and the likeliest one as a whole is the answer.
  *
- * Each step reads one id for every beam in one packed pass, adds log-probabilities to what the beams have, and keeps the
- * best continuations. Their caches are forks, so that beams share the pages of what they have in common. Scores, length
- * penalty, and when to stop are transformers' (generation/utils.py, _beam_search).
+ * Each step reads one id for every beam in one packed pass, adds log-probabilities to what the beams have,
+ * and keeps the best continuations. Their caches are forks, so that beams share the pages of what they have
+ * in common. Scores, length penalty, and when to stop are transformers' (generation/utils.py, _beam_search).
  *
  * @module
  */
@@ -19,8 +19,8 @@ export interface BeamOptions {
   /** A text's score is its log-probability / length^lengthPenalty: above 0 prefers long texts. Default 1. */
   readonly lengthPenalty?: number;
   /**
-   * When to stop: true as soon as numBeams texts are complete; false (default) when the best open one, were it complete
-   * now, would be worse than they; "never" when it cannot become better.
+   * When to stop: true as soon as numBeams texts are complete; false (default) when the best open one, were
+   * it complete now, would be worse than they; "never" when it cannot become better.
    */
   readonly earlyStopping?: boolean | "never";
 }
@@ -59,8 +59,8 @@ interface Complete {
 }
 
 /**
- * Reads `prompt` and yields the ids of the best answer, all after the search. `sequence` holds the prompt afterwards.
- * Returns how it went; a cancelled search has no answer.
+ * Reads `prompt` and yields the ids of the best answer, all after the search. `sequence` holds the prompt
+ * afterwards. Returns how it went; a cancelled search has no answer.
  */
 export async function* beamSearch(
   sequence: Sequence,

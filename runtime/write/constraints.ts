@@ -1,14 +1,14 @@
 /**
- * Which ids may not come next, whatever their logits: repeated n-grams, bad words, an end that comes too early, and ids
- * that must stand first or last. As transformers' generate does it.
+ * Which ids may not come next, whatever their logits: repeated n-grams, bad words, an end that comes too
+ * early, and ids that must stand first or last. As transformers' generate does it.
  *
  * @module
  */
 
 /**
- * Sees the logits [vocabulary] of the next token before anything else does, and may change them: −Infinity forbids an
- * id. `ids` are prompt and answer so far. Called once for each token of the answer, in order, and once more when the
- * answer ends by itself.
+ * Sees the logits [vocabulary] of the next token before anything else does, and may change them: −Infinity
+ * forbids an id. `ids` are prompt and answer so far. Called once for each token of the answer, in order, and
+ * once more when the answer ends by itself.
  */
 export type OnLogits = (logits: Float32Array, ids: readonly number[]) => void;
 
@@ -41,7 +41,9 @@ export class Constraints {
   readonly #promptLength: number;
   readonly #maxTokens: number;
 
-  /** `promptLength`: ids that stand before the answer. Throws a RangeError that names an option out of range. */
+  /**
+   * `promptLength`: ids that stand before the answer. Throws a RangeError that names an option out of range.
+   */
   constructor(options: CheckpointConstraints, { stopIds, promptLength, maxTokens }: {
     readonly stopIds: ReadonlySet<number>;
     readonly promptLength: number;

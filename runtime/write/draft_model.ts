@@ -1,6 +1,7 @@
 /**
- * A smaller model with the same tokenizer guesses what a larger one will write: https://arxiv.org/abs/2211.17192, with
- * the guesses that the larger one would not have written itself dropped, so that the text is the larger one's.
+ * A smaller model with the same tokenizer guesses what a larger one will write:
+ * https://arxiv.org/abs/2211.17192, with the guesses that the larger one would not have written itself
+ * dropped, so that the text is the larger one's.
  *
  * @module
  */

@@ -1,13 +1,16 @@
 /**
- * Texts that an encoder reads: those that wait at the same time share a pass, whoever asked for them. What a text gives
- * does not depend on the others.
+ * Texts that an encoder reads: those that wait at the same time share a pass, whoever asked for them. What a
+ * text gives does not depend on the others.
  *
  * @module
  */
 import type { Device, Segment } from "../device/device.ts";
 import type { Encoder } from "../models/model.ts";
 
-/** Tokens of a pass: enough to fill the kernels, few enough to keep activations small. A longer text is one by itself. */
+/**
+ * Tokens of a pass: enough to fill the kernels, few enough to keep activations small. A longer text is one by
+ * itself.
+ */
 const PASS_TOKENS = 2048;
 
 /** A text that waits. */
@@ -37,7 +40,9 @@ export class EncodeQueue {
     return this.#running ?? Promise.resolve();
   }
 
-  /** Hidden states [tokens, hidden] of a text. Throws the signal's reason when it is aborted before its pass. */
+  /**
+   * Hidden states [tokens, hidden] of a text. Throws the signal's reason when it is aborted before its pass.
+   */
   encode(
     ids: Uint32Array,
     { globalRows = [], owner, signal }: {

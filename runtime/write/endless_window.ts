@@ -1,10 +1,12 @@
 /**
- * Texts without an end in memory of a fixed size: the first tokens stay and the last ones, what lies between leaves.
+ * Texts without an end in memory of a fixed size: the first tokens stay and the last ones, what lies between
+ * leaves.
  *
- * As StreamingLLM (https://arxiv.org/abs/2309.17453): each token is read once, sees what the cache holds then, and
- * positions count inside the cache. Tokens leave in whole pages, an eighth of the window at a time. Keys that are turned
- * by their position (RoPE) lie in the cache as turned when they were read; only differences matter, so when the last
- * tokens move up by n it is the first ones that are read again n positions further on.
+ * As StreamingLLM (https://arxiv.org/abs/2309.17453): each token is read once, sees what the cache holds
+ * then, and positions count inside the cache. Tokens leave in whole pages, an eighth of the window at a time.
+ * Keys that are turned by their position (RoPE) lie in the cache as turned when they were read; only
+ * differences matter, so when the last tokens move up by n it is the first ones that are read again n
+ * positions further on.
  *
  * @module
  */

@@ -1,9 +1,9 @@
 /**
  * Prefill, decode, stop rules: ids in, ids out. Knows no text.
  *
- * The prompt is read in chunks; what the sequence already holds of it is not read again. Then each step samples one id
- * and reads it, together with ids that a drafter guesses will follow: as many of them as the sampler would have chosen
- * itself are kept, so that guesses change how fast a text comes and not which.
+ * The prompt is read in chunks; what the sequence already holds of it is not read again. Then each step
+ * samples one id and reads it, together with ids that a drafter guesses will follow: as many of them as the
+ * sampler would have chosen itself are kept, so that guesses change how fast a text comes and not which.
  *
  * @module
  */
@@ -59,9 +59,9 @@ export interface GenerateResult {
 }
 
 /**
- * Reads `prompt` (one or more ids) and yields the ids that follow. Returns how it went; a cancelled one returns too, and
- * so does one that is told `next(true)`: stop here. What was read stays in `sequence`, so that a prompt that goes on
- * from here is read from here.
+ * Reads `prompt` (one or more ids) and yields the ids that follow. Returns how it went; a cancelled one
+ * returns too, and so does one that is told `next(true)`: stop here. What was read stays in `sequence`, so
+ * that a prompt that goes on from here is read from here.
  */
 export async function* generateIds(
   sequence: Sequence,
@@ -123,8 +123,8 @@ export async function* generateIds(
 }
 
 /**
- * Makes `sequence` hold `prompt` and nothing else; what it holds of it is not read again. Gives the logits that follow,
- * or none when the signal stopped it.
+ * Makes `sequence` hold `prompt` and nothing else; what it holds of it is not read again. Gives the logits
+ * that follow, or none when the signal stopped it.
  */
 export async function readPrompt(
   sequence: Sequence,
@@ -181,8 +181,8 @@ export interface Room {
 }
 
 /**
- * `limit` of the ids, the others dropped at one end; the first and the last stay if they are in `keep`. Undefined when
- * that leaves nothing else.
+ * `limit` of the ids, the others dropped at one end; the first and the last stay if they are in `keep`.
+ * Undefined when that leaves nothing else.
  */
 export function cutIds(
   ids: Uint32Array,
@@ -201,8 +201,8 @@ export function cutIds(
 export const defaultMaxTokens = 512;
 
 /**
- * The prompt to read and the tokens to generate. Throws a RangeError with sizes and remedies when they do not fit, unless
- * `truncate` allows to cut the prompt.
+ * The prompt to read and the tokens to generate. Throws a RangeError with sizes and remedies when they do not
+ * fit, unless `truncate` allows to cut the prompt.
  */
 export function fit(prompt: Uint32Array, room: Room): { prompt: Uint32Array; maxTokens: number } {
   const { facts, device, cache, contextLength = Infinity } = room;

@@ -11,8 +11,8 @@ import type { JsonObject } from "../text/json_file.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 
 /**
- * Tokens that end a turn, for checkpoints whose generation_config.json only names the end of a text. Counted when the
- * chat template writes them.
+ * Tokens that end a turn, for checkpoints whose generation_config.json only names the end of a text. Counted
+ * when the chat template writes them.
  */
 const endsOfTurn = ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endofturn|>", "<|END_OF_TURN_TOKEN|>"];
 
@@ -26,8 +26,8 @@ export interface GenerationDefaults {
 }
 
 /**
- * Defaults of generation_config.json or, for the older encoder-decoders that lack it, of config.json. A decoder that is
- * not told whether to sample does; an encoder-decoder does not.
+ * Defaults of generation_config.json or, for the older encoder-decoders that lack it, of config.json. A
+ * decoder that is not told whether to sample does; an encoder-decoder does not.
  */
 export function generationDefaultsOf(
   generation: JsonObject | undefined,
@@ -45,7 +45,8 @@ export function generationDefaultsOf(
     repetitionPenalty: number("repetition_penalty"),
   };
   const { early_stopping } = said;
-  // max_length and min_length count what the answer follows: a prompt, whose length nobody knew, or one start id.
+  // max_length and min_length count what the answer follows: a prompt, whose length nobody knew, or one start
+  // id.
   const counted = (key: string) => kind === "seq2seq" ? less(number(key)) : undefined;
   return {
     sampling: mergeSampling(sampling as SamplingOptions),

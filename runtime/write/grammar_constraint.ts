@@ -31,8 +31,8 @@ export function wholeAnswer(
 }
 
 /**
- * What follows `marker` is a text of the grammar, each time; all else is free. White space after the marker may have
- * come with the same token, so the grammar may begin with some.
+ * What follows `marker` is a text of the grammar, each time; all else is free. White space after the marker
+ * may have come with the same token, so the grammar may begin with some.
  */
 export function afterMarker(
   maker: GrammarMaker,

@@ -1,8 +1,10 @@
 /**
- * Which of the sequences that wait are computed in the next pass, and how much of each. Pure: tested without a device.
+ * Which of the sequences that wait are computed in the next pass, and how much of each. Pure: tested without
+ * a device.
  *
- * Decodes and guesses go first, all of them, because a reader waits for each. Then prompts, in turn, until the rows of
- * the pass are full. A long prompt is read piece by piece, so that it holds nobody for longer than one pass.
+ * Decodes and guesses go first, all of them, because a reader waits for each. Then prompts, in turn, until
+ * the rows of the pass are full. A long prompt is read piece by piece, so that it holds nobody for longer
+ * than one pass.
  *
  * @module
  */

@@ -2,17 +2,22 @@
  * Guesses the next ids of a text from the text itself: what followed the last time that the same ids came.
  *
  * Prompt lookup (https://github.com/apoorvumang/prompt-lookup-decoding) as a drafter of speculative decoding
- * (https://arxiv.org/abs/2211.17192). Places are found as LZ77 finds them: by a table from two ids to their last place,
- * and a chain from each place to the one before it.
+ * (https://arxiv.org/abs/2211.17192). Places are found as LZ77 finds them: by a table from two ids to their
+ * last place, and a chain from each place to the one before it.
  *
  * @module
  */
 
 /** Guesses ids that a model then checks in one pass. */
 export interface Drafter {
-  /** At most `most` ids that may follow `ids`, a text that grows from call to call; none when it has no idea. */
+  /**
+   * At most `most` ids that may follow `ids`, a text that grows from call to call; none when it has no idea.
+   */
   propose(ids: readonly number[], most: number): readonly number[] | Promise<readonly number[]>;
-  /** Told after each pass how many ids were proposed for it (0 for none), how many were right, and how long it took. */
+  /**
+   * Told after each pass how many ids were proposed for it (0 for none), how many were right, and how long it
+   * took.
+   */
   learn(proposed: number, accepted: number, seconds: number): void;
 }
 

@@ -1,5 +1,6 @@
 /**
- * Random numbers that a seed determines: xoshiro128** (https://prng.di.unimi.it), its state filled by splitmix32.
+ * Random numbers that a seed determines: xoshiro128** (https://prng.di.unimi.it), its state filled by
+ * splitmix32.
  *
  * @module
  */

@@ -1,9 +1,9 @@
 /**
  * Logits to the next id.
  *
- * penalties → temperature → top-k → top-p (https://arxiv.org/abs/1904.09751) → min-p (https://arxiv.org/abs/2407.01082)
- * → one draw, in the order of transformers. A vocabulary of 150 thousand is scanned and never sorted: ids that cannot
- * be chosen leave first.
+ * penalties → temperature → top-k → top-p (https://arxiv.org/abs/1904.09751) → min-p
+ * (https://arxiv.org/abs/2407.01082) → one draw, in the order of transformers. A vocabulary of 150 thousand
+ * is scanned and never sorted: ids that cannot be chosen leave first.
  *
  * @module
  */
@@ -85,8 +85,8 @@ export class Sampler {
   readonly #ids: number[] = [];
 
   /**
-   * Throws a RangeError that names an option outside of its range. `prompt` counts for the repetition penalty and for
-   * `constraints`, which say what may not come at all.
+   * Throws a RangeError that names an option outside of its range. `prompt` counts for the repetition penalty
+   * and for `constraints`, which say what may not come at all.
    */
   constructor(options: SamplingOptions = {}, prompt: Iterable<number> = [], constraints?: Constraints) {
     this.#options = checkSampling(options);
@@ -99,8 +99,8 @@ export class Sampler {
   }
 
   /**
-   * How many of the likeliest ids it needs to see, all others being −Infinity; undefined when the choice depends on more,
-   * as with penalties, constraints or top-p over the whole vocabulary.
+   * How many of the likeliest ids it needs to see, all others being −Infinity; undefined when the choice
+   * depends on more, as with penalties, constraints or top-p over the whole vocabulary.
    */
   get likeliestNeeded(): number | undefined {
     const { temperature, topK } = this.#options;
@@ -136,7 +136,8 @@ export class Sampler {
       for (let i = 0, n = ids?.length ?? scores.length; i < n; i++) total += weightOf(ids ? ids[i]! : i);
       // All ids below this together have less than 1 − topP: none of them is needed.
       ids ??= above(scores, top + temperature * Math.log((1 - topP) * total / scores.length));
-      // Numbers sort fast without a function that compares, so the least score that is needed is looked for first.
+      // Numbers sort fast without a function that compares, so the least score that is needed is looked for
+      // first.
       const ordered = new Float32Array(ids.length);
       for (let i = 0; i < ids.length; i++) ordered[i] = scores[ids[i]!]!;
       ordered.sort();
@@ -197,7 +198,10 @@ export function penalizes({ repetitionPenalty, presencePenalty, frequencyPenalty
   return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
 }
 
-/** Takes the penalties off `scores`. `counts`: how often each id is in the answer, 0 for those of the prompt alone. */
+/**
+ * Takes the penalties off `scores`. `counts`: how often each id is in the answer, 0 for those of the prompt
+ * alone.
+ */
 export function penalize(
   scores: Float32Array,
   counts: ReadonlyMap<number, number>,
@@ -246,7 +250,10 @@ function above(scores: Float32Array, least: number): Uint32Array {
   return ids;
 }
 
-/** The k ids of the largest scores, the lower id of equals, ascending: a heap of k whose root is the least of them. */
+/**
+ * The k ids of the largest scores, the lower id of equals, ascending: a heap of k whose root is the least of
+ * them.
+ */
 export function largest(scores: Float32Array, k: number): Uint32Array {
   const heap = new Uint32Array(k);
   const less = (a: number, b: number) => scores[a]! < scores[b]! || (scores[a] === scores[b] && a > b);

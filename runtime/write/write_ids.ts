@@ -1,5 +1,6 @@
 /**
- * How ids are written: sampled one by one or found by a beam search, as the caller says and else the checkpoint.
+ * How ids are written: sampled one by one or found by a beam search, as the caller says and else the
+ * checkpoint.
  *
  * @module
  */
@@ -14,9 +15,9 @@ import type { ReadOptions, Sequence } from "./sequence.ts";
 /** How the next ids are chosen. */
 export interface WriteOptions extends SamplingOptions, BeamOptions, ConstraintOptions {
   /**
-   * "lookup" guesses ids ahead from what stands in the prompt, and checks several in one pass: the same text, sooner
-   * where it quotes. "draft" lets the model that was opened as `draft` guess. Default "draft" where there is one, else
-   * false.
+   * "lookup" guesses ids ahead from what stands in the prompt, and checks several in one pass: the same text,
+   * sooner where it quotes. "draft" lets the model that was opened as `draft` guess. Default "draft" where
+   * there is one, else false.
    */
   readonly speculate?: "lookup" | "draft" | false;
 }
@@ -29,8 +30,8 @@ export function beamsOf(options: WriteOptions, defaults: GenerationDefaults): nu
 }
 
 /**
- * Ids after `prompt`, and the seed that gives them again. Without `numBeams`, who says a temperature wants to sample.
- * Throws a RangeError that names an option out of range, or two that exclude each other.
+ * Ids after `prompt`, and the seed that gives them again. Without `numBeams`, who says a temperature wants to
+ * sample. Throws a RangeError that names an option out of range, or two that exclude each other.
  */
 export function writeIds(
   sequence: Sequence,

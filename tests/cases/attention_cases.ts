@@ -1,9 +1,14 @@
-/** `append` and `attention`: caches and packed rows, every mask and bias, around pages and tiles of 64 tokens. */
+/**
+ * `append` and `attention`: caches and packed rows, every mask and bias, around pages and tiles of 64 tokens.
+ */
 import type { AttentionMask, AttentionSpec, BlockMask } from "../../runtime/device/attention_spec.ts";
 import type { CacheDType, Device, Segment } from "../../runtime/device/device.ts";
 import { compute, concat, type DeviceCase, Random, type WeightData, withWeights } from "./case.ts";
 
-/** Of the largest |value|: exp of scores that are f32 dot products, a weighted mean in f32; worst seen about 2e-6. */
+/**
+ * Of the largest |value|: exp of scores that are f32 dot products, a weighted mean in f32; worst seen about
+ * 2e-6.
+ */
 const ATTENTION_F32 = 2e-5;
 /** The same by how exact the cache is: f16 keys move scores by about 2⁻¹¹ · √headDim, q8 keys by 2⁻⁷. */
 const CACHE_TOLERANCE: Readonly<Record<CacheDType, number>> = { f32: ATTENTION_F32, f16: 4e-3, q8: 4e-2 };
@@ -86,8 +91,8 @@ function boundOf(values: Float32Array, tolerance: number): () => number {
 }
 
 /**
- * Sequences that grow pass by pass: passes[p][s] is how many tokens sequence s gets in pass p, a negative number how
- * many it forgets before the next.
+ * Sequences that grow pass by pass: passes[p][s] is how many tokens sequence s gets in pass p, a negative
+ * number how many it forgets before the next.
  */
 function cached(
   name: string,

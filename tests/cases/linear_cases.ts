@@ -10,17 +10,22 @@ import { compute, concat, type DeviceCase, withWeights } from "./case.ts";
 const WEIGHTS: readonly WeightDType[] = ["f32", "f16", "bf16", "q8", "q4"];
 const QUANTIZED: readonly WeightDType[] = ["q8", "q4"];
 
-/** Of Σ|x·w|: rounding of f32 sums of up to some thousand terms grows like √n · 6e-8, worst seen about 3e-6. */
+/**
+ * Of Σ|x·w|: rounding of f32 sums of up to some thousand terms grows like √n · 6e-8, worst seen about 3e-6.
+ */
 const F32_SUM = 1e-5;
 /** A number taken from a table: one multiplication by a scale in f32. */
 const F32_ONCE = 1e-6;
-/** webgpu multiplies large f16 weights in f16 from 9 rows on: x, products and sums of 16 are rounded by up to 2⁻¹² each. */
+/**
+ * webgpu multiplies large f16 weights in f16 from 9 rows on: x, products and sums of 16 are rounded by up to
+ * 2⁻¹² each.
+ */
 const F16_SUM = 1e-3;
 /**
- * Quantized weights meet activations that are rounded per block of 32 to integers in ± so many: wasm by the row with few
- * rows and small matrices, and in tiles with more; webgpu from 9 rows on with large weights. Each rounding is off by at
- * most half a step and uniform, so the sum has deviation step · |w| / √12; six deviations are met about once in 10⁹
- * numbers.
+ * Quantized weights meet activations that are rounded per block of 32 to integers in ± so many: wasm by the
+ * row with few rows and small matrices, and in tiles with more; webgpu from 9 rows on with large weights.
+ * Each rounding is off by at most half a step and uniform, so the sum has deviation step · |w| / √12; six
+ * deviations are met about once in 10⁹ numbers.
  */
 const EXACT_LEVELS = 32767, ROW_LEVELS = { q8: EXACT_LEVELS, q4: 127 }, TILE_LEVELS = { q8: 63, q4: 127 };
 const WEBGPU_LEVELS = 127;
@@ -85,7 +90,10 @@ function levelsOf(
   return many ? TILE_LEVELS[dtype] : numbers > SMALL_MATRIX ? ROW_LEVELS[dtype] : EXACT_LEVELS;
 }
 
-/** [rows, in, out] around the tiles of 4 rows, 8 columns, 32 weights and 64 tokens, primes, and two of a real size. */
+/**
+ * [rows, in, out] around the tiles of 4 rows, 8 columns, 32 weights and 64 tokens, primes, and two of a real
+ * size.
+ */
 const SHAPES = [
   [0, 64, 8],
   [1, 32, 1],

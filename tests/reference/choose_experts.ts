@@ -1,4 +1,6 @@
-/** The `count` largest of each row of logits [rows, experts], ties to the lower expert, weighted by a softmax. */
+/**
+ * The `count` largest of each row of logits [rows, experts], ties to the lower expert, weighted by a softmax.
+ */
 import { type Matrix, matrix, mustBe } from "./matrix.ts";
 
 export interface Choice {

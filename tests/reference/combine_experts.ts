@@ -1,4 +1,6 @@
-/** [rows · count, features] → [rows, features]: the sum of each row's choices by their weights [rows, count]. */
+/**
+ * [rows · count, features] → [rows, features]: the sum of each row's choices by their weights [rows, count].
+ */
 import { type Matrix, matrix, mustBe } from "./matrix.ts";
 
 export function combineExperts(x: Matrix, weights: Matrix): Matrix {

@@ -1,5 +1,6 @@
 /**
- * The reference: every operation as a plain loop in f64. Slow and exact; what other devices are compared with.
+ * The reference: every operation as a plain loop in f64. Slow and exact; what other devices are compared
+ * with.
  *
  * Weights hold the numbers that their dtype can hold (quantize.ts), everything else is f64 throughout.
  */

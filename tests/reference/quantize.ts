@@ -1,6 +1,6 @@
 /**
- * The number formats of weights: what a device must make of the numbers in a file. Blocks of 32 along the last
- * dimension share a scale d, itself a bf16:
+ * The number formats of weights: what a device must make of the numbers in a file. Blocks of 32 along the
+ * last dimension share a scale d, itself a bf16:
  *
  * - q8: d = max|w| / 127 rounded up to bf16, w ≈ q · d, q = round(w / d) in −127 … 127
  * - q4: d = (the w of largest magnitude) / −8 rounded to bf16, w ≈ q · d, q = round(w / d) in −8 … 7
@@ -35,8 +35,8 @@ export function roundUpBf16(x: number): number {
 }
 
 /**
- * H x, H the Hadamard matrix of 32 (±1, by the parity of the bits that row and column share): pairs at a distance of 16, 8,
- * … 1 become their sum and difference. `round` is what each of these is rounded by.
+ * H x, H the Hadamard matrix of 32 (±1, by the parity of the bits that row and column share): pairs at a
+ * distance of 16, 8, … 1 become their sum and difference. `round` is what each of these is rounded by.
  */
 function hadamard(x: Float64Array, round: (sum: number) => number): Float64Array {
   const y = Float64Array.from(x);
@@ -51,7 +51,10 @@ function hadamard(x: Float64Array, round: (sum: number) => number): Float64Array
   return y;
 }
 
-/** S x: number j changes its sign by x0·x1 + x2·x3 of the bits of j, so that equal numbers do not gather in one place. */
+/**
+ * S x: number j changes its sign by x0·x1 + x2·x3 of the bits of j, so that equal numbers do not gather in
+ * one place.
+ */
 function changeSigns(x: Float64Array): Float64Array {
   return x.map((v, j) => ((j & (j >> 1)) ^ ((j >> 2) & (j >> 3))) & 1 ? -v : v);
 }

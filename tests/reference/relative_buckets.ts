@@ -1,4 +1,7 @@
-/** T5's bias by distance, as its authors' code computes it in f32; written apart from runtime/device on purpose. */
+/**
+ * T5's bias by distance, as its authors' code computes it in f32; written apart from runtime/device on
+ * purpose.
+ */
 const { fround, log, min, max, abs } = Math;
 
 export function relativePositionBucket(

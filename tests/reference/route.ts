@@ -1,10 +1,13 @@
 /**
- * CoLT5's router (https://arxiv.org/abs/2303.09752, DESIGN.md §5) for the rows of one sequence: scores s = x · u, weights λ = soft top-k(s),
- * the k largest scores win, ties go to the lower row.
+ * CoLT5's router (https://arxiv.org/abs/2303.09752, DESIGN.md §5) for the rows of one sequence: scores s = x
+ * · u, weights λ = soft top-k(s), the k largest scores win, ties go to the lower row.
  */
 import { type Matrix, mustBe } from "./matrix.ts";
 
-/** a = ε(ln k − logsumexp((s + b)/ε)), b = min(−s − a, 0), 50 times from b = 0 with ε = 1; λ = exp((s + a + b)/ε). */
+/**
+ * a = ε(ln k − logsumexp((s + b)/ε)), b = min(−s − a, 0), 50 times from b = 0 with ε = 1; λ = exp((s + a +
+ * b)/ε).
+ */
 export function softTopK(scores: ArrayLike<number>, k: number): Float64Array {
   const s = Float64Array.from(scores);
   let a = 0, b = new Float64Array(s.length);

@@ -1,6 +1,6 @@
 /**
- * What a weight format is: how many numbers belong together, what they take, and how each device lays them out. A new
- * resident format is one file here, one in wasm/src and one in shaders/lib.
+ * What a weight format is: how many numbers belong together, what they take, and how each device lays them
+ * out. A new resident format is one file here, one in wasm/src and one in shaders/lib.
  *
  * @module
  */
@@ -19,7 +19,9 @@ export interface WeightFormat {
   readonly webgpu: WebGpuFormat;
 }
 
-/** How the WASM kernels take a format: panels of 8 outputs side by side, and activations packed to meet them. */
+/**
+ * How the WASM kernels take a format: panels of 8 outputs side by side, and activations packed to meet them.
+ */
 export interface WasmFormat {
   /** Bytes of one panel of 8 outputs with `inputs` inputs. */
   panelBytes(inputs: number): number;

@@ -1,5 +1,6 @@
 /**
- * What an operation is: its arguments are checked, the shapes of its results follow, and so does what it costs.
+ * What an operation is: its arguments are checked, the shapes of its results follow, and so does what it
+ * costs.
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * Operations on rows of activations: norms, rotary positions, activation functions, sums and products, choices of rows.
+ * Operations on rows of activations: norms, rotary positions, activation functions, sums and products,
+ * choices of rows.
  *
  * @module
  */

@@ -1,9 +1,10 @@
 /**
- * What the attention kernels are to do, as work items: who reads which key tiles, and how partial results join.
+ * What the attention kernels are to do, as work items: who reads which key tiles, and how partial results
+ * join.
  *
- * Many queries: an item is one head and up to 64 tokens. Few queries (decode): an item is all heads of a kv head, or of
- * all, so that a page is read once for them; long caches are split over items, whose results are merged by log-sum-exp.
- * Layouts are those of wasm/src/attention_spec.rs.
+ * Many queries: an item is one head and up to 64 tokens. Few queries (decode): an item is all heads of a kv
+ * head, or of all, so that a page is read once for them; long caches are split over items, whose results are
+ * merged by log-sum-exp. Layouts are those of wasm/src/attention_spec.rs.
  *
  * @module
  */
@@ -33,7 +34,10 @@ export interface QuerySpan {
   readonly keys: number;
   /** Packed row of the first key (only where key positions are looked up). */
   readonly keyRow: number;
-  /** Whether queries are computed one by one (decode) or in tiles (a prompt); undefined where their number decides. */
+  /**
+   * Whether queries are computed one by one (decode) or in tiles (a prompt); undefined where their number
+   * decides.
+   */
   readonly few?: boolean | undefined;
 }
 

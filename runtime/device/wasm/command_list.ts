@@ -52,8 +52,8 @@ export class CommandList implements List {
   }
 
   /**
-   * Adds a command. One that `joins` the command before it may run beside it, so threads need not meet in between.
-   * Throws a TypeError where the arguments are not those that the kernel declares.
+   * Adds a command. One that `joins` the command before it may run beside it, so threads need not meet in
+   * between. Throws a TypeError where the arguments are not those that the kernel declares.
    */
   add(operation: string, args: Arguments, joins = false): void {
     const code = this.#codes.get(operation);
@@ -81,7 +81,10 @@ export class CommandList implements List {
     await this.#threads.run(this);
   }
 
-  /** Runs them one at a time, which costs some 50 µs each, and adds the seconds of each operation to `profile`. */
+  /**
+   * Runs them one at a time, which costs some 50 µs each, and adds the seconds of each operation to
+   * `profile`.
+   */
   async runApart(profile: Map<string, number>): Promise<void> {
     this.#clearCounters();
     for (let i = 0, at = 0; i < this.#count; i++) {

@@ -39,8 +39,8 @@ export async function openWasmDevice(
 
 export class WasmDevice extends TensorDevice<WasmBackend> {
   /**
-   * Runs a loop that does nothing but multiply-adds or int8 dots on registers (`amount` iterations of 96 flops or 256
-   * operations) or reads `amount` bytes, `items` times over all threads. For benches.
+   * Runs a loop that does nothing but multiply-adds or int8 dots on registers (`amount` iterations of 96
+   * flops or 256 operations) or reads `amount` bytes, `items` times over all threads. For benches.
    */
   measureRoof(
     kind: "multiplyAdd" | "dot" | "read",
@@ -54,7 +54,9 @@ export class WasmDevice extends TensorDevice<WasmBackend> {
     });
   }
 
-  /** Runs `body` and tells the seconds that each kernel took in it. Commands run apart meanwhile. For benches. */
+  /**
+   * Runs `body` and tells the seconds that each kernel took in it. Commands run apart meanwhile. For benches.
+   */
   async profile(body: () => Promise<unknown>): Promise<Map<string, number>> {
     const { recorder } = this.backend, profile = recorder.profile = new Map<string, number>();
     try {

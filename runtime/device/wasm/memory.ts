@@ -1,8 +1,8 @@
 /**
  * The shared memory of a WASM device: allocation, and typed views that survive growth.
  *
- * One best-fit allocator serves weights, cache pages and a step's tensors; freed neighbours join. Memory grows only
- * here, between steps, when no kernel runs.
+ * One best-fit allocator serves weights, cache pages and a step's tensors; freed neighbours join. Memory
+ * grows only here, between steps, when no kernel runs.
  *
  * @module
  */
@@ -31,7 +31,9 @@ export class SharedMemory {
   readonly #free = new FreeRanges();
   #used = 0;
 
-  /** Up to 4 GiB with 32-bit addresses, up to 16 GiB with 64-bit ones; `most` is what the machine can give. */
+  /**
+   * Up to 4 GiB with 32-bit addresses, up to 16 GiB with 64-bit ones; `most` is what the machine can give.
+   */
   constructor(bits: 32 | 64, most = Infinity) {
     this.#wide = bits === 64;
     const addressed = this.#wide ? 16 * 2 ** 30 : 4 * 2 ** 30;
@@ -70,7 +72,10 @@ export class SharedMemory {
     this.#free.release(start, size);
   }
 
-  /** Takes the memory that begins at `start`, behind something that is to grow; false where it is taken already. */
+  /**
+   * Takes the memory that begins at `start`, behind something that is to grow; false where it is taken
+   * already.
+   */
   extend(start: number, bytes: number): boolean {
     const size = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
     if (this.#free.roomAt(start) < size) {

@@ -1,8 +1,9 @@
 /**
  * Pages of caches in shared memory, and the tables by which kernels find them.
  *
- * Page: per kv head keys [16][headDim][4], then values [valueDim / 8][64][8]; q8: see wasm/src/attention_q8.rs. At its
- * end stands the norm of the longest key of each kv head, by which attention knows what ALiBi makes vanish.
+ * Page: per kv head keys [16][headDim][4], then values [valueDim / 8][64][8]; q8: see
+ * wasm/src/attention_q8.rs. At its end stands the norm of the longest key of each kv head, by which attention
+ * knows what ALiBi makes vanish.
  *
  * @module
  */
@@ -111,7 +112,9 @@ export class Pages {
     return freed;
   }
 
-  /** A page that is freed inside a step serves other caches of the step: recorded commands may still read it. */
+  /**
+   * A page that is freed inside a step serves other caches of the step: recorded commands may still read it.
+   */
   #give(page: number, bytes: number): void {
     if (!this.#recording) return this.#memory.free(page, bytes);
     const freed = this.#freed.get(bytes);

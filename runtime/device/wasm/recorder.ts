@@ -23,7 +23,10 @@ export class Recorder {
   /** Lists that have run; commands go on to one of these while the threads are at another. */
   readonly #idle: CommandList[] = [];
   #running: Promise<unknown> = Promise.resolve();
-  /** What commands wrote that may run beside the next one; undefined where the next must wait for all before it. */
+  /**
+   * What commands wrote that may run beside the next one; undefined where the next must wait for all before
+   * it.
+   */
   #together: DeviceTensor[] | undefined;
   /** Seconds by operation. While it is set, commands run one at a time. */
   profile: Map<string, number> | undefined;
@@ -36,9 +39,9 @@ export class Recorder {
   }
 
   /**
-   * Adds a command, whose arguments have the names that its kernel declares (`arguments!` in wasm/src). One that says
-   * what it `reads` and `writes` runs beside the commands before it that say so too, unless it reads what one of them
-   * writes.
+   * Adds a command, whose arguments have the names that its kernel declares (`arguments!` in wasm/src). One
+   * that says what it `reads` and `writes` runs beside the commands before it that say so too, unless it
+   * reads what one of them writes.
    */
   record(
     operation: string,

@@ -1,6 +1,6 @@
 /**
- * What kernels are told, by the names that they declare themselves (`arguments!` and `record!` in wasm/src): arguments
- * and rows of tables are written by name, so that no position is counted on this side.
+ * What kernels are told, by the names that they declare themselves (`arguments!` and `record!` in wasm/src):
+ * arguments and rows of tables are written by name, so that no position is counted on this side.
  *
  * @module
  */
@@ -39,8 +39,9 @@ export class Signature {
   }
 
   /**
-   * Writes the values to `words` from `at` on, in the order of the declaration. Throws a TypeError where a name is
-   * missing or unknown. Objects whose names stand in that order are written faster: V8 reads their values in one pass.
+   * Writes the values to `words` from `at` on, in the order of the declaration. Throws a TypeError where a
+   * name is missing or unknown. Objects whose names stand in that order are written faster: V8 reads their
+   * values in one pass.
    */
   write(values: Arguments, words: Float64Array | Uint32Array, at: number): void {
     const fields = this.#fields;

@@ -1,8 +1,8 @@
 /**
  * The worker threads of a WASM device: started once, asleep between lists of commands, stopped by a value.
  *
- * A worker that waits cannot be terminated (the process would hang), so they leave their loop themselves, on `close`
- * and when the program ends.
+ * A worker that waits cannot be terminated (the process would hang), so they leave their loop themselves, on
+ * `close` and when the program ends.
  *
  * @module
  */
@@ -149,8 +149,8 @@ export class Threads {
   }
 
   /**
-   * Kernels say how much scratch they need when the threads come to the list (docs/decisions/0120). Where that is more
-   * than there is, nothing runs and the bytes are given; else 0.
+   * Kernels say how much scratch they need when the threads come to the list (docs/decisions/0120). Where
+   * that is more than there is, nothing runs and the bytes are given; else 0.
    */
   async #runOnce({ address, count, counters }: List): Promise<number> {
     if (this.#closed) throw new Error("Cannot compute: the device is closed");

@@ -1,6 +1,6 @@
 /**
- * Streams a weight into shared memory: a staging buffer takes rows as they come from the file, and kernels convert and
- * pack them on all threads.
+ * Streams a weight into shared memory: a staging buffer takes rows as they come from the file, and kernels
+ * convert and pack them on all threads.
  *
  * @module
  */

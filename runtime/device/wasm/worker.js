@@ -1,7 +1,6 @@
-// One compute thread. Runs behind wasm-bindgen's glue in the same module, which has `initSync`, `operations`, `records`
-// and `run`.
-// Sleeps until the signal moves, runs the command list, and the last thread to finish tells the main thread.
-// Signal words: see threads.ts.
+// One compute thread. Runs behind wasm-bindgen's glue in the same module, which has `initSync`, `operations`,
+// `records` and `run`. Sleeps until the signal moves, runs the command list, and the last thread to finish
+// tells the main thread. Signal words: see threads.ts.
 self.onmessage = ({ data: { module, memory, control, words, at, threads } }) => {
   const signal = new Int32Array(memory.buffer, control, words.count);
   const parameters = new Float64Array(memory.buffer, control + words.parameters * 4, at.length);

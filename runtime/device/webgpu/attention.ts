@@ -1,8 +1,10 @@
 /**
- * Attention on the GPU: turns segments, pages and tile plans into the work lists that shaders/attention*.wgsl walk.
+ * Attention on the GPU: turns segments, pages and tile plans into the work lists that shaders/attention*.wgsl
+ * walk.
  *
- * Few rows of a segment go to the decode kernel, which splits the cache over workgroups, many to the tile kernel. Pages in
- * several slabs take a dispatch a slab. The lists hold structs that the shaders declare (Item, List, Merge).
+ * Few rows of a segment go to the decode kernel, which splits the cache over workgroups, many to the tile
+ * kernel. Pages in several slabs take a dispatch a slab. The lists hold structs that the shaders declare
+ * (Item, List, Merge).
  *
  * @module
  */

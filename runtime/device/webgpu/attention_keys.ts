@@ -121,7 +121,10 @@ function pagedKeys(caches: readonly PagedCache[], quads: number, valueQuads: num
   };
 }
 
-/** Packed rows over the binding limit are several stores, `hop` rows apart: each page lies in one, as they overlap by a page. */
+/**
+ * Packed rows over the binding limit are several stores, `hop` rows apart: each page lies in one, as they
+ * overlap by a page.
+ */
 function rowStores(gpu: Gpu, keys: DeviceTensor, values: DeviceTensor): { stores: Store[]; hop: number } {
   const { bindingBytes, alignment } = gpu.memory.limits, { rows } = keys;
   const widest = 4 * Math.max(keys.features, values.features);

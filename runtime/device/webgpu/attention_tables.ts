@@ -1,5 +1,6 @@
 /**
- * What attention's kernels look up: lists of words in one buffer, slopes, bias tables and sink logits in another.
+ * What attention's kernels look up: lists of words in one buffer, slopes, bias tables and sink logits in
+ * another.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * The backend of WebGPU: buffers, and the operations as WGSL compute shaders. What is recorded becomes one command buffer;
- * only `read` and `flush` wait.
+ * The backend of WebGPU: buffers, and the operations as WGSL compute shaders. What is recorded becomes one
+ * command buffer; only `read` and `flush` wait.
  *
  * @module
  */
@@ -124,7 +124,10 @@ export class WebGpuBackend implements Backend {
     this.#isInStep = true;
   }
 
-  /** What was recorded before an error runs all the same: larger slabs take over the pages of other texts in it. */
+  /**
+   * What was recorded before an error runs all the same: larger slabs take over the pages of other texts in
+   * it.
+   */
   end(): Promise<void> {
     this.#isInStep = false;
     if (!this.#closed) {
@@ -179,7 +182,8 @@ export class WebGpuBackend implements Backend {
   }
 
   writePage(store: PageStore<unknown>, place: unknown, bytes: Uint8Array): void {
-    // Slabs that grew are copied by what is recorded; a write of the queue comes after that only once it is submitted.
+    // Slabs that grew are copied by what is recorded; a write of the queue comes after that only once it is
+    // submitted.
     this.#submit();
     const { buffer, offset } = (store as Slabs).regionOf(place as Place);
     this.gpuDevice.queue.writeBuffer(buffer, offset, bytes as Uint8Array<ArrayBuffer>);

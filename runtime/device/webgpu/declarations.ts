@@ -1,14 +1,16 @@
 /**
- * What a shader declares of its arguments, read from its text: parameters, bindings, structs, override constants.
+ * What a shader declares of its arguments, read from its text: parameters, bindings, structs, override
+ * constants.
  *
- * The WGSL text is the only declaration. A kernel is called by the names that stand in it, and a number is packed by the
- * type that stands beside its name, so that nothing is listed twice:
+ * The WGSL text is the only declaration. A kernel is called by the names that stand in it, and a number is
+ * packed by the type that stands beside its name, so that nothing is listed twice:
  *
- *     struct Params { rows: u32, eps: f32 }                                  → parameters: { rows: 3, eps: 1e-5 }
+ *     struct Params { rows: u32, eps: f32 } → parameters: { rows: 3, eps: 1e-5 }
  *     @group(0) @binding(1) var<storage, read> x: array<f32>;                → buffers: { x }
  *     override GATED: bool = false;                                         → constants: { GATED: true }
  *
- * Structs that the host packs have fields of 32 bits (u32, i32, f32) alone, so that a field is one word, without gaps.
+ * Structs that the host packs have fields of 32 bits (u32, i32, f32) alone, so that a field is one word,
+ * without gaps.
  *
  * @module
  */
@@ -44,7 +46,10 @@ export class Struct {
     this.#floats = fields.map(({ type }) => type === "f32");
   }
 
-  /** Writes `values` from word `at` on; `words` and `floats` are views of one buffer. Throws unless the names are the fields. */
+  /**
+   * Writes `values` from word `at` on; `words` and `floats` are views of one buffer. Throws unless the names
+   * are the fields.
+   */
   write(values: Values, words: Uint32Array, floats: Float32Array, at: number): void {
     const names = this.#names;
     let i = 0;
@@ -67,7 +72,10 @@ export class Struct {
     return words;
   }
 
-  /** WGSL that reads item `index` of a list in `words: array<u32>`: `fn itemAt(first: u32, index: u32) -> Item`. */
+  /**
+   * WGSL that reads item `index` of a list in `words: array<u32>`: `fn itemAt(first: u32, index: u32) ->
+   * Item`.
+   */
   reader(words: string): string {
     const { name, fields } = this;
     const values = fields.map(({ type }, i) => {
@@ -107,7 +115,9 @@ export function structIn(code: string, name: string): Struct {
   return new Struct(name, fields);
 }
 
-/** Reads what a whole shader declares. Throws an Error if binding 0 is not `Params` or a binding is missing. */
+/**
+ * Reads what a whole shader declares. Throws an Error if binding 0 is not `Params` or a binding is missing.
+ */
 export function declarationsIn(code: string): Declarations {
   const plain = code.replace(COMMENT, "");
   const bindings: Binding[] = [];

@@ -1,5 +1,6 @@
 /**
- * Kernels of conditional computation: CoLT5's router, the choice of experts, their products and the sum of what they made.
+ * Kernels of conditional computation: CoLT5's router, the choice of experts, their products and the sum of
+ * what they made.
  *
  * @module
  */

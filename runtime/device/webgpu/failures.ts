@@ -22,8 +22,8 @@ export class Failures {
   }
 
   /**
-   * Waits for `work`, or until the GPU is lost: what waits for a lost GPU may wait for ever. Rejects with what went wrong
-   * meanwhile, in words.
+   * Waits for `work`, or until the GPU is lost: what waits for a lost GPU may wait for ever. Rejects with
+   * what went wrong meanwhile, in words.
    */
   async finished<T>(action: string, work: Promise<T>): Promise<T> {
     let result: T | undefined;

@@ -16,7 +16,9 @@ export interface WeightPart {
   readonly scales: Region | undefined;
 }
 
-/** An uploaded weight: parts below the binding limit, rows of `stride` 16-byte vectors. A vector is one row. */
+/**
+ * An uploaded weight: parts below the binding limit, rows of `stride` 16-byte vectors. A vector is one row.
+ */
 export class GpuWeight {
   constructor(readonly stride: number, readonly parts: readonly WeightPart[]) {}
 }
@@ -70,8 +72,8 @@ export function rowsOf(region: Region, features: number, from: number, to: numbe
 }
 
 /**
- * Ranges of rows in which no binding is over the limit and every binding begins at an allowed offset: one, unless a tensor
- * is over 128 MiB or so.
+ * Ranges of rows in which no binding is over the limit and every binding begins at an allowed offset: one,
+ * unless a tensor is over 128 MiB or so.
  */
 export function bindableRanges(
   rows: number,

@@ -1,8 +1,8 @@
 /**
  * The shaders as kernels: source text, composed of an operation and shared pieces.
  *
- * The text declares its arguments, see declarations.ts. An input that is absent is bound to a 16-byte dummy, so that a
- * kernel has one layout; what else varies is an `override` constant.
+ * The text declares its arguments, see declarations.ts. An input that is absent is bound to a 16-byte dummy,
+ * so that a kernel has one layout; what else varies is an `override` constant.
  *
  * @module
  */

@@ -18,7 +18,10 @@ import { type Groups, inTwoDimensions } from "./recorder.ts";
 
 /** Columns and rows of a tile in linear.wgsl; columns of a workgroup in linear_decode.wgsl. */
 export const TILE = 64, DECODE_COLUMNS = 4;
-/** Rows and columns from which a matrix is bound by arithmetic in a prefill, rather than by launching and reading. */
+/**
+ * Rows and columns from which a matrix is bound by arithmetic in a prefill, rather than by launching and
+ * reading.
+ */
 const LARGE = 512;
 
 /** The kernels of this file. */
@@ -63,8 +66,8 @@ export function linearKernels(gpu: Gpu): Pick<Kernels, "linear" | "embed"> {
 }
 
 /**
- * Records a product; `result` is [rows, out]. Activations are only rounded (to f16, or to bytes for q8 and q4) where
- * that saves time: not in few rows, nor in small matrices, such as routers, which choose by a hair.
+ * Records a product; `result` is [rows, out]. Activations are only rounded (to f16, or to bytes for q8 and
+ * q4) where that saves time: not in few rows, nor in small matrices, such as routers, which choose by a hair.
  */
 export function product(
   gpu: Gpu,

@@ -1,8 +1,9 @@
 /**
- * GPU memory: pooled buffers by size class for tensors, an arena for data written by the host, and what is in use.
+ * GPU memory: pooled buffers by size class for tensors, an arena for data written by the host, and what is in
+ * use.
  *
- * A tensor has a buffer of its own, because WebGPU does not allow one buffer to be read and written in one dispatch. A
- * recycled buffer may be used again at once: the queue keeps the order of what was recorded.
+ * A tensor has a buffer of its own, because WebGPU does not allow one buffer to be read and written in one
+ * dispatch. A recycled buffer may be used again at once: the queue keeps the order of what was recorded.
  *
  * @module
  */
@@ -98,7 +99,10 @@ export class Memory {
     else this.#pool.set(region.size, [entry]);
   }
 
-  /** A new buffer of exactly `bytes` (a multiple of 4), zeroed by WebGPU. Tables of an arena do not count as in use. */
+  /**
+   * A new buffer of exactly `bytes` (a multiple of 4), zeroed by WebGPU. Tables of an arena do not count as
+   * in use.
+   */
   create(bytes: number, what: string, kind: "storage" | "tables" | "uniform" = "storage"): Region {
     const { memoryBytes, bufferBytes } = this.#limits;
     if (bytes > bufferBytes) {
@@ -200,7 +204,10 @@ interface Chunk {
   written: number;
 }
 
-/** Data of the host for the next submission: bump-allocated in chunks, written in one go, all free after the step. */
+/**
+ * Data of the host for the next submission: bump-allocated in chunks, written in one go, all free after the
+ * step.
+ */
 export class Arena {
   readonly #device: GPUDevice;
   readonly #memory: Memory;

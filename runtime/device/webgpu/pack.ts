@@ -1,9 +1,10 @@
 /**
  * From the numbers of a file to the bytes of a resident weight, piece by piece.
  *
- * A row is whole 16-byte vectors, padded with zeros: 4 f32, 8 f16 or bf16, 16 q8, 32 q4. The scales of q8 and q4 (bf16,
- * one for a quant block of 32) are apart, a row being whole 4-byte words. q8: d = max|w| / 127 rounded up to bf16, bytes
- * round(w / d); q4: d = (the w of largest magnitude) / −8 rounded to bf16, nibbles round(w / d) + 8, low nibble first.
+ * A row is whole 16-byte vectors, padded with zeros: 4 f32, 8 f16 or bf16, 16 q8, 32 q4. The scales of q8 and
+ * q4 (bf16, one for a quant block of 32) are apart, a row being whole 4-byte words. q8: d = max|w| / 127
+ * rounded up to bf16, bytes round(w / d); q4: d = (the w of largest magnitude) / −8 rounded to bf16, nibbles
+ * round(w / d) + 8, low nibble first.
  *
  * @module
  */

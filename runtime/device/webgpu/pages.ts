@@ -1,12 +1,12 @@
 /**
- * Where the pages of caches lie: in slabs. A slab is one buffer of many pages, below the binding limit. Layout of a page, in
- * quads (4 numbers; 16 bytes f32, 8 f16, 4 q8):
+ * Where the pages of caches lie: in slabs. A slab is one buffer of many pages, below the binding limit.
+ * Layout of a page, in quads (4 numbers; 16 bytes f32, 8 f16, 4 q8):
  *
  *   keys [kvHeads][64][headDim / 4], values [kvHeads][64][valueDim / 4],
  *   q8 only: f32 scales of keys [kvHeads][64], of values likewise
  *
- * As long as everything fits one slab there is one: a larger one takes over the pages of the smaller. Beyond the binding
- * limit slabs are added, and attention runs once for each slab that it meets.
+ * As long as everything fits one slab there is one: a larger one takes over the pages of the smaller. Beyond
+ * the binding limit slabs are added, and attention runs once for each slab that it meets.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Where the time of a GPU goes: seconds of each operation by timestamp queries, beside roofs that shaders of their own
- * measure in the same run.
+ * Where the time of a GPU goes: seconds of each operation by timestamp queries, beside roofs that shaders of
+ * their own measure in the same run.
  *
  * @module
  */
@@ -104,8 +104,9 @@ class Timestamps implements Timing {
 }
 
 /**
- * Runs `body` with a timestamp around each dispatch (which takes away overlap, so the sum is more than the plain run),
- * and sums up by operation, the longest first. Throws an Error where the GPU has no timestamp queries.
+ * Runs `body` with a timestamp around each dispatch (which takes away overlap, so the sum is more than the
+ * plain run), and sums up by operation, the longest first. Throws an Error where the GPU has no timestamp
+ * queries.
  *
  * @example
  * ```ts

@@ -1,6 +1,6 @@
 /**
- * Records dispatches and copies into one command buffer a submission. Pipelines are compiled once, bind groups are kept
- * as long as their buffers live, parameters go into one uniform arena.
+ * Records dispatches and copies into one command buffer a submission. Pipelines are compiled once, bind
+ * groups are kept as long as their buffers live, parameters go into one uniform arena.
  *
  * @module
  */
@@ -126,9 +126,9 @@ export class Recorder {
   }
 
   /**
-   * Runs a kernel with what its shader declares: `buffers` by the names of its bindings, `parameters` by the fields of its
-   * Params, `constants` by its overrides (those left out keep the shader's own value). `work` defaults to the bytes that
-   * are bound. Throws a TypeError for a name that is unknown or missing.
+   * Runs a kernel with what its shader declares: `buffers` by the names of its bindings, `parameters` by the
+   * fields of its Params, `constants` by its overrides (those left out keep the shader's own value). `work`
+   * defaults to the bytes that are bound. Throws a TypeError for a name that is unknown or missing.
    */
   dispatch(
     kernel: Kernel,
@@ -163,7 +163,9 @@ export class Recorder {
     this.#encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes);
   }
 
-  /** Submits what is recorded, if anything is; `arenas` hold data that it uses. Returns whether something was. */
+  /**
+   * Submits what is recorded, if anything is; `arenas` hold data that it uses. Returns whether something was.
+   */
   submit(arenas: readonly Arena[]): boolean {
     const encoder = this.#encoder;
     if (encoder) {
@@ -253,7 +255,9 @@ export class Recorder {
     return found;
   }
 
-  /** Decode steps repeat themselves: mostly it is the group that the same dispatch of the last submission had. */
+  /**
+   * Decode steps repeat themselves: mostly it is the group that the same dispatch of the last submission had.
+   */
   #bindGroup(pipeline: Pipeline, place: Region, buffers: readonly Region[]): GPUBindGroup {
     const index = this.#recorded++, before = this.#history[index];
     if (

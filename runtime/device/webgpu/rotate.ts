@@ -1,6 +1,6 @@
 /**
- * Rotation of blocks of 32 before they are rounded (wasm/src/rotate.rs says why): weights on the host while they are
- * packed, activations on the GPU, once for all weights that they meet.
+ * Rotation of blocks of 32 before they are rounded (wasm/src/rotate.rs says why): weights on the host while
+ * they are packed, activations on the GPU, once for all weights that they meet.
  *
  * @module
  */
@@ -45,7 +45,9 @@ export function rotate(
   }
 }
 
-/** A block of weights in place as activations meet it: R w / 32. In f32, in the order of the other kernels. */
+/**
+ * A block of weights in place as activations meet it: R w / 32. In f32, in the order of the other kernels.
+ */
 export function rotateWeights(block: Float32Array): void {
   for (let j = 0; j < QUANT_BLOCK; j++) {
     if (((j & (j >> 1)) ^ ((j >> 2) & (j >> 3))) & 1) block[j] = -block[j]!;

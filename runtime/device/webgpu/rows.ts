@@ -241,7 +241,10 @@ function threads(count: number): Groups {
   return inTwoDimensions(Math.ceil(count / THREADS));
 }
 
-/** Calls `record` with ranges of y's rows where bindings are limited; `others` are the widths of what is bound beside it. */
+/**
+ * Calls `record` with ranges of y's rows where bindings are limited; `others` are the widths of what is bound
+ * beside it.
+ */
 function forRows(
   gpu: Gpu,
   y: DeviceTensor,

@@ -1,5 +1,6 @@
 /**
- * Uploads weights: packs the numbers of a file on the way, splits a matrix over buffers below the binding limit.
+ * Uploads weights: packs the numbers of a file on the way, splits a matrix over buffers below the binding
+ * limit.
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * Types of tensors in GGUF files: how many numbers a block holds, the bytes that it takes, and how it is decoded.
+ * Types of tensors in GGUF files: how many numbers a block holds, the bytes that it takes, and how it is
+ * decoded.
  *
  * @module
  */

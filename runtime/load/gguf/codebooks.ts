@@ -7,8 +7,8 @@
  * | IQ4_XS | 136 | 256 | d in f16 · 16 bits and 4 bytes of scales for groups of 32 · 128 bytes |
  * | MXFP4 | 17 | 32 | a power of two, E8M0 · 16 bytes of E2M1 |
  *
- * Of 4 bits a byte, number i of a group has the lower half of byte i and number 16 + i the upper half. Every number is
- * the exact value rounded once to f32.
+ * Of 4 bits a byte, number i of a group has the lower half of byte i and number 16 + i the upper half. Every
+ * number is the exact value rounded once to f32.
  *
  * MXFP4: https://www.opencompute.org/documents/ocp-microscaling-formats-mx-v1-0-spec-final-pdf
  *

@@ -1,6 +1,6 @@
 /**
- * A GGUF file as the folder that it was made from: config.json, tokenizer.json and their like are written from its keys
- * when they are asked for, and its tensors have the names of the checkpoint.
+ * A GGUF file as the folder that it was made from: config.json, tokenizer.json and their like are written
+ * from its keys when they are asked for, and its tensors have the names of the checkpoint.
  *
  * @module
  */
@@ -13,8 +13,8 @@ import { generationConfigJson, tokenizerConfigJson, tokenizerJson } from "./toke
 const REFERENCE = /^reference\.(safetensors|json)$/;
 
 /**
- * Opens the GGUF file `name` of `files`, and the parts beside it where it is split. `label` is what it is called in
- * messages. Throws an Error in words when it is damaged or not supported.
+ * Opens the GGUF file `name` of `files`, and the parts beside it where it is split. `label` is what it is
+ * called in messages. Throws an Error in words when it is damaged or not supported.
  *
  * @example
  * ```ts

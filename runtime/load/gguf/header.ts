@@ -8,8 +8,8 @@
  * data:    at the next multiple of general.alignment (32), where offsets count from; each tensor at such a multiple
  * ```
  *
- * Text is a u64 length and UTF-8. Everything is checked before memory is taken for it: counts against the bytes that are
- * left, sizes against the file's.
+ * Text is a u64 length and UTF-8. Everything is checked before memory is taken for it: counts against the
+ * bytes that are left, sizes against the file's.
  *
  * Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  *
@@ -62,8 +62,8 @@ export interface GgufHeader {
 export class HeaderGoesOn extends Error {}
 
 /**
- * Checks and reads a header. `bytes` are the first of the file, `path` is for messages. Throws HeaderGoesOn when the
- * header is longer than `bytes`, and an Error in words when anything contradicts the format.
+ * Checks and reads a header. `bytes` are the first of the file, `path` is for messages. Throws HeaderGoesOn
+ * when the header is longer than `bytes`, and an Error in words when anything contradicts the format.
  */
 export function parseGgufHeader(
   bytes: Uint8Array,

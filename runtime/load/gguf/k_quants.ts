@@ -1,6 +1,6 @@
 /**
- * Blocks of 256 numbers in 8 or 16 groups: a scale d (and dmin) in f16, and a small integer for each group that
- * multiplies it.
+ * Blocks of 256 numbers in 8 or 16 groups: a scale d (and dmin) in f16, and a small integer for each group
+ * that multiplies it.
  *
  * | type | bytes | groups | layout | number |
  * | --- | --- | --- | --- | --- |
@@ -105,7 +105,9 @@ function scaleOf(bytes: Uint8Array, at: number, group: number): number {
   return group < 4 ? bytes[at + group]! & 63 : bytes[at + group + 4]! & 15 | bytes[at + group - 4]! >> 6 << 4;
 }
 
-/** Six bits of a minimum: whole in the second four bytes, for later groups split over the last and the second. */
+/**
+ * Six bits of a minimum: whole in the second four bytes, for later groups split over the last and the second.
+ */
 function minimumOf(bytes: Uint8Array, at: number, group: number): number {
   return group < 4 ? bytes[at + group + 4]! & 63 : bytes[at + group + 4]! >> 4 | bytes[at + group]! >> 6 << 4;
 }

@@ -1,12 +1,16 @@
 /**
- * Keys of a GGUF file with types: every read names its key, and an error names file, key, value and what was expected.
+ * Keys of a GGUF file with types: every read names its key, and an error names file, key, value and what was
+ * expected.
  *
  * @module
  */
 import { short } from "../safetensors_header.ts";
 import type { GgufValue } from "./header.ts";
 
-/** Keys of one file. Remembers which were asked for, so that those that change a model's mathematics are not passed over. */
+/**
+ * Keys of one file. Remembers which were asked for, so that those that change a model's mathematics are not
+ * passed over.
+ */
 export class Metadata {
   /** For messages. */
   readonly path: string;

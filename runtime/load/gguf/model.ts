@@ -20,12 +20,15 @@ import { partsOf } from "./names.ts";
 import { dtypeOf, type Placed, readPlaced, storedBytes } from "./placed.ts";
 import { fileRows } from "./rows.ts";
 
-/** Bytes of a header that are read at first; most are larger, and small models' whole files are not much larger. */
+/**
+ * Bytes of a header that are read at first; most are larger, and small models' whole files are not much
+ * larger.
+ */
 const FIRST_BYTES = 1 << 20;
 
 /**
- * What is needed to load it, of headers only: config, names and places. Throws an Error that names file, key or tensor
- * when anything is missing, damaged or not supported.
+ * What is needed to load it, of headers only: config, names and places. Throws an Error that names file, key
+ * or tensor when anything is missing, damaged or not supported.
  */
 export class GgufModel {
   readonly metadata: Metadata;

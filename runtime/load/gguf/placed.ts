@@ -94,7 +94,10 @@ function decode(raw: Uint8Array, type: BlockType, out: Float32Array): void {
   }
 }
 
-/** All numbers of the matrices' transposes: [matrices, rows, columns] in the file, [matrices, columns, rows] here. */
+/**
+ * All numbers of the matrices' transposes: [matrices, rows, columns] in the file, [matrices, columns, rows]
+ * here.
+ */
 async function transposedNumbers(placed: Placed): Promise<Uint8Array> {
   const { rows: { count, columns }, shape } = placed;
   const matrixRows = shape.at(-1)!;

@@ -9,8 +9,8 @@
  * | Q5_1 | d · m · 32 high bits · 16 bytes | q d + m |
  * | Q8_0 | d · 32 bytes with sign | q d |
  *
- * Of 4 bits a byte, number i has the lower half of byte i and number 16 + i the upper half. Every number is the exact
- * value rounded once to f32.
+ * Of 4 bits a byte, number i has the lower half of byte i and number 16 + i the upper half. Every number is
+ * the exact value rounded once to f32.
  *
  * @module
  */

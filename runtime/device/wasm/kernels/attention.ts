@@ -1,5 +1,6 @@
 /**
- * `append` and `attention` on the WASM device: keys, mask and bias as the kernels take them (wasm/src/attention_spec.rs).
+ * `append` and `attention` on the WASM device: keys, mask and bias as the kernels take them
+ * (wasm/src/attention_spec.rs).
  *
  * @module
  */
@@ -16,7 +17,10 @@ import { boundsOf, type Pages } from "../pages.ts";
 import type { Recorder } from "../recorder.ts";
 import { addressOf, type Argument } from "../signature.ts";
 
-/** Numbers of a partial result beside its output: the maximum, the sum and two unused (wasm/src/attention_spec.rs). */
+/**
+ * Numbers of a partial result beside its output: the maximum, the sum and two unused
+ * (wasm/src/attention_spec.rs).
+ */
 const PARTIAL_EXTRA = 4;
 
 export function attentionKernels(recorder: Recorder, pages: Pages): Pick<Kernels, "append" | "attention"> {

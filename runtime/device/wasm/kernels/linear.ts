@@ -91,7 +91,9 @@ function packGroups(
   });
 }
 
-/** Panels of a matrix in one item of a kernel of rows: few long runs, because memory is fastest in long runs. */
+/**
+ * Panels of a matrix in one item of a kernel of rows: few long runs, because memory is fastest in long runs.
+ */
 export function panelsInItem(outputs: number, threads: number): number {
   return Math.max(1, Math.ceil(Math.ceil(outputs / PANEL) / (ITEMS_PER_THREAD * threads)));
 }

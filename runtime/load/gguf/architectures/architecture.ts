@@ -1,6 +1,6 @@
 /**
- * How the keys and tensors of one architecture of llama.cpp become the config.json and the tensor names of the Hugging
- * Face checkpoint that the file was made from.
+ * How the keys and tensors of one architecture of llama.cpp become the config.json and the tensor names of
+ * the Hugging Face checkpoint that the file was made from.
  *
  * @module
  */
@@ -13,11 +13,13 @@ export type Json = Readonly<Record<string, unknown>>;
 
 /** One architecture. */
 export interface Architecture {
-  /** The config, without what all have (see {@linkcode commonConfig}). `key` names a key of this architecture. */
+  /**
+   * The config, without what all have (see {@linkcode commonConfig}). `key` names a key of this architecture.
+   */
   config(source: ConfigSource): Json | Promise<Json>;
   /**
-   * Names in the file, without ".weight" and ".bias" where these stay, → names in the checkpoint, or what places the
-   * tensor. N stands for the number of a layer, E for that of an expert. Null: not needed.
+   * Names in the file, without ".weight" and ".bias" where these stay, → names in the checkpoint, or what
+   * places the tensor. N stands for the number of a layer, E for that of an expert. Null: not needed.
    */
   readonly names: Names;
 }
@@ -29,7 +31,10 @@ export type Place = (tensor: FileTensor) => Iterable<readonly [name: string, pla
 
 /** A tensor of the file, for a {@linkcode Place}. */
 export interface FileTensor extends Placed {
-  /** A name in the checkpoint: N becomes this layer's number, and ".weight" or ".bias" is added as the file has it. */
+  /**
+   * A name in the checkpoint: N becomes this layer's number, and ".weight" or ".bias" is added as the file
+   * has it.
+   */
   name(pattern: string): string;
   /** A name of this layer in the file → its tensor; undefined where there is none. */
   find(pattern: string): Placed | undefined;
@@ -74,8 +79,8 @@ export function transposed(pattern: string): Place {
 }
 
 /**
- * Queries or keys whose rows llama.cpp pairs as (0, 1), (2, 3), …, where the checkpoint pairs feature i of a head with
- * feature i + headDim / 2.
+ * Queries or keys whose rows llama.cpp pairs as (0, 1), (2, 3), …, where the checkpoint pairs feature i of a
+ * head with feature i + headDim / 2.
  */
 export function unpaired(pattern: string): Place {
   return (tensor) => {
@@ -172,8 +177,8 @@ export function rotatedShare({ metadata, key, sizes: { headDim } }: ConfigSource
 }
 
 /**
- * `rope_theta` and `rope_scaling`. Factors of single frequencies, as Llama 3.1 has, come as a tensor; they become the
- * lists of longrope, with nothing else of it.
+ * `rope_theta` and `rope_scaling`. Factors of single frequencies, as Llama 3.1 has, come as a tensor; they
+ * become the lists of longrope, with nothing else of it.
  */
 export async function ropeConfig(source: ConfigSource): Promise<Json> {
   const { metadata: m, key, has } = source;

@@ -1,5 +1,6 @@
 /**
- * "bert": BERT, and RoBERTa and XLM-RoBERTa, of whose table of positions llama.cpp drops the rows before the first.
+ * "bert": BERT, and RoBERTa and XLM-RoBERTa, of whose table of positions llama.cpp drops the rows before the
+ * first.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * "falcon": 7B (one head of keys), 40B and 180B (groups, two norms), 11B (groups, one norm). The RW models have ALiBi,
- * which llama.cpp's architecture does not know.
+ * "falcon": 7B (one head of keys), 40B and 180B (groups, two norms), 11B (groups, one norm). The RW models
+ * have ALiBi, which llama.cpp's architecture does not know.
  *
  * @module
  */
@@ -15,7 +15,10 @@ import {
 
 const LAYER = "transformer.h.N";
 
-/** Where there are two, the one before attention is "attn_norm_2" in the file, and "attn_norm" is feed-forward's. */
+/**
+ * Where there are two, the one before attention is "attn_norm_2" in the file, and "attn_norm" is
+ * feed-forward's.
+ */
 function norm(tensor: FileTensor) {
   const two = tensor.find("blk.N.attn_norm_2.weight") !== undefined;
   return [[tensor.name(`${LAYER}.${two ? "ln_mlp" : "input_layernorm"}`), tensor]] as const;

@@ -1,6 +1,6 @@
 /**
- * "gemma", "gemma2" and "gemma3", the part of it that reads and writes text. llama.cpp adds the one to the norms that
- * these checkpoints store less one.
+ * "gemma", "gemma2" and "gemma3", the part of it that reads and writes text. llama.cpp adds the one to the
+ * norms that these checkpoints store less one.
  *
  * @module
  */
@@ -89,8 +89,8 @@ async function gemmaConfig(source: ConfigSource): Promise<Json> {
 }
 
 /**
- * What scores are divided by the root of, which files do not say: the size of a head, but in the 27B of each generation,
- * known by its layers, the width that a head has of the whole.
+ * What scores are divided by the root of, which files do not say: the size of a head, but in the 27B of each
+ * generation, known by its layers, the width that a head has of the whole.
  */
 function queryScalar({ metadata: m, key, sizes }: ConfigSource, layersOf27B: number): number {
   const is27B = m.int(key("block_count")) === layersOf27B;

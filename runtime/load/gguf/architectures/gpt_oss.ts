@@ -1,5 +1,6 @@
 /**
- * "gpt-oss". Its checkpoint has gate and up of an expert in one matrix, row by row in turns; the file has two.
+ * "gpt-oss". Its checkpoint has gate and up of an expert in one matrix, row by row in turns; the file has
+ * two.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * "llama": Llama 1 to 3.3, Mistral (whose window llama.cpp does not write), SmolLM, Mixtral where there are experts; and
- * the names that its descendants share.
+ * "llama": Llama 1 to 3.3, Mistral (whose window llama.cpp does not write), SmolLM, Mixtral where there are
+ * experts; and the names that its descendants share.
  *
  * @module
  */

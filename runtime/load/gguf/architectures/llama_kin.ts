@@ -1,6 +1,6 @@
 /**
- * Descendants of Llama that differ in few words: "smollm3", "granite", "command-r", "cohere2", "stablelm", "starcoder2",
- * "olmo", "olmo2" (OLMo 3 too) and "olmoe".
+ * Descendants of Llama that differ in few words: "smollm3", "granite", "command-r", "cohere2", "stablelm",
+ * "starcoder2", "olmo", "olmo2" (OLMo 3 too) and "olmoe".
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * "mpt". Its output layer is the embedding: the copy of it that older files hold, often rounded otherwise, is not read.
+ * "mpt". Its output layer is the embedding: the copy of it that older files hold, often rounded otherwise, is
+ * not read.
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * "t5": T5, T5 v1.1, FLAN-T5. The kind of its feed-forward layers is not written: gated ones have GELU, others ReLU.
+ * "t5": T5, T5 v1.1, FLAN-T5. The kind of its feed-forward layers is not written: gated ones have GELU,
+ * others ReLU.
  *
  * @module
  */

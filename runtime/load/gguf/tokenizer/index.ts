@@ -20,7 +20,9 @@ const MODELS: Readonly<Record<string, (m: Metadata, vocabulary: Vocabulary, arch
     t5: unigram,
   };
 
-/** tokenizer.json. Throws an Error that names the key when the tokenizer is of a kind that is not supported. */
+/**
+ * tokenizer.json. Throws an Error that names the key when the tokenizer is of a kind that is not supported.
+ */
 export function tokenizerJson(m: Metadata, architecture: string): Json {
   const model = m.text("tokenizer.ggml.model");
   if (!Object.hasOwn(MODELS, model)) {

@@ -1,6 +1,6 @@
 /**
- * How text is split into words before byte-pair merges, by `tokenizer.ggml.pre`. The expressions are those of the
- * models' own tokenizer.json files, for which the names in GGUF stand.
+ * How text is split into words before byte-pair merges, by `tokenizer.ggml.pre`. The expressions are those of
+ * the models' own tokenizer.json files, for which the names in GGUF stand.
  *
  * @module
  */
@@ -148,7 +148,10 @@ const BEFORE: Readonly<Record<string, string>> = {
   starcoder2: "starcoder",
 };
 
-/** The way to split of that name; `default` and no name are the architecture's own. Undefined when it is not known. */
+/**
+ * The way to split of that name; `default` and no name are the architecture's own. Undefined when it is not
+ * known.
+ */
 export function findPreTokenizer(name: string, architecture: string): PreTokenizer | undefined {
   const meant = name === "default" || name === "" ? BEFORE[architecture] ?? "" : name;
   return Object.hasOwn(PRE_TOKENIZERS, meant) ? PRE_TOKENIZERS[meant] : undefined;

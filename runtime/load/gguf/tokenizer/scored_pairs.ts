@@ -1,6 +1,6 @@
 /**
- * "llama": SentencePiece's byte-pair merges. Its pieces have scores, the best first; the merges follow from them: every
- * way to cut a piece in two pieces is a merge, of the rank of the whole.
+ * "llama": SentencePiece's byte-pair merges. Its pieces have scores, the best first; the merges follow from
+ * them: every way to cut a piece in two pieces is a merge, of the rank of the whole.
  *
  * @module
  */

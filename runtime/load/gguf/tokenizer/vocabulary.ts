@@ -34,7 +34,9 @@ const ROLES = {
   mask: "mask_token_id",
 } as const;
 
-/** Reads it. Throws an Error that names the key when lists do not fit each other or an id is outside of them. */
+/**
+ * Reads it. Throws an Error that names the key when lists do not fit each other or an id is outside of them.
+ */
 export function readVocabulary(m: Metadata): Vocabulary {
   const tokens = m.texts("tokenizer.ggml.tokens");
   const ids: Partial<Record<Role, number>> = {};

@@ -1,5 +1,6 @@
 /**
- * "bert": WordPiece. llama.cpp marks tokens that begin a word with "▁", where vocab.txt marks the others with "##".
+ * "bert": WordPiece. llama.cpp marks tokens that begin a word with "▁", where vocab.txt marks the others with
+ * "##".
  *
  * @module
  */
@@ -7,7 +8,9 @@ import type { Json } from "../architectures/architecture.ts";
 import type { Metadata } from "../metadata.ts";
 import { postProcessor, TOKEN_TYPE, type Vocabulary, vocabularyObject } from "./vocabulary.ts";
 
-/** tokenizer.json. Whether text becomes lower case is not written: it does where no word has a capital letter. */
+/**
+ * tokenizer.json. Whether text becomes lower case is not written: it does where no word has a capital letter.
+ */
 export function wordPieces(m: Metadata, vocabulary: Vocabulary): Json {
   const { types, ids: { bos, cls, eos, sep, unk } } = vocabulary;
   const isSpecial = (id: number) => types?.[id] === TOKEN_TYPE.control || types?.[id] === TOKEN_TYPE.unknown;
