@@ -17,8 +17,8 @@ export async function readText(path: string): Promise<string> {
 }
 
 /**
- * UTF-8, or UTF-16 with its mark. Throws an Error for what is no text: read all the same, it would be another text than the
- * one that is meant.
+ * UTF-8, or UTF-16 with its mark. Throws an Error for what is no text: read all the same, it would be another
+ * text than the one that is meant.
  */
 function decode(bytes: Uint8Array): string {
   const starts = (...first: readonly number[]) => first.every((byte, i) => bytes[i] === byte);

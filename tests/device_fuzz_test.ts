@@ -1,7 +1,8 @@
 /**
- * Random calls of every operation on the WASM device: wrong shapes and formats, tensors that are gone or another
- * device's, numbers that are none, nested steps. Each must compute or be refused in words, and afterwards the device must
- * still compute. Calls are drawn from a seed; a failure names it. Bounded by time on slow machines.
+ * Random calls of every operation on the WASM device: wrong shapes and formats, tensors that are gone or
+ * another device's, numbers that are none, nested steps. Each must compute or be refused in words, and
+ * afterwards the device must still compute. Calls are drawn from a seed; a failure names it. Bounded by time
+ * on slow machines.
  */
 import assert from "node:assert/strict";
 import type { AttentionMask, AttentionSpec } from "../runtime/device/attention_spec.ts";
