@@ -15,6 +15,7 @@ import {
   describeModel,
   GENERATE_OPTIONS,
   generateOptions,
+  givenText,
   MODEL_OPTIONS,
   openOptions,
   WRITER_OPTIONS,
@@ -76,7 +77,7 @@ export default command({
       const reply = await runChatCommand(message, chat);
       if (reply === LEAVE) break;
       if (reply !== undefined) writeError(`${reply}\n`);
-      else await chat.answer(message, { ...options, reader });
+      else await chat.answer(message, { ...options, reader, verbose: values.verbose });
     }
     return reader.interrupted ? EXIT.interrupted : EXIT.ok;
   },
@@ -98,13 +99,18 @@ class Chat {
   /** Streams the answer. Ctrl-C stops it; what was said until then stays in the conversation. */
   async answer(
     message: string,
-    { reader, ...options }: ReturnType<typeof generateOptions> & { readonly reader: LineReader },
+    { reader, verbose, ...options }: ReturnType<typeof generateOptions> & {
+      readonly reader: LineReader;
+      readonly verbose: boolean;
+    },
   ): Promise<void> {
     const stopping = new AbortController();
     reader.onInterrupt = () => stopping.abort();
     this.conversation.add("user", message);
     let text = "";
     try {
+      const { messages } = this.conversation;
+      if (verbose) writeError(`${dim(givenText(this.#model, messages))}\n`);
       const pieces = this.#model.chat(this.conversation.messages, {
         ...options,
         // The next answer begins sooner; only last bits differ.

@@ -4,9 +4,10 @@
  * @module
  */
 import { CACHE_DTYPES, WEIGHT_CHOICES } from "../runtime/device/formats/mod.ts";
-import type { Done, GenerateOptions } from "../runtime/language_model.ts";
+import type { Done, GenerateOptions, LanguageModel } from "../runtime/language_model.ts";
 import type { LoadedInfo } from "../runtime/load_model.ts";
 import type { OpenOptions } from "../runtime/open_model.ts";
+import type { Message } from "../runtime/text/chat_template.ts";
 import { type OptionTable, UsageError, type Values } from "./command.ts";
 import { formatBytes, formatCount, formatParameters, formatSpeed } from "./format.ts";
 
@@ -151,6 +152,10 @@ export const GENERATE_OPTIONS = {
       "drop the beginning of a prompt that is too long (the end of a text for an encoder-decoder); otherwise that is an " +
       "error",
   },
+  verbose: {
+    type: "flag",
+    help: "show on standard error the text that the model is given, with its special tokens",
+  },
 } as const satisfies OptionTable;
 
 /** Options for `openModel`. */
@@ -172,6 +177,12 @@ export function writerOptions(values: Values<typeof WRITER_OPTIONS>): Pick<OpenO
     throw new UsageError("Cannot use --keep-first: give --window as well");
   }
   return given({ draft, window: length === undefined ? undefined : { keepFirst: keepFirst ?? 4, length } });
+}
+
+/** What the model is given: the chat as its template writes it, or the prompt, with special tokens. */
+export function givenText(model: LanguageModel, given: readonly Message[] | string): string {
+  const ids = typeof given === "string" ? model.tokenizer.encode(given) : model.encodeChat(given);
+  return model.tokenizer.decode(ids, { special: true });
 }
 
 /** Options for `generate` and `chat`. */

@@ -15,6 +15,7 @@ import {
   describeModel,
   GENERATE_OPTIONS,
   generateOptions,
+  givenText,
   MODEL_OPTIONS,
   openOptions,
   WRITER_OPTIONS,
@@ -146,9 +147,9 @@ export default command({
       signal,
       onProgress,
     };
-    const pieces = chats
-      ? model.chat([...system, { role: "user", content: prompt }], options)
-      : model.generate(prompt, options);
+    const messages = [...system, { role: "user", content: prompt }];
+    if (values.verbose) writeError(`${dim(givenText(model, chats ? messages : prompt))}\n`);
+    const pieces = chats ? model.chat(messages, options) : model.generate(prompt, options);
 
     if (values.save !== undefined) await checkPlace(values.save, await sessionBytes(model, prompt, values));
     const forPeople = Deno.stdout.isTerminal();

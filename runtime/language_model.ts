@@ -56,11 +56,9 @@ export interface GenerateOptions extends WriteOptions, GrammarOptions {
   readonly logprobs?: number;
 }
 
-/** {@linkcode GenerateOptions} and more variables for the chat template. */
-export interface ChatOptions extends GenerateOptions, AnswerOptions {
-  /** E.g. `{ enable_thinking: false }`. */
-  readonly variables?: RenderOptions["variables"];
-}
+/** {@linkcode GenerateOptions}, what the chat template gets beside the messages, and what the answer may be. */
+export interface ChatOptions
+  extends GenerateOptions, AnswerOptions, Omit<RenderOptions, "addGenerationPrompt" | "tools"> {}
 
 /** A piece of a growing text: whole characters, and the ids that brought them. */
 export interface Piece extends PieceParts {
@@ -194,10 +192,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     this.#writer.check("chat");
     const ids = ArrayBuffer.isView(messages)
       ? toIds("chat", messages, this.info.facts)
-      : this.encodeChat(messages, {
-        ...(options.variables && { variables: options.variables }),
-        ...(options.tools && options.toolChoice !== "none" && { tools: options.tools }),
-      });
+      : this.encodeChat(messages, renderOptionsOf(options));
     // An answer begins a text of its own.
     const continues = !this.#parts.chatTemplate;
     const signal = eitherOf(options.signal, left), stopIds = this.#parts.chatStopIds;
@@ -533,6 +528,17 @@ export class LanguageModel implements Disposable, AsyncDisposable {
 /** Aborted when one of both is. */
 function eitherOf(wanted: AbortSignal | undefined, other: AbortSignal): AbortSignal {
   return wanted ? AbortSignal.any([wanted, other]) : other;
+}
+
+/** Those of a chat's options that are its template's. */
+function renderOptionsOf(options: ChatOptions): RenderOptions {
+  const { tools, toolChoice, documents, continueFinalMessage, variables } = options;
+  return {
+    ...(tools && toolChoice !== "none" && { tools }),
+    ...(documents && { documents }),
+    ...(continueFinalMessage && { continueFinalMessage }),
+    ...(variables && { variables }),
+  };
 }
 
 /** The writer for a kind of model. */

@@ -108,10 +108,15 @@ const tools = v.array(
 );
 
 const variables = v.record(v.string(), v.unknown(), "an object, e.g. { enable_thinking: false }");
+const TEMPLATE = {
+  tools,
+  documents: v.array(v.looseObject({}), "a list of documents with a title and a text"),
+  continueFinalMessage: flag,
+  variables,
+};
 const CHAT: Schemas<ChatOptions> = {
   ...GENERATE,
-  variables,
-  tools,
+  ...TEMPLATE,
   toolChoice: v.union(
     [v.picklist(["auto", "none", "required"]), v.looseObject({ name: v.string() })],
     '"auto", "none", "required" or { name }',
@@ -119,7 +124,7 @@ const CHAT: Schemas<ChatOptions> = {
   parallelTools: flag,
   apart: flag,
 };
-const RENDER: Schemas<RenderOptions> = { addGenerationPrompt: flag, variables, tools };
+const RENDER: Schemas<RenderOptions> = { addGenerationPrompt: flag, ...TEMPLATE };
 const EVALUATE: Schemas<EvaluationOptions> = {
   window: whole(1),
   stride: whole(1),

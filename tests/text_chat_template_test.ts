@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { folderFiles } from "../runtime/load/folder.ts";
 import { memoryFiles } from "../runtime/load/memory_files.ts";
-import { asOneText, ChatTemplate, openChatTemplate, strftime } from "../runtime/text/chat_template.ts";
+import { asOneText, ChatTemplate, openChatTemplate } from "../runtime/text/chat_template.ts";
 import { openTokenizer } from "../runtime/text/tokenizer.ts";
 import { fixtureNames, fixturePath, readTextReference } from "./fixtures.ts";
 
@@ -42,21 +42,12 @@ Deno.test("openChatTemplate() finds a template wherever checkpoints have it", as
 Deno.test("render() gives templates transformers' variables and functions", () => {
   assert.equal(
     render("{{ messages[0]['content'] }}{{ messages[0].role }}{{ add_generation_prompt }}"),
-    "Hellousertrue",
+    "HellouserTrue",
   );
   assert.equal(render("{% for i in range(1, 7, 2) %}{{ i }}{% endfor %}{{ range(3) | length }}"), "1353");
   assert.equal(render("{{ thinking }}", { thinking: "yes" }), "yes");
   assert.match(render("{{ strftime_now('%d %b %Y') }}"), /^\d\d [A-Z][a-z]{2} \d{4}$/);
   assert.throws(() => render("{{ raise_exception('no system role') }}"), /Cannot render.*no system role/);
-});
-
-Deno.test("strftime() writes dates in English", () => {
-  const date = new Date(2026, 2, 7, 5, 4, 3);
-  assert.equal(
-    strftime(date, "%Y-%m-%d %H:%M:%S %b %B %a %A %y%%"),
-    "2026-03-07 05:04:03 Mar March Sat Saturday 26%",
-  );
-  assert.throws(() => strftime(date, "%Q"), /%Q/);
 });
 
 Deno.test("a template that is no Jinja is an error that says so", () => {
@@ -68,6 +59,11 @@ Deno.test("a template that is no Jinja is an error that says so", () => {
 
 const loop = (depth: number, body: string): string =>
   depth === 0 ? body : `{% for i${depth} in range(1000) %}${loop(depth - 1, body)}{% endfor %}`;
+const shared = (part: string) =>
+  `{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}` +
+  `{% set ns.y = [ns.y, ns.y] %}{% endfor %}${part}`;
+const long = (part: string) =>
+  `{% set ns = namespace(s="aaaaaaaaaaaaaaaa") %}{% for i in range(20) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}${part}`;
 
 for (
   const [what, source] of Object.entries({
@@ -75,6 +71,10 @@ for (
     "nested loops without a body": loop(4, ""),
     "a range without end": "{% for i in range(1000000000000) %}x{% endfor %}",
     "a range of infinity": "{% for i in range(1, 5, 0) %}x{% endfor %}",
+    "a list of a range": "{{ range(10 ** 9) | list | length }}",
+    "a text times a number": "{{ 'a' * 10 ** 10 }}",
+    "a list times a number": "{{ [0] * 10 ** 10 }}",
+    "a power without end": "{{ 10 ** 10 ** 10 }}",
     "a text that doubles": "{% set ns = namespace(s='xxxxxxxx') %}" +
       "{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
     "a list that doubles": "{% set ns = namespace(a=[1, 2]) %}" +
@@ -86,7 +86,29 @@ for (
       "{% macro m(n) %}{% if n > 0 %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}" +
       "{% endmacro %}{{ m(60) }}",
     "an indent without end": "{{ 'x' | indent(1000000000000, true) }}",
+    "an indent of JSON without end": "{{ [1, [2]] | tojson(indent=1000000000) }}",
+    "a width without end": "{{ 'x' | center(10 ** 12) }}",
     "expressions without end": "{{ " + "(".repeat(100_000) + "1" + ")".repeat(100_000) + " }}",
+    "lists that hold a hundred million numbers":
+      "{% set ns = namespace(l=[]) %}{% for i in range(3000) %}{% set ns.l = [ns.l, range(100000)|list] %}{% endfor %}",
+    "a list in a list in a list": "{% set ns = namespace(l=[]) %}{% for i in range(90000) %}" +
+      "{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
+    ...Object.fromEntries(
+      ["{{ ns.x | tojson }}", "{{ ns.x }}", "{{ ns.x ~ '' }}", "{{ ns.x | string }}", "{{ ns.x == ns.y }}"]
+        .concat([
+          "{{ [ns.x, ns.y] | sort }}",
+          "{{ raise_exception(ns.x) }}",
+          "{{ [ns.x, ns.y] | unique | list }}",
+        ])
+        .concat(["{{ ns.x in [ns.y] }}", "{{ '%s' % [ns.x] }}"])
+        .map((part) => [`2^60 elements in ${part}`, shared(part)]),
+    ),
+    ...Object.fromEntries(
+      ["{{ ns.s | replace('a', ns.s) }}", "{{ range(100000) | join(ns.s) }}", "{{ ns.s | tojson * 1000 }}"]
+        .concat(["{% for i in range(100000) %}{% if 'b' in ns.s %}{% endif %}{% endfor %}"])
+        .concat(["{% for i in range(100000) %}{% set q = ns.s.split('a') | length %}{% endfor %}"])
+        .map((part) => [`a text of 16 MiB in ${part}`, long(part)]),
+    ),
   })
 ) {
   Deno.test(`a hostile template ends with an error: ${what}`, () => {
@@ -97,6 +119,74 @@ for (
     });
   });
 }
+
+Deno.test("white space of any length in a template is read at once", () => {
+  for (const blank of [" ", "\t", "\n", "\r\n"]) {
+    const much = blank.repeat(200_000);
+    assert.equal(render(`${much}{{ 'x' ${much} }}`).trim(), "x");
+  }
+});
+
+Deno.test("a template renders again after a rendering that passed its limits", () => {
+  const template = new ChatTemplate(
+    "{% for i in range(n) %}{% for j in range(n) %}{% endfor %}{% endfor %}ok",
+    {},
+  );
+  assert.throws(() => template.render(messages, { variables: { n: 100_000 } }), /does not end/);
+  assert.equal(template.render(messages, { variables: { n: 3 } }), "ok");
+});
+
+Deno.test("render() hands on tools and documents, and none where there are none", () => {
+  const source = "{{ tools is none }} {{ tools | tojson }} {{ documents | length if documents }}";
+  const template = new ChatTemplate(source, {});
+  assert.equal(template.render(messages), "True null ");
+  assert.equal(
+    template.render(messages, { tools: [{ name: "f" }], documents: [{ text: "a" }] }),
+    'False [{"name": "f"}] 1',
+  );
+});
+
+Deno.test("render() takes the template for tools where there are tools", async () => {
+  const list = [{ name: "tool_use", template: "T{{ tools | length }}" }, { name: "default", template: "D" }];
+  const config = JSON.stringify({ chat_template: list });
+  for (
+    const files of [{ "tokenizer_config.json": config }, {
+      "chat_template.jinja": "D",
+      "additional_chat_templates/tool_use.jinja": "T{{ tools | length }}",
+    }]
+  ) {
+    const template = await openChatTemplate(memoryFiles("x", files as unknown as Record<string, string>), {});
+    assert.equal(template?.render(messages), "D");
+    assert.equal(template?.render(messages, { tools: [{}] }), "T1");
+  }
+});
+
+Deno.test("render() goes on with the final message when told so", () => {
+  const begun = [...messages, { role: "assistant", content: "Once upon " }];
+  const go = (source: string) => new ChatTemplate(source, {}).render(begun, { continueFinalMessage: true });
+  const turns = (content: string) => `{% for m in messages %}<{{ m.role }}>{{ ${content} }}</>{% endfor %}`;
+  assert.equal(go(turns("m.content")), "<user>Hello</><assistant>Once upon ");
+  assert.equal(go(turns("m.content | trim")), "<user>Hello</><assistant>Once upon", "as transformers has it");
+  assert.throws(() => go("{{ messages[0].content }}"), /Cannot continue the final message/);
+  assert.throws(
+    () => new ChatTemplate("", {}).render(begun, { continueFinalMessage: true, addGenerationPrompt: true }),
+    TypeError,
+  );
+});
+
+Deno.test("render() gives earlier reasoning the names that templates know", () => {
+  const source = "{% for m in messages %}{{ m.reasoning_content }}{{ m.thinking }}{% endfor %}";
+  const said = (name: string) => [{ role: "assistant", content: "", [name]: "hm " }];
+  for (const name of ["reasoning", "reasoning_content", "thinking"]) {
+    assert.equal(new ChatTemplate(source, {}).render(said(name)), "hm hm ");
+  }
+});
+
+Deno.test("a template's errors tell the line and Python's words", () => {
+  assert.throws(() => render("a\n{{ [] | first | upper + 1 }}"), /can only concatenate str.*line 2/);
+  assert.throws(() => render("\n\n{{ nothing.role }}"), /'nothing' is undefined \(line 3\)/);
+  assert.throws(() => render("{{ messages[0].a.b }}"), /'messages\[0\]\.a' is undefined/);
+});
 
 Deno.test("a long conversation is no hostile one", () => {
   const long = Array.from(

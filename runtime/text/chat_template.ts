@@ -1,15 +1,14 @@
 /**
  * A conversation as the text that a model was trained on, by the checkpoint's Jinja template.
  *
- * A template is a program that came with a download, so it runs under limits: @huggingface/jinja interprets it node
- * by node, and every node passes `evaluate`, which here counts the work and looks at the size of what came out.
- * Endless loops cannot be written in Jinja, but nested ranges, doubling strings and recursive macros can.
+ * A template is a program that came with a download. It is rendered by minijinja with Python's meaning (wasm/text), in a
+ * memory and within a work that are bounded (text_module.ts), from data alone: it reaches nothing else.
  *
  * @module
  */
-import { Environment, Interpreter, parse, tokenize } from "../deps.ts";
 import type { Files } from "../load/files.ts";
-import { readJsonFile } from "./json_file.ts";
+import { rawJSON, readJsonFile } from "./json_file.ts";
+import { TextError, TextModule, textOf } from "./text_module.ts";
 import type { SpecialTokens } from "./tokenizer.ts";
 import type { Tool } from "./tools.ts";
 
@@ -27,21 +26,30 @@ export interface Message {
 export interface RenderOptions {
   /** End with the beginning of the assistant's turn, so that the model answers. Default true. */
   readonly addGenerationPrompt?: boolean;
-  /** More variables for the template, e.g. `{ enable_thinking: false }`. */
-  readonly variables?: Readonly<Record<string, unknown>>;
+  /**
+   * End within the last message, so that the model goes on with it: its end of turn is left out. Not with
+   * `addGenerationPrompt`, which is then false.
+   */
+  readonly continueFinalMessage?: boolean;
   /** Functions that the model may call. */
   readonly tools?: readonly Tool[];
+  /** Documents to answer from, mostly with `title` and `text`. */
+  readonly documents?: readonly Readonly<Record<string, unknown>>[];
+  /** More variables for the template, e.g. `{ enable_thinking: false }`. */
+  readonly variables?: Readonly<Record<string, unknown>>;
 }
 
-/** Nodes and loop rounds that a rendering may take. A turn costs about a hundred; this many take about two seconds. */
-const maximumWork = 3_000_000;
-/** Characters that a text may have: more than any context, less than what hurts. */
-const maximumText = 32 * 1024 * 1024;
-/** Elements that a list or mapping may have. */
-const maximumList = 1024 * 1024;
-const maximumRange = 100_000;
+/**
+ * Steps that a rendering may take: some two seconds. No real template that was tried took 300,000 for a short conversation;
+ * 2,000 turns took 3 million.
+ */
+const renderingWork = 3e8;
+/** Memory of a rendering: what it reads and writes, several times over. */
+const memoryBytes = 256 * 2 ** 20;
+/** Bytes that a rendered text may have: more than any context. */
+const maximumText = 32 * 2 ** 20;
 /** Characters of a template; the longest known are below 100 thousand. */
-const maximumTemplate = 1024 * 1024;
+const maximumTemplate = 2 ** 20;
 
 /** Reads the chat template of a checkpoint; undefined when it has none, as base models do. */
 export async function openChatTemplate(
@@ -49,18 +57,36 @@ export async function openChatTemplate(
   specialTokens: SpecialTokens,
 ): Promise<ChatTemplate | undefined> {
   const source = await files.text("chat_template.jinja");
-  if (source !== undefined) return new ChatTemplate(source, specialTokens);
+  const named = await namedTemplates(files);
+  if (source !== undefined) return new ChatTemplate(source, specialTokens, named);
   const inJson = (await readJsonFile(files, "chat_template.json"))?.chat_template;
   const inConfig = (await readJsonFile(files, "tokenizer_config.json"))?.chat_template;
   const found = inJson ?? inConfig;
   if (found === undefined || found === null) return undefined;
-  if (typeof found === "string") return new ChatTemplate(found, specialTokens);
-  const named = Array.isArray(found) ? found.find((entry) => entry?.name === "default")?.template : undefined;
-  if (typeof named === "string") return new ChatTemplate(named, specialTokens);
+  if (typeof found === "string") return new ChatTemplate(found, specialTokens, named);
+  const listed: Record<string, string> = {};
+  for (const entry of Array.isArray(found) ? found : []) {
+    if (typeof entry?.name === "string" && typeof entry.template === "string") {
+      listed[entry.name] = entry.template;
+    }
+  }
+  const { default: usual, ...others } = listed;
+  if (usual !== undefined) return new ChatTemplate(usual, specialTokens, { ...others, ...named });
   throw new Error(
     `Cannot read the chat template of ${files.label}: "chat_template" is neither a text nor a list with one named ` +
       `"default": put the right one into "chat_template.jinja"`,
   );
+}
+
+/** Templates for other uses: additional_chat_templates/NAME.jinja, as transformers saves them. */
+async function namedTemplates(files: Files): Promise<Record<string, string>> {
+  const named: Record<string, string> = {};
+  // Folders are listed without what lies in them, so the names that are in use are asked for.
+  for (const name of ["tool_use", "rag"]) {
+    const source = await files.text(`additional_chat_templates/${name}.jinja`);
+    if (source !== undefined) named[name] = source;
+  }
+  return named;
 }
 
 /**
@@ -74,48 +100,143 @@ export async function openChatTemplate(
  */
 export class ChatTemplate {
   readonly source: string;
-  readonly #program: ReturnType<typeof parse>;
   readonly #specialTokens: SpecialTokens;
+  readonly #named: Readonly<Record<string, string>>;
+  #module: TextModule | undefined;
+  #forTools: ChatTemplate | undefined;
 
-  /** Throws an Error that says what is wrong with the template. */
-  constructor(source: string, specialTokens: SpecialTokens) {
+  /**
+   * Throws an Error that says what is wrong with the template. `named` are a checkpoint's other templates: the one with
+   * the name "tool_use" is taken where there are tools, as in transformers.
+   */
+  constructor(source: string, specialTokens: SpecialTokens, named: Readonly<Record<string, string>> = {}) {
     this.source = source;
     this.#specialTokens = specialTokens;
+    this.#named = named;
     if (source.length > maximumTemplate) {
       throw new Error(
         `Cannot read the chat template: it has ${source.length} characters, more than ${maximumTemplate}`,
       );
     }
+    this.#module = this.#open();
+  }
+
+  #open(): TextModule {
+    const module = new TextModule({ memoryBytes });
     try {
-      // As transformers does: a statement's own line leaves no blank line.
-      this.#program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+      module.call("template_open", this.source, renderingWork);
     } catch (error) {
-      throw new Error(`Cannot read the chat template: ${(error as Error).message}`);
+      throw new Error(`Cannot read the chat template: ${reasonOf(error)}`);
     }
+    return module;
   }
 
   /** The conversation as text. Throws an Error with the template's own words when it refuses the messages. */
   render(messages: readonly Message[], options: RenderOptions = {}): string {
-    const environment = new Environment();
-    const variables: Record<string, unknown> = {
-      ...globals,
-      messages,
-      add_generation_prompt: options.addGenerationPrompt ?? true,
+    const { documents, variables, continueFinalMessage = false } = options;
+    const tools = options.tools ?? variables?.tools ?? null;
+    const { tool_use } = this.#named;
+    if (tools && tool_use !== undefined) {
+      this.#forTools ??= new ChatTemplate(tool_use, this.#specialTokens);
+      return this.#forTools.render(messages, options);
+    }
+    if (continueFinalMessage && options.addGenerationPrompt) {
+      throw new TypeError(
+        "Cannot render a chat with addGenerationPrompt and continueFinalMessage: a turn begins or goes on: give one",
+      );
+    }
+    const conversation = messages.map(withReasoning);
+    const data = {
+      // transformers hands on none where there is nothing, and templates ask `is not none`.
+      tools,
+      documents: documents ?? null,
+      add_generation_prompt: options.addGenerationPrompt ?? !continueFinalMessage,
       ...this.#specialTokens,
-      ...options.variables,
+      ...variables,
+      "%now": now(),
     };
-    for (const [name, value] of Object.entries(variables)) environment.set(name, value);
+    if (!continueFinalMessage) return this.#render({ messages: conversation, ...data });
+    const { marked, text } = markEnd(conversation);
+    return cutAtMark(this.#render({ messages: marked, ...data }), text);
+  }
+
+  #render(data: Readonly<Record<string, unknown>>): string {
+    this.#module ??= this.#open();
     try {
-      const result = new LimitedInterpreter(environment).run(this.#program).value;
-      if (typeof result !== "string") throw new Error("it gives no text");
-      return result;
+      const result = this.#module.call("template_render", toJson(data), renderingWork);
+      if (result.length > maximumText) {
+        throw new TextError(`its text has ${result.length} bytes, more than ${maximumText}`);
+      }
+      return textOf(result);
     } catch (error) {
-      const reason = error instanceof RangeError // the engine's own limits
-        ? `it nests too deeply or grows without bound (${error.message})`
-        : (error as Error).message;
-      throw new Error(`Cannot render the chat template: ${reason}`);
+      if (!(error instanceof TextError)) this.#module = undefined;
+      throw new Error(`Cannot render the chat template: ${reasonOf(error)}`);
     }
   }
+}
+
+/** The template's own words, or the limit that it passed. */
+function reasonOf(error: unknown): string {
+  const { message } = error as Error;
+  return error instanceof TextError ? message : `${message}: use another template`;
+}
+
+/** Earlier reasoning under the names that templates read it by, as transformers fills them in. */
+function withReasoning(message: Message): Message {
+  const { reasoning_content, thinking, reasoning } = message;
+  const found = reasoning_content ?? thinking ?? reasoning;
+  return found === undefined || found === null
+    ? message
+    : { thinking: found, ...message, reasoning_content: found };
+}
+
+/** Stands where the last message ends. The space tells whether a template trims. */
+const endMark = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+/** The conversation with a mark at the end of its last text, and that text. */
+function markEnd(conversation: readonly Message[]): { marked: Message[]; text: string } {
+  const last = conversation.at(-1);
+  const content: unknown = last?.content;
+  if (last && typeof content === "string") {
+    return { marked: [...conversation.slice(0, -1), { ...last, content: content + endMark }], text: content };
+  }
+  const parts: readonly { readonly text?: unknown }[] = Array.isArray(content) ? content : [];
+  const at = parts.findLastIndex((part) => typeof part?.text === "string");
+  if (!last || at < 0) {
+    throw new TypeError(
+      "Cannot continue the final message: it has no text: give messages whose last one has a content",
+    );
+  }
+  const text = parts[at]!.text as string;
+  const changed = parts.with(at, { ...parts[at], text: text + endMark });
+  return { marked: [...conversation.slice(0, -1), { ...last, content: changed as unknown as string }], text };
+}
+
+/** The rendered text up to the mark; without white space at its end where the template had trimmed the message. */
+function cutAtMark(rendered: string, text: string): string {
+  const at = rendered.lastIndexOf(endMark.trim());
+  if (at < 0 || !rendered.includes(text.trim())) {
+    throw new Error(
+      "Cannot continue the final message: the chat template leaves it out or changes it: end with a message of the user",
+    );
+  }
+  return rendered.startsWith(endMark, at) ? rendered.slice(0, at) : rendered.slice(0, at).trimEnd();
+}
+
+/** The local time as numbers, for strftime_now(). */
+function now(): number[] {
+  const date = new Date();
+  const day = [date.getFullYear(), date.getMonth() + 1, date.getDate()];
+  return [...day, date.getHours(), date.getMinutes(), date.getSeconds(), date.getMilliseconds()];
+}
+
+/** JSON of what templates read. A bigint keeps all its digits, -0 its sign; half a surrogate pair becomes U+FFFD. */
+function toJson(data: unknown): string {
+  return JSON.stringify(data, (_, value) => {
+    if (typeof value === "bigint") return rawJSON(String(value));
+    if (Object.is(value, -0)) return rawJSON("-0.0");
+    return typeof value === "string" ? value.toWellFormed() : value;
+  });
 }
 
 /**
@@ -129,91 +250,4 @@ export function asOneText(messages: readonly Message[]): string {
     text += content;
   }
   return text;
-}
-
-/** What templates may call, with transformers' names. */
-const globals = {
-  true: true,
-  false: false,
-  none: null,
-  True: true,
-  False: false,
-  None: null,
-  raise_exception: (message: string) => {
-    throw new Error(message);
-  },
-  range: (start: number, stop?: number, step = 1) => {
-    if (stop === undefined) [start, stop] = [0, start];
-    const count = Math.max(0, Math.ceil((stop - start) / step));
-    if (!(count <= maximumRange)) throw new Error(`range() of ${count} numbers is more than ${maximumRange}`);
-    return Array.from({ length: count }, (_, i) => start + i * step);
-  },
-  strftime_now: (format: string) => strftime(new Date(), format),
-};
-
-const two = (n: number) => String(n).padStart(2, "0");
-
-/** Python's strftime for the directives that chat templates use, in English as the models expect. */
-export function strftime(date: Date, format: string): string {
-  const name = (options: Intl.DateTimeFormatOptions) => date.toLocaleDateString("en-US", options);
-  const directives: Record<string, () => string> = {
-    "%Y": () => String(date.getFullYear()),
-    "%y": () => two(date.getFullYear() % 100),
-    "%m": () => two(date.getMonth() + 1),
-    "%d": () => two(date.getDate()),
-    "%b": () => name({ month: "short" }),
-    "%B": () => name({ month: "long" }),
-    "%a": () => name({ weekday: "short" }),
-    "%A": () => name({ weekday: "long" }),
-    "%H": () => two(date.getHours()),
-    "%M": () => two(date.getMinutes()),
-    "%S": () => two(date.getSeconds()),
-    "%%": () => "%",
-  };
-  return format.replace(/%./g, (directive) => {
-    const write = directives[directive];
-    if (!write) throw new Error(`strftime_now() does not know ${directive}`);
-    return write();
-  });
-}
-
-type Node = Parameters<Interpreter["evaluate"]>[0];
-type Value = ReturnType<Interpreter["evaluate"]>;
-
-/** Jinja with an end: counts nodes and loop rounds, and measures values. */
-class LimitedInterpreter extends Interpreter {
-  #work = 0;
-  /** Expressions that a `for` goes over: each of their elements is a round. */
-  readonly #iterables = new WeakSet<object>();
-
-  override evaluate(node: Node, environment: Environment): Value {
-    this.#spend(1);
-    if (node?.type === "For") this.#iterables.add(iterableOf(node));
-    const value = super.evaluate(node, environment);
-    const length = lengthOf(value);
-    const maximum = typeof value.value === "string" ? maximumText : maximumList;
-    if (length > maximum) throw new Error(`a value of ${length} elements is more than ${maximum}`);
-    // Elements that no loop visits are still copied and compared, some 64 times as fast.
-    this.#spend(node && this.#iterables.has(node) ? length : length >> 6);
-    return value;
-  }
-
-  #spend(work: number): void {
-    this.#work += work;
-    if (this.#work > maximumWork) {
-      throw new Error(`it does not end within ${maximumWork} steps: use another template`);
-    }
-  }
-}
-
-/** The expression that gives a loop its elements, without the condition of `for … if`. */
-function iterableOf(loop: NonNullable<Node>): object {
-  const { iterable } = loop as unknown as { iterable: { type: string; lhs?: object } };
-  return iterable.type === "SelectExpression" && iterable.lhs ? iterable.lhs : iterable;
-}
-
-function lengthOf(value: Value): number {
-  const inner: unknown = value.value;
-  if (typeof inner === "string" || Array.isArray(inner)) return inner.length;
-  return inner instanceof Map ? inner.size : 0;
 }

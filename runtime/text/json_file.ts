@@ -14,3 +14,22 @@ export async function readJsonFile(files: Files, name: string): Promise<JsonObje
   const text = await files.text(name);
   return text === undefined ? undefined : parseJsonObject(`${files.label}/${name}`, text);
 }
+
+/**
+ * Reads JSON for a chat template with its numbers as they are written: 1.0 stays a float, and long integers keep their
+ * digits, where JSON.parse gives 1 and rounds. Such a number is what `JSON.rawJSON` makes, which JSON.stringify writes
+ * as it was. Throws a SyntaxError as JSON.parse does.
+ */
+export function parseExactly(text: string): unknown {
+  return parse(
+    text,
+    (_, value, { source }) =>
+      typeof value === "number" && source !== undefined && String(value) !== source ? rawJSON(source) : value,
+  );
+}
+
+// TypeScript's library does not know these two yet.
+type Reviver = (key: string, value: unknown, context: { readonly source?: string }) => unknown;
+const parse = JSON.parse as unknown as (text: string, reviver: Reviver) => unknown;
+/** A number as it is written, for JSON.stringify. */
+export const { rawJSON } = JSON as unknown as { readonly rawJSON: (text: string) => unknown };

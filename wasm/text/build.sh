@@ -8,10 +8,11 @@ mkdir -p "$out"
 target=wasm32-unknown-unknown
 unset CARGO_ENCODED_RUSTFLAGS
 export RUSTC=/usr/bin/rustc
-# The caller gives the memory, so that it also sets its maximum. 2 MiB of stack; an overflow traps, since the stack lies
-# first.
+# A panic is a trap without its words, which take a tenth of the module. The caller gives the memory, so that it also
+# sets its maximum. 2 MiB of stack; an overflow traps, since the stack lies first.
 RUSTC_BOOTSTRAP=1 \
 RUSTFLAGS="-C target-feature=+simd128,+bulk-memory --cfg getrandom_backend=\"custom\" \
+  -Z unstable-options -C panic=immediate-abort \
   -C linker=/usr/bin/wasm-ld-22 -C link-arg=--import-memory -C link-arg=--initial-memory=8388608 \
   -C link-arg=--max-memory=4294967296 -C link-arg=-zstack-size=2097152 \
   --remap-path-prefix=$PWD=lakh --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo" \

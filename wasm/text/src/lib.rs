@@ -5,16 +5,17 @@
 //! Work is bounded from outside: the build puts a counter into every loop and function (meter/), and the memory is
 //! given by the caller with its maximum.
 
+mod oniguruma;
 mod random;
 pub mod template;
 pub mod tokenizer;
 
 use std::cell::RefCell;
 use template::Template;
-use tokenizers::Tokenizer;
+use tokenizer::Opened;
 
 struct Instance {
-    tokenizer: Option<Tokenizer>,
+    tokenizer: Option<Opened>,
     template: Option<Template>,
     result: Vec<u8>,
 }
@@ -45,7 +46,7 @@ fn utf8(bytes: Vec<u8>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| error.to_string())
 }
 
-fn opened(instance: &Instance) -> Result<&Tokenizer, String> {
+fn opened(instance: &Instance) -> Result<&Opened, String> {
     instance.tokenizer.as_ref().ok_or_else(|| "no tokenizer is open".to_string())
 }
 
@@ -78,11 +79,23 @@ pub extern "C" fn result_length() -> usize {
 pub unsafe extern "C" fn tokenizer_open(address: *mut u8, length: usize) -> u32 {
     let bytes = taken(address, length);
     answer(|instance| {
-        let tokenizer = tokenizer::open(&bytes)?;
-        drop(bytes);
-        let described = tokenizer::describe(&tokenizer);
-        instance.tokenizer = Some(tokenizer);
+        let opened = tokenizer::open(&bytes)?;
+        let described = tokenizer::describe(&opened.tokenizer);
+        instance.tokenizer = Some(opened);
         Ok(described.into_bytes())
+    })
+}
+
+/// Adds a JSON list of tokens, and describes the tokenizer anew.
+/// # Safety
+/// As above.
+#[no_mangle]
+pub unsafe extern "C" fn tokenizer_add(address: *mut u8, length: usize) -> u32 {
+    let tokens = utf8(taken(address, length));
+    answer(|instance| {
+        let opened = instance.tokenizer.as_mut().ok_or_else(|| "no tokenizer is open".to_string())?;
+        tokenizer::add(&mut opened.tokenizer, &tokens?)?;
+        Ok(tokenizer::describe(&opened.tokenizer).into_bytes())
     })
 }
 
@@ -93,7 +106,7 @@ pub unsafe extern "C" fn tokenizer_open(address: *mut u8, length: usize) -> u32 
 pub unsafe extern "C" fn tokenizer_encode(address: *mut u8, length: usize, special: u32) -> u32 {
     let text = utf8(taken(address, length));
     answer(|instance| {
-        let encoded = opened(instance)?.encode_fast(text?, special != 0).map_err(|error| error.to_string())?;
+        let encoded = opened(instance)?.tokenizer.encode_fast(text?, special != 0).map_err(|error| error.to_string())?;
         Ok(id_bytes(encoded.get_ids()))
     })
 }
@@ -107,7 +120,7 @@ pub unsafe extern "C" fn tokenizer_decode(address: *mut u8, length: usize) -> u3
     answer(|instance| {
         let ids: Vec<u32> =
             bytes.chunks_exact(4).map(|part| u32::from_le_bytes([part[0], part[1], part[2], part[3]])).collect();
-        Ok(opened(instance)?.decode(&ids, false).map_err(|error| error.to_string())?.into_bytes())
+        Ok(tokenizer::decode(opened(instance)?, &ids)?.into_bytes())
     })
 }
 
@@ -117,14 +130,14 @@ pub unsafe extern "C" fn tokenizer_decode(address: *mut u8, length: usize) -> u3
 #[no_mangle]
 pub unsafe extern "C" fn tokenizer_id(address: *mut u8, length: usize) -> u32 {
     let token = utf8(taken(address, length));
-    answer(|instance| Ok(opened(instance)?.token_to_id(&token?).map_or(Vec::new(), |id| id_bytes(&[id]))))
+    answer(|instance| Ok(opened(instance)?.tokenizer.token_to_id(&token?).map_or(Vec::new(), |id| id_bytes(&[id]))))
 }
 
 /// A token's own text, after a byte that says that it exists.
 #[no_mangle]
 pub extern "C" fn tokenizer_token(id: u32) -> u32 {
     answer(|instance| {
-        Ok(opened(instance)?.id_to_token(id).map_or(Vec::new(), |token| ["+".to_string(), token].concat().into_bytes()))
+        Ok(opened(instance)?.tokenizer.id_to_token(id).map_or(Vec::new(), |token| ["+".to_string(), token].concat().into_bytes()))
     })
 }
 

@@ -1,15 +1,101 @@
 //! Hugging Face's tokenizers, and the bytes that each of their tokens stands for.
 
+use crate::oniguruma;
+use serde::{de::DeserializeOwned, Serialize};
 use serde_json::{json, Value};
 use std::collections::HashMap;
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Decoder, Model, Tokenizer};
+
+pub struct Opened {
+    pub tokenizer: Tokenizer,
+    spelling: Spelling,
+}
 
 /// Reads the bytes of a tokenizer.json. Padding and truncation are the caller's, as in transformers.
-pub fn open(bytes: &[u8]) -> Result<Tokenizer, String> {
-    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
+pub fn open(bytes: &[u8]) -> Result<Opened, String> {
+    let words = |error: tokenizers::Error| error.to_string();
+    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(words)?;
     tokenizer.with_padding(None);
-    tokenizer.with_truncation(None).map_err(|error| error.to_string())?;
-    Ok(tokenizer)
+    tokenizer.with_truncation(None).map_err(words)?;
+    if let Some(changed) = with_python_patterns(tokenizer.get_pre_tokenizer())? {
+        tokenizer.with_pre_tokenizer(Some(changed));
+    }
+    if let Some(changed) = with_python_patterns(tokenizer.get_normalizer())? {
+        tokenizer.with_normalizer(Some(changed));
+    }
+    if let Some(changed) = with_python_patterns(tokenizer.get_decoder())? {
+        tokenizer.with_decoder(Some(changed));
+    }
+    let spelling = Spelling::of(&serde_json::to_value(tokenizer.get_decoder()).unwrap_or_default());
+    Ok(Opened { tokenizer, spelling })
+}
+
+/// A component with its regular expressions as Python's tokenizers read them; none where it has none.
+fn with_python_patterns<T: Serialize + DeserializeOwned>(component: Option<&T>) -> Result<Option<T>, String> {
+    let Some(component) = component else { return Ok(None) };
+    let mut json = serde_json::to_value(component).map_err(|error| error.to_string())?;
+    match translate_patterns(&mut json) {
+        true => serde_json::from_value(json).map(Some).map_err(|error| error.to_string()),
+        false => Ok(None),
+    }
+}
+
+fn translate_patterns(json: &mut Value) -> bool {
+    match json {
+        Value::Object(map) => map.iter_mut().fold(false, |changed, (key, value)| match value {
+            Value::String(pattern) if key == "Regex" => {
+                *pattern = oniguruma::translated(pattern);
+                true
+            }
+            _ => translate_patterns(value) || changed,
+        }),
+        Value::Array(list) => list.iter_mut().fold(false, |changed, value| translate_patterns(value) || changed),
+        _ => false,
+    }
+}
+
+/// Adds tokens, a JSON list of what tokenizer.json has in `added_tokens`.
+pub fn add(tokenizer: &mut Tokenizer, tokens: &str) -> Result<(), String> {
+    let tokens: Vec<AddedToken> = serde_json::from_str(tokens).map_err(|error| error.to_string())?;
+    // One after the other, since each gets the next id.
+    for token in tokens {
+        match token.special {
+            true => tokenizer.add_special_tokens(&[token]),
+            false => tokenizer.add_tokens(&[token]),
+        };
+    }
+    Ok(())
+}
+
+/// Ids to text. Bytes in a row are read together: what is no character in them becomes U+FFFD, and the characters beside it
+/// stay, where the crate gives up the whole row. So a text that grows keeps what it had.
+pub fn decode(Opened { tokenizer, spelling }: &Opened, ids: &[u32]) -> Result<String, String> {
+    let mut tokens: Vec<String> = Vec::with_capacity(ids.len());
+    let mut row: Vec<u8> = Vec::new();
+    for token in ids.iter().filter_map(|id| tokenizer.id_to_token(*id)) {
+        match byte_of(&token).filter(|_| spelling.byte_fallback) {
+            Some(byte) => row.push(byte),
+            None => {
+                if !row.is_empty() {
+                    tokens.push(String::from_utf8_lossy(&std::mem::take(&mut row)).into_owned());
+                }
+                tokens.push(token);
+            }
+        }
+    }
+    if !row.is_empty() {
+        tokens.push(String::from_utf8_lossy(&row).into_owned());
+    }
+    match tokenizer.get_decoder() {
+        Some(decoder) => decoder.decode(tokens).map_err(|error| error.to_string()),
+        None => Ok(tokens.join(" ")),
+    }
+}
+
+/// The byte that a token like <0x0A> stands for.
+fn byte_of(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
 /// One more than the largest id.
@@ -23,11 +109,14 @@ pub fn size(tokenizer: &Tokenizer) -> u32 {
 pub fn describe(tokenizer: &Tokenizer) -> String {
     let mut added: Vec<_> = tokenizer.get_added_tokens_decoder().into_iter().collect();
     added.sort_by_key(|(id, _)| *id);
-    let added: Vec<Value> = added
-        .iter()
-        .map(|(id, token)| json!({ "id": id, "content": token.content, "special": token.special }))
-        .collect();
-    json!({ "size": size(tokenizer), "tokens": tokenizer.get_vocab_size(true), "added": added }).to_string()
+    let mut listed = Vec::new();
+    for (id, token) in &added {
+        let one = |id: u32| json!({ "id": id, "content": token.content, "special": token.special });
+        listed.push(one(*id));
+        // The vocabulary may have the same text under an id of its own, which counts as added too.
+        listed.extend(tokenizer.get_model().token_to_id(&token.content).filter(|own| own != id).map(one));
+    }
+    json!({ "size": size(tokenizer), "tokens": tokenizer.get_vocab_size(true), "added": listed }).to_string()
 }
 
 /// How the decoder turns a token into text, as far as it concerns one token alone.
@@ -80,10 +169,8 @@ impl Spelling {
                 })
                 .collect();
         }
-        if self.byte_fallback && token.len() == 6 && token.starts_with("<0x") && token.ends_with('>') {
-            if let Ok(byte) = u8::from_str_radix(&token[3..5], 16) {
-                return vec![byte];
-            }
+        if let Some(byte) = byte_of(token).filter(|_| self.byte_fallback) {
+            return vec![byte];
         }
         let mut text = self.replaced.iter().fold(token.to_string(), |text, (from, to)| text.replace(from, to));
         if let Some(prefix) = &self.goes_on {
@@ -108,9 +195,7 @@ fn byte_letters() -> HashMap<char, u8> {
 }
 
 /// The bytes of every id, as a length (u32, all ones for an id without a token) before the bytes of each.
-pub fn all_bytes(tokenizer: &Tokenizer) -> Vec<u8> {
-    let decoder = serde_json::to_value(tokenizer.get_decoder()).unwrap_or_default();
-    let spelling = Spelling::of(&decoder);
+pub fn all_bytes(Opened { tokenizer, spelling }: &Opened) -> Vec<u8> {
     let table = byte_letters();
     let added = tokenizer.get_added_tokens_decoder();
     let mut out = Vec::new();

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use walrus::ir::*;
 use walrus::{ConstExpr, FunctionBuilder, GlobalId, LocalFunction, LocalId, ModuleConfig, ValType};
 
+/// Work of what runs when the module is made ready: it sets up its memory.
+const WORK_AT_START: i64 = 1 << 20;
 /// Bytes of memory that a unit of work moves, as a power of two.
 const BYTES_PER_UNIT: i32 = 6;
 
@@ -17,8 +19,8 @@ fn main() -> Result<()> {
     let mut config = ModuleConfig::new();
     config.generate_name_section(false).generate_producers_section(false);
     let mut module = config.parse_file(input)?;
-    let zero = ConstExpr::Value(Value::I64(0));
-    let work = module.globals.add_local(ValType::I64, true, false, zero);
+    let at_start = ConstExpr::Value(Value::I64(WORK_AT_START));
+    let work = module.globals.add_local(ValType::I64, true, false, at_start);
     module.exports.add("work", work);
     let count = module.locals.add(ValType::I32);
     for (_, function) in module.funcs.iter_local_mut() {

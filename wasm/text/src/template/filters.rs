@@ -9,200 +9,209 @@ use minijinja::{Environment, FormatStyle, State};
 
 type Filter = fn(&State, &[Value]) -> Result<Value>;
 
+/// Whether there is a filter of that name.
+pub fn exists(name: &str) -> bool {
+    FILTERS.iter().any(|(known, _)| *known == name)
+}
+
 pub fn register(env: &mut Environment) {
-    let all: &[(&'static str, Filter)] = &[
-        ("abs", |_, args| {
-            let [x] = bind("abs", args, ["x"])?;
-            let x = x.unwrap_or_default();
-            let negative = number(&x).map_or_else(|| arithmetic("+", &x, &Value::from(0)).map(|_| 0.0), Ok)? < 0.0;
-            if negative { arithmetic("*", &x, &Value::from(-1)) } else { Ok(x) }
-        }),
-        ("attr", |_, args| {
-            let [of, name] = bind("attr", args, ["obj", "name"])?;
-            let (of, name) = (of.unwrap_or_default(), text(&name.unwrap_or_default()));
-            Ok(match of.kind() == ValueKind::Map && !methods::exists(&of, &name) {
-                true => Value::UNDEFINED,
-                false => attribute(&of, &name),
-            })
-        }),
-        ("batch", batch),
-        ("capitalize", |_, args| word("capitalize", args, methods::capitalized)),
-        ("center", |_, args| {
-            let [value, width] = bind("center", args, ["value", "width"])?;
-            let width = width.map_or(Ok(80), |width| int_of("center", &width))?;
-            methods::padded(&text(&value.unwrap_or_default()), width, " ", "center").map(Value::from)
-        }),
-        ("count", |_, args| length(&args[0]).map(Value::from)),
-        ("length", |_, args| length(&args[0]).map(Value::from)),
-        ("d", default),
-        ("default", default),
-        ("dictsort", dictsort),
-        ("e", |_, args| Ok(Value::from_safe_string(escaped(&args[0])))),
-        ("escape", |_, args| Ok(Value::from_safe_string(escaped(&args[0])))),
-        ("forceescape", |_, args| Ok(Value::from_safe_string(escaped(&Value::from(text(&args[0])))))),
-        ("filesizeformat", |_, args| {
-            let [value, binary] = bind("filesizeformat", args, ["value", "binary"])?;
-            let bytes = to_float(&value.unwrap_or_default()).unwrap_or(0.0);
-            let binary = binary.is_some_and(|binary| binary.is_true());
-            Ok(Value::from(minijinja_contrib::filters::filesizeformat(bytes, Some(binary))))
-        }),
-        ("first", |_, args| Ok(items(&args[0])?.into_iter().next().unwrap_or_default())),
-        ("last", |_, args| Ok(items(&args[0])?.pop().unwrap_or_default())),
-        ("float", |_, args| {
-            let [value, otherwise] = bind("float", args, ["value", "default"])?;
-            let value = value.unwrap_or_default();
-            defined(&value)?;
-            Ok(to_float(&value).map_or(otherwise.unwrap_or(Value::from(0.0)), Value::from))
-        }),
-        ("format", |_, args| {
-            let format = text(&args[0]);
-            match split(&args[1..]) {
-                (Some(named), []) => methods::percent(&format, &named),
-                (Some(_), _) => fail("can't handle positional and keyword arguments at the same time"),
-                (None, placed) => methods::format_with(FormatStyle::Printf, &format, placed).map(Value::from),
-            }
-        }),
-        ("groupby", groupby),
-        ("indent", indent),
-        ("int", int),
-        ("items", |_, args| match args[0].kind() {
-            ValueKind::Undefined => Ok(generator(Vec::new())),
-            ValueKind::Map => Ok(generator(pairs(&args[0])?)),
-            _ => fail("Can only get item pairs from a mapping."),
-        }),
-        ("join", |_, args| {
-            let [value, by, of] = bind("join", args, ["value", "d", "attribute"])?;
-            let by = by.map_or(String::new(), |by| text(&by));
-            let parts = items(&value.unwrap_or_default())?;
-            let parts: Vec<String> =
-                parts.iter().map(|part| of.as_ref().map_or_else(|| text(part), |of| text(&look(part, of)))).collect();
-            Ok(Value::from(parts.join(&by)))
-        }),
-        ("list", |_, args| items(&args[0]).map(Value::from)),
-        ("lower", |_, args| word("lower", args, str::to_lowercase)),
-        ("upper", |_, args| word("upper", args, str::to_uppercase)),
-        ("title", |_, args| word("title", args, titled)),
-        ("map", map),
-        ("max", |_, args| extreme("max", args, std::cmp::Ordering::Greater)),
-        ("min", |_, args| extreme("min", args, std::cmp::Ordering::Less)),
-        ("pprint", |_, args| Ok(Value::from(repr(&args[0])))),
-        ("random", |state, args| {
-            // The moment decides, so that a rendering can be repeated.
-            let list = items(&args[0])?;
-            let moment = state.lookup("%moment").and_then(|moment| moment.as_usize()).unwrap_or(0);
-            Ok(list.get(moment % list.len().max(1)).cloned().unwrap_or_default())
-        }),
-        ("reject", |state, args| select(state, args, false, false)),
-        ("rejectattr", |state, args| select(state, args, true, false)),
-        ("select", |state, args| select(state, args, false, true)),
-        ("selectattr", |state, args| select(state, args, true, true)),
-        ("replace", |_, args| {
-            let [value, old, new, count] = bind("replace", args, ["s", "old", "new", "count"])?;
-            let (value, old) = (text(&value.unwrap_or_default()), text(&old.unwrap_or_default()));
-            let new = text(&new.unwrap_or_default());
-            Ok(Value::from(match count.filter(|count| !count.is_none()) {
-                Some(count) if int_of("replace", &count)? >= 0 => {
-                    value.replacen(&old, &new, int_of("replace", &count)? as usize)
-                }
-                _ => value.replace(&old, &new),
-            }))
-        }),
-        ("reverse", |_, args| match args[0].as_str() {
-            Some(text) => Ok(Value::from(text.chars().rev().collect::<String>())),
-            None => Ok(generator(items(&args[0])?.into_iter().rev().collect())),
-        }),
-        ("round", round),
-        ("safe", |_, args| Ok(Value::from_safe_string(text(&args[0])))),
-        ("slice", slice),
-        ("sort", |_, args| {
-            let [value, reverse, exact, by] = bind("sort", args, ["value", "reverse", "case_sensitive", "attribute"])?;
-            let exact = exact.is_some_and(|exact| exact.is_true());
-            let keys = |item: &Value| match &by {
-                Some(by) if !by.is_none() => {
-                    text(by).split(',').map(|by| folded(look(item, &by.into()), exact)).collect()
-                }
-                _ => vec![folded(item.clone(), exact)],
-            };
-            let list = items(&value.unwrap_or_default())?;
-            sorted(list, keys, reverse.is_some_and(|reverse| reverse.is_true())).map(Value::from)
-        }),
-        ("string", |_, args| Ok(if args[0].is_safe() { args[0].clone() } else { Value::from(text(&args[0])) })),
-        ("striptags", |_, args| Ok(Value::from(minijinja_contrib::filters::striptags(text(&args[0]))))),
-        ("sum", |_, args| {
-            let [value, by, start] = bind("sum", args, ["iterable", "attribute", "start"])?;
-            let mut sum = start.unwrap_or(Value::from(0));
-            for item in items(&value.unwrap_or_default())? {
-                let part = by.as_ref().filter(|by| !by.is_none()).map_or(item.clone(), |by| look(&item, by));
-                sum = arithmetic("+", &sum, &part)?;
-            }
-            Ok(sum)
-        }),
-        ("tojson", |_, args| json::to_json(args)),
-        ("trim", |state, args| {
-            let [value, chars] = bind("trim", args, ["value", "chars"])?;
-            let value = Value::from(text(&value.unwrap_or_default()));
-            methods::call(state, &value, "strip", &[chars.unwrap_or(Value::from(()))])
-        }),
-        ("truncate", truncate),
-        ("unique", |_, args| {
-            let [value, exact, by] = bind("unique", args, ["value", "case_sensitive", "attribute"])?;
-            let exact = exact.is_some_and(|exact| exact.is_true());
-            let mut seen: Vec<Value> = Vec::new();
-            let mut kept = Vec::new();
-            for item in items(&value.unwrap_or_default())? {
-                let key = by.as_ref().map_or(item.clone(), |by| look(&item, by));
-                let key = folded(key, exact);
-                if !seen.iter().any(|one| equal(one, &key)) {
-                    seen.push(key);
-                    kept.push(item);
-                }
-            }
-            Ok(generator(kept))
-        }),
-        ("urlencode", |_, args| match args[0].kind() {
-            ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {
-                let list = if args[0].kind() == ValueKind::Map { pairs(&args[0])? } else { items(&args[0])? };
-                let parts = list.iter().map(|pair| {
-                    let pair = items(pair)?;
-                    Ok(match pair.as_slice() {
-                        [key, value] => format!("{}={}", quoted(&text(key), true), quoted(&text(value), true)),
-                        _ => return fail("urlencode takes pairs"),
-                    })
-                });
-                Ok(Value::from(parts.collect::<Result<Vec<_>>>()?.join("&")))
-            }
-            _ => Ok(Value::from(quoted(&text(&args[0]), false))),
-        }),
-        ("wordcount", |_, args| {
-            let words = text(&args[0]);
-            let words = words.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-            Ok(Value::from(words.filter(|word| !word.is_empty()).count()))
-        }),
-        ("wordwrap", wordwrap),
-        ("xmlattr", |_, args| {
-            let [of, space] = bind("xmlattr", args, ["d", "autospace"])?;
-            let mut parts = Vec::new();
-            for pair in pairs(&of.unwrap_or_default())? {
-                let (key, value) = (subscript(&pair, &Value::from(0)), subscript(&pair, &Value::from(1)));
-                if value.is_none() || value.is_undefined() {
-                    continue;
-                }
-                if text(&key).contains(|c: char| is_space(c) || "/>=".contains(c)) {
-                    return fail(format!("Invalid character in attribute name: {}", repr(&key)));
-                }
-                parts.push(format!("{}=\"{}\"", escaped(&key), escaped(&value)));
-            }
-            let leading = if parts.is_empty() || space.is_some_and(|space| !space.is_true()) { "" } else { " " };
-            Ok(Value::from(leading.to_string() + &parts.join(" ")))
-        }),
-    ];
-    for (name, filter) in all {
+    for (name, filter) in FILTERS {
         env.add_filter(*name, move |state: &State, args: Rest<Value>| match args.first() {
             Some(first) if !first.is_kwargs() => filter(state, &args),
             _ => fail("a filter needs a value"),
         });
     }
 }
+
+const FILTERS: &[(&str, Filter)] = &[
+    ("abs", |_, args| {
+        let [x] = bind("abs", args, ["x"])?;
+        let x = x.unwrap_or_default();
+        match (integer(&x), number(&x)) {
+            (Some(whole), _) => Ok(from_integer(whole.abs())),
+            (_, Some(real)) => Ok(Value::from(real.abs())),
+            _ => defined(&x).and_then(|()| fail(format!("bad operand type for abs(): '{}'", type_name(&x)))),
+        }
+    }),
+    ("attr", |_, args| {
+        let [of, name] = bind("attr", args, ["obj", "name"])?;
+        let (of, name) = (of.unwrap_or_default(), text(&name.unwrap_or_default()));
+        Ok(match of.kind() == ValueKind::Map && !methods::exists(&of, &name) {
+            true => Value::UNDEFINED,
+            false => attribute(&of, &name),
+        })
+    }),
+    ("batch", batch),
+    ("capitalize", |_, args| word("capitalize", args, methods::capitalized)),
+    ("center", |_, args| {
+        let [value, width] = bind("center", args, ["value", "width"])?;
+        let width = width.map_or(Ok(80), |width| int_of("center", &width))?;
+        methods::padded(&text(&value.unwrap_or_default()), width, " ", "center").map(Value::from)
+    }),
+    ("count", |_, args| length(&args[0]).map(Value::from)),
+    ("length", |_, args| length(&args[0]).map(Value::from)),
+    ("d", default),
+    ("default", default),
+    ("dictsort", dictsort),
+    ("e", |_, args| Ok(Value::from_safe_string(escaped(&args[0])))),
+    ("escape", |_, args| Ok(Value::from_safe_string(escaped(&args[0])))),
+    ("forceescape", |_, args| Ok(Value::from_safe_string(escaped(&Value::from(text(&args[0])))))),
+    ("filesizeformat", |_, args| {
+        let [value, binary] = bind("filesizeformat", args, ["value", "binary"])?;
+        let bytes = to_float(&value.unwrap_or_default()).unwrap_or(0.0);
+        let binary = binary.is_some_and(|binary| binary.is_true());
+        Ok(Value::from(minijinja_contrib::filters::filesizeformat(bytes, Some(binary))))
+    }),
+    ("first", |_, args| Ok(items(&args[0])?.into_iter().next().unwrap_or_default())),
+    ("last", |_, args| Ok(items(&args[0])?.pop().unwrap_or_default())),
+    ("float", |_, args| {
+        let [value, otherwise] = bind("float", args, ["value", "default"])?;
+        let value = value.unwrap_or_default();
+        defined(&value)?;
+        Ok(to_float(&value).map_or(otherwise.unwrap_or(Value::from(0.0)), Value::from))
+    }),
+    ("format", |_, args| {
+        let format = text(&args[0]);
+        match split(&args[1..]) {
+            (Some(named), []) => methods::percent(&format, &named),
+            (Some(_), _) => fail("can't handle positional and keyword arguments at the same time"),
+            (None, placed) => methods::format_with(FormatStyle::Printf, &format, placed).map(Value::from),
+        }
+    }),
+    ("groupby", groupby),
+    ("indent", indent),
+    ("int", int),
+    ("items", |_, args| match args[0].kind() {
+        ValueKind::Undefined => Ok(generator(Vec::new())),
+        ValueKind::Map => Ok(generator(pairs(&args[0])?)),
+        _ => fail("Can only get item pairs from a mapping."),
+    }),
+    ("join", |_, args| {
+        let [value, by, of] = bind("join", args, ["value", "d", "attribute"])?;
+        let by = by.map_or(String::new(), |by| text(&by));
+        let parts = items(&value.unwrap_or_default())?;
+        let parts: Vec<String> =
+            parts.iter().map(|part| of.as_ref().map_or_else(|| text(part), |of| text(&look(part, of)))).collect();
+        Ok(Value::from(parts.join(&by)))
+    }),
+    ("list", |_, args| items(&args[0]).map(Value::from)),
+    ("lower", |_, args| word("lower", args, str::to_lowercase)),
+    ("upper", |_, args| word("upper", args, str::to_uppercase)),
+    ("title", |_, args| word("title", args, titled)),
+    ("map", map),
+    ("max", |_, args| extreme("max", args, std::cmp::Ordering::Greater)),
+    ("min", |_, args| extreme("min", args, std::cmp::Ordering::Less)),
+    ("pprint", |_, args| Ok(Value::from(repr(&args[0])))),
+    ("random", |state, args| {
+        // The moment decides, so that a rendering can be repeated.
+        let list = items(&args[0])?;
+        let moment = state.lookup("%moment").and_then(|moment| moment.as_usize()).unwrap_or(0);
+        Ok(list.get(moment % list.len().max(1)).cloned().unwrap_or_default())
+    }),
+    ("reject", |state, args| select(state, args, false, false)),
+    ("rejectattr", |state, args| select(state, args, true, false)),
+    ("select", |state, args| select(state, args, false, true)),
+    ("selectattr", |state, args| select(state, args, true, true)),
+    ("replace", |_, args| {
+        let [value, old, new, count] = bind("replace", args, ["s", "old", "new", "count"])?;
+        let (value, old) = (text(&value.unwrap_or_default()), text(&old.unwrap_or_default()));
+        let new = text(&new.unwrap_or_default());
+        Ok(Value::from(match count.filter(|count| !count.is_none()) {
+            Some(count) if int_of("replace", &count)? >= 0 => {
+                value.replacen(&old, &new, int_of("replace", &count)? as usize)
+            }
+            _ => value.replace(&old, &new),
+        }))
+    }),
+    ("reverse", |_, args| match args[0].as_str() {
+        Some(text) => Ok(Value::from(text.chars().rev().collect::<String>())),
+        None => Ok(generator(items(&args[0])?.into_iter().rev().collect())),
+    }),
+    ("round", round),
+    ("safe", |_, args| Ok(Value::from_safe_string(text(&args[0])))),
+    ("slice", slice),
+    ("sort", |_, args| {
+        let [value, reverse, exact, by] = bind("sort", args, ["value", "reverse", "case_sensitive", "attribute"])?;
+        let exact = exact.is_some_and(|exact| exact.is_true());
+        let keys = |item: &Value| match &by {
+            Some(by) if !by.is_none() => {
+                text(by).split(',').map(|by| folded(look(item, &by.into()), exact)).collect()
+            }
+            _ => vec![folded(item.clone(), exact)],
+        };
+        let list = items(&value.unwrap_or_default())?;
+        sorted(list, keys, reverse.is_some_and(|reverse| reverse.is_true())).map(Value::from)
+    }),
+    ("string", |_, args| Ok(if args[0].is_safe() { args[0].clone() } else { Value::from(text(&args[0])) })),
+    ("striptags", |_, args| Ok(Value::from(minijinja_contrib::filters::striptags(text(&args[0]))))),
+    ("sum", |_, args| {
+        let [value, by, start] = bind("sum", args, ["iterable", "attribute", "start"])?;
+        let mut sum = start.unwrap_or(Value::from(0));
+        for item in items(&value.unwrap_or_default())? {
+            let part = by.as_ref().filter(|by| !by.is_none()).map_or(item.clone(), |by| look(&item, by));
+            sum = arithmetic("+", &sum, &part)?;
+        }
+        Ok(sum)
+    }),
+    ("tojson", |_, args| json::to_json(args)),
+    ("trim", |state, args| {
+        let [value, chars] = bind("trim", args, ["value", "chars"])?;
+        let value = Value::from(text(&value.unwrap_or_default()));
+        methods::call(state, &value, "strip", &[chars.unwrap_or(Value::from(()))])
+    }),
+    ("truncate", truncate),
+    ("unique", |_, args| {
+        let [value, exact, by] = bind("unique", args, ["value", "case_sensitive", "attribute"])?;
+        let exact = exact.is_some_and(|exact| exact.is_true());
+        let mut seen: Vec<Value> = Vec::new();
+        let mut kept = Vec::new();
+        for item in items(&value.unwrap_or_default())? {
+            let key = by.as_ref().map_or(item.clone(), |by| look(&item, by));
+            let key = folded(key, exact);
+            if !seen.iter().any(|one| equal(one, &key)) {
+                seen.push(key);
+                kept.push(item);
+            }
+        }
+        Ok(generator(kept))
+    }),
+    ("urlencode", |_, args| match args[0].kind() {
+        ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {
+            let list = if args[0].kind() == ValueKind::Map { pairs(&args[0])? } else { items(&args[0])? };
+            let parts = list.iter().map(|pair| {
+                let pair = items(pair)?;
+                Ok(match pair.as_slice() {
+                    [key, value] => format!("{}={}", quoted(&text(key), true), quoted(&text(value), true)),
+                    _ => return fail("urlencode takes pairs"),
+                })
+            });
+            Ok(Value::from(parts.collect::<Result<Vec<_>>>()?.join("&")))
+        }
+        _ => Ok(Value::from(quoted(&text(&args[0]), false))),
+    }),
+    ("wordcount", |_, args| {
+        let words = text(&args[0]);
+        let words = words.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        Ok(Value::from(words.filter(|word| !word.is_empty()).count()))
+    }),
+    ("wordwrap", wordwrap),
+    ("xmlattr", |_, args| {
+        let [of, space] = bind("xmlattr", args, ["d", "autospace"])?;
+        let mut parts = Vec::new();
+        for pair in pairs(&of.unwrap_or_default())? {
+            let (key, value) = (subscript(&pair, &Value::from(0)), subscript(&pair, &Value::from(1)));
+            if value.is_none() || value.is_undefined() {
+                continue;
+            }
+            if text(&key).contains(|c: char| is_space(c) || "/>=".contains(c)) {
+                return fail(format!("Invalid character in attribute name: {}", repr(&key)));
+            }
+            parts.push(format!("{}=\"{}\"", escaped(&key), escaped(&value)));
+        }
+        let leading = if parts.is_empty() || space.is_some_and(|space| !space.is_true()) { "" } else { " " };
+        Ok(Value::from(leading.to_string() + &parts.join(" ")))
+    }),
+];
 
 /// `item.a.b.0`, as `attribute=` names it.
 fn look(item: &Value, path: &Value) -> Value {
@@ -341,7 +350,12 @@ fn groupby(_: &State, args: &[Value]) -> Result<Value> {
         }
     }
     Ok(Value::from(
-        groups.into_iter().map(|(of, group)| tuple(vec![of, Value::from(group)])).collect::<Vec<_>>(),
+        groups
+            .into_iter()
+            .map(|(of, group)| {
+                Value::from_object(Sequence { sort: Sort::Group, items: vec![of, Value::from(group)] })
+            })
+            .collect::<Vec<_>>(),
     ))
 }
 
@@ -538,6 +552,7 @@ fn quoted(text: &str, query: bool) -> String {
     out
 }
 
+/// Python's textwrap of each line: words and the spaces between them fill rows, whose outer spaces are dropped.
 fn wordwrap(state: &State, args: &[Value]) -> Result<Value> {
     let [value, width, long, by, _] =
         bind("wordwrap", args, ["s", "width", "break_long_words", "wrapstring", "break_on_hyphens"])?;
@@ -545,24 +560,35 @@ fn wordwrap(state: &State, args: &[Value]) -> Result<Value> {
     let breaks = long.is_none_or(|long| long.is_true());
     let by = by.filter(|by| !by.is_none()).map_or("\n".to_string(), |by| text(&by));
     let whole = Value::from(text(&value.unwrap_or_default()));
-    let mut paragraphs = Vec::new();
+    let mut rows: Vec<String> = Vec::new();
     for line in items(&methods::call(state, &whole, "splitlines", &[])?)? {
-        let mut rows: Vec<String> = Vec::new();
+        let letters: Vec<char> = text(&line).chars().collect();
         let mut row: Vec<char> = Vec::new();
-        for word in text(&line).split_inclusive(' ') {
-            let mut word: Vec<char> = word.chars().collect();
-            let bare = word.len() - word.iter().rev().take_while(|c| **c == ' ').count();
-            if row.len() + bare > width && !row.is_empty() {
-                rows.push(row.drain(..).collect());
+        let mut full: Vec<String> = Vec::new();
+        let mut finish = |row: &mut Vec<char>| {
+            let kept: String = row.drain(..).collect();
+            full.push(kept.trim_end_matches(is_space).to_string());
+        };
+        for word in letters.chunk_by(|a, b| is_space(*a) == is_space(*b)) {
+            let mut word = word;
+            if row.len() + word.len() > width && breaks && word.len() > width && !is_space(word[0]) {
+                while word.len() + row.len() > width {
+                    let (part, rest) = word.split_at(width - row.len().min(width - 1));
+                    row.extend(part);
+                    finish(&mut row);
+                    word = rest;
+                }
+            } else if row.len() + word.len() > width && !row.is_empty() {
+                finish(&mut row);
             }
-            while breaks && bare > width && word.len() > width {
-                rows.push(word.drain(..width).collect());
+            if !(row.is_empty() && is_space(word.first().copied().unwrap_or(' '))) {
+                row.extend(word);
             }
-            row.extend(word);
         }
-        rows.push(row.into_iter().collect());
-        let rows: Vec<&str> = rows.iter().map(|row| row.trim_end_matches(' ')).collect();
-        paragraphs.push(rows.join(&by));
+        if !row.is_empty() {
+            finish(&mut row);
+        }
+        rows.push(full.join(&by));
     }
-    Ok(Value::from(paragraphs.join(&by)))
+    Ok(Value::from(rows.join(&by)))
 }

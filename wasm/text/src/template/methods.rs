@@ -311,7 +311,7 @@ fn rsplit_space(whole: &str, most: usize) -> Vec<String> {
     let mut rest = whole.trim_end_matches(is_space);
     while !rest.is_empty() {
         if parts.len() == most {
-            parts.push(rest.trim_start_matches(is_space).to_string());
+            parts.push(rest.to_string());
             break;
         }
         let start = rest.rfind(is_space).map_or(0, |at| at + rest[at..].chars().next().map_or(1, char::len_utf8));
@@ -408,11 +408,31 @@ fn expanded(whole: &str, size: i64) -> Result<String> {
 
 /// `text % values`.
 pub fn percent(format: &str, values: &Value) -> Result<Value> {
-    let args = match (sort_of(values), values.kind()) {
-        (Some(Sort::Tuple), _) => items(values)?,
+    let mut args = match sort_of(values) {
+        Some(Sort::Tuple) => items(values)?,
         _ => vec![values.clone()],
     };
-    Ok(Value::from(format_with(FormatStyle::Printf, format, &args)?))
+    // minijinja has no %r: a value's representation is handed on as a text.
+    let mut out = String::with_capacity(format.len());
+    let mut rest = format;
+    let mut at = 0;
+    while let Some(start) = rest.find('%') {
+        let length = rest[start + 1..].find(|c: char| c.is_alphabetic() || c == '%' || c == '(');
+        let end = start + 2 + length.unwrap_or(rest.len().saturating_sub(start + 2));
+        let (spec, after) = rest.split_at(end.min(rest.len()));
+        match (spec.ends_with('r'), args.get_mut(at)) {
+            (true, Some(value)) => {
+                *value = Value::from(repr(value));
+                out.push_str(&spec[..spec.len() - 1]);
+                out.push('s');
+            }
+            _ => out.push_str(spec),
+        }
+        at += !spec.ends_with('%') as usize;
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(Value::from(format_with(FormatStyle::Printf, &out, &args)?))
 }
 
 /// minijinja's formatting, with lists and mappings as Python writes them.

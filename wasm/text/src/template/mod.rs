@@ -11,9 +11,11 @@ mod time;
 mod value;
 
 use minijinja::machinery::{make_string_output, parse, CodeGenerator, Instructions, Vm, WhitespaceConfig};
-use minijinja::value::{Kwargs, Rest, Value};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, Value};
+use minijinja::{AutoEscape, Environment, Error, State, UndefinedBehavior};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use value::{fail, Result, Sequence, Sort};
 
 /// Numbers that `range()` may give, as in Jinja's sandbox.
@@ -80,13 +82,7 @@ fn prepared(source: &str) -> String {
 
 /// An error's own words and its line, without minijinja's name of the kind.
 fn words(error: &Error) -> String {
-    let what = match (error.kind(), error.detail()) {
-        (ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction, Some(detail)) => {
-            format!("{detail}, which Jinja does not have either or no chat template uses")
-        }
-        (_, Some(detail)) => detail.to_string(),
-        (kind, None) => kind.to_string(),
-    };
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
     match error.line() {
         Some(line) => format!("{what} (line {line})"),
         None => what,
@@ -97,7 +93,13 @@ fn environment() -> Environment<'static> {
     let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
     env.set_recursion_limit(MAXIMUM_DEPTH);
-    env.set_formatter(|out, _, value| out.write_str(&value::text(value)).map_err(Error::from));
+    env.set_formatter(|out, state, value| {
+        let text = match state.auto_escape() {
+            AutoEscape::None => value::text(value),
+            _ => operators::escaped(value),
+        };
+        out.write_str(&text).map_err(Error::from)
+    });
     filters::register(&mut env);
     tests::register(&mut env);
     operators::register(&mut env);
@@ -118,8 +120,19 @@ fn environment() -> Environment<'static> {
         }
         Ok::<_, Error>(all.into_iter().collect::<Value>())
     });
-    env.add_function("namespace", minijinja::functions::namespace);
-    env.add_function("cycler", minijinja_contrib::globals::cycler);
+    env.add_function("namespace", |args: Rest<Value>| {
+        let (named, placed) = arguments::split(&args);
+        let start = placed.first().or(named.as_ref()).cloned();
+        for name in start.iter().chain(&named).flat_map(Value::try_iter).flatten() {
+            if name.as_str().is_some_and(|name| name.starts_with('_')) {
+                return fail(format!("a namespace cannot have an attribute '{name}' that begins with _"));
+            }
+        }
+        minijinja::functions::namespace(start)
+    });
+    env.add_function("cycler", |args: Rest<Value>| {
+        Value::from_object(Cycler { items: args.to_vec(), at: AtomicUsize::new(0) })
+    });
     env.add_function("joiner", minijinja_contrib::globals::joiner);
     env.add_function("raise_exception", |message: Option<Value>, rest: Kwargs| -> Result<Value> {
         let message = message.or_else(|| rest.get("message").ok());
@@ -127,6 +140,36 @@ fn environment() -> Environment<'static> {
     });
     env.add_function("strftime_now", time::strftime_now);
     env
+}
+
+/// Jinja's `cycler`: each `next()` gives the next of its items.
+#[derive(Debug)]
+struct Cycler {
+    items: Vec<Value>,
+    at: AtomicUsize,
+}
+
+impl Object for Cycler {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let at = self.at.load(Ordering::Relaxed) % self.items.len().max(1);
+        if key.as_str() == Some("current") { self.items.get(at).cloned() } else { None }
+    }
+    fn call_method(self: &Arc<Self>, _: &State<'_, '_>, name: &str, _: &[Value]) -> Result<Value> {
+        match name {
+            "next" => {
+                let at = self.at.fetch_add(1, Ordering::Relaxed) % self.items.len().max(1);
+                Ok(self.items.get(at).cloned().unwrap_or_default())
+            }
+            "reset" => {
+                self.at.store(0, Ordering::Relaxed);
+                Ok(Value::from(()))
+            }
+            _ => fail(format!("a cycler has no method '{name}'")),
+        }
+    }
 }
 
 fn range(args: &[Value]) -> Result<Value> {

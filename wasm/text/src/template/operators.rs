@@ -45,6 +45,10 @@ pub fn register(env: &mut Environment) {
         }
     });
     env.add_function("%attribute", |of: Value, name: String, described: String| {
+        // Names of Python's own are undefined, also in what is undefined.
+        if of.is_undefined() && name.starts_with("__") {
+            return Ok(Value::UNDEFINED);
+        }
         reach(&of, &described)?;
         Ok::<_, Error>(attribute(&of, &name))
     });
@@ -70,6 +74,10 @@ fn reach(of: &Value, described: &str) -> Result<()> {
 pub fn attribute(of: &Value, name: &str) -> Value {
     if methods::exists(of, name) {
         return Value::from_object(BoundMethod { of: of.clone(), name: name.to_string() });
+    }
+    if sort_of(of) == Some(Sort::Group) {
+        let place = ["grouper", "list"].iter().position(|part| *part == name);
+        return place.and_then(|at| of.get_item_by_index(at).ok()).unwrap_or_default();
     }
     match of.kind() {
         ValueKind::Map | ValueKind::Plain | ValueKind::Iterable => of.get_attr(name).unwrap_or_default(),

@@ -150,6 +150,9 @@ impl<'a> Rewriter<'a> {
                 let items = it.items.iter().map(|item| self.target(item)).collect::<Result<_>>()?;
                 Expr::List(Spanned::new(List { items }, it.span()))
             }
+            Expr::GetAttr(it) if it.name.starts_with('_') => {
+                return fail(format!("a namespace cannot have an attribute '{}' that begins with _", it.name));
+            }
             Expr::GetAttr(it) => {
                 Expr::GetAttr(Spanned::new(GetAttr { expr: self.target(&it.expr)?, name: it.name }, it.span()))
             }

@@ -41,6 +41,7 @@ pub fn register(env: &mut Environment) {
     env.add_test("upper", |x: Value| letters(&x, char::is_uppercase, char::is_lowercase));
     env.add_test("odd", |x: Value| rest_is(&x, 2, 1));
     env.add_test("even", |x: Value| rest_is(&x, 2, 0));
+    env.add_test("filter", |name: Value| super::filters::exists(&text(&name)));
     env.add_test("divisibleby", |x: Value, by: Value| {
         Ok::<_, minijinja::Error>(equal(&arithmetic("%", &x, &by)?, &Value::from(0)))
     });

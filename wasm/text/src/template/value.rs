@@ -18,6 +18,8 @@ pub fn fail<T>(words: impl Into<std::borrow::Cow<'static, str>>) -> Result<T> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sort {
     Tuple,
+    /// What `groupby` gives: a tuple whose items are also `grouper` and `list`.
+    Group,
     /// The result of `range(…)`.
     Range,
     /// `dict.keys()` and its like, with the name that Python writes.
@@ -116,7 +118,7 @@ pub fn type_name(value: &Value) -> &'static str {
         ValueKind::String => "str",
         ValueKind::Bytes => "bytes",
         ValueKind::Seq | ValueKind::Iterable => match sort_of(value) {
-            Some(Sort::Tuple) => "tuple",
+            Some(Sort::Tuple | Sort::Group) => "tuple",
             Some(Sort::Range) => "range",
             Some(Sort::View(name)) => name,
             None if value.kind() == ValueKind::Iterable => "generator",
@@ -192,8 +194,8 @@ fn write_repr(out: &mut String, value: &Value) {
         ValueKind::Seq | ValueKind::Iterable => {
             let sort = sort_of(value);
             let (open, close) = match sort {
-                Some(Sort::Tuple) if value.len() == Some(1) => ("(".to_string(), ",)"),
-                Some(Sort::Tuple) => ("(".to_string(), ")"),
+                Some(Sort::Tuple | Sort::Group) if value.len() == Some(1) => ("(".to_string(), ",)"),
+                Some(Sort::Tuple | Sort::Group) => ("(".to_string(), ")"),
                 Some(Sort::Range) => return write_range(out, value),
                 Some(Sort::View(name)) => (format!("{name}(["), "])"),
                 None if value.kind() == ValueKind::Iterable => {
@@ -294,7 +296,7 @@ fn is_printable(c: char) -> bool {
 
 fn is_mark(c: char) -> bool {
     // A combining mark is escaped at the start of a string only; after a letter it is written as it is.
-    format!("{:?}", format!("a{c}")).chars().count() == 4
+    format!("a{c}").escape_debug().count() == 2
 }
 
 /// White space to `str.strip()` and `str.split()`: Rust's, and the four separators U+001C to U+001F.
@@ -334,7 +336,7 @@ pub fn equal(left: &Value, right: &Value) -> bool {
                     .all(|(a, b)| equal(&a, &b))
         }
         (ValueKind::Iterable | ValueKind::Plain, _) => match (left.as_object(), right.as_object()) {
-            (Some(_), Some(_)) => std::ptr::eq(address(left), address(right)),
+            (Some(_), Some(_)) => !address(left).is_null() && std::ptr::eq(address(left), address(right)),
             _ => false,
         },
         _ => false,
