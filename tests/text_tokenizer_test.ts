@@ -141,7 +141,13 @@ Deno.test("encode() of a text without a token for it says so", () => {
     pre_tokenizer: null,
     post_processor: null,
     decoder: null,
-    model: { type: "WordPiece", vocab: { a: 0 }, unk_token: "[UNK]", continuing_subword_prefix: "##" },
+    model: {
+      type: "WordPiece",
+      vocab: { a: 0 },
+      unk_token: "[UNK]",
+      continuing_subword_prefix: "##",
+      max_input_chars_per_word: 100,
+    },
   }, {});
   assert.throws(() => tokenizer.encode("b"), /Cannot encode.*no token/);
 });

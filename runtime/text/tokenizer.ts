@@ -189,13 +189,10 @@ export class Tokenizer {
    * embeddings that are padded to a round size, give no text.
    */
   decode(ids: Iterable<number>, options: { readonly special?: boolean } = {}): string {
-    const shown: number[] = [];
-    for (const id of ids) {
-      if (this.#isId(id) && (options.special || !this.specialIds.has(id))) shown.push(id);
-    }
+    const shown = Uint32Array.from([...ids].filter((id) => this.#isId(id)));
     if (shown.length === 0) return "";
     try {
-      return textOf(this.#call("tokenizer_decode", new Uint8Array(Uint32Array.from(shown).buffer)));
+      return textOf(this.#call("tokenizer_decode", new Uint8Array(shown.buffer), options.special ? 1 : 0));
     } catch (error) {
       throw new Error(`Cannot decode with the tokenizer of ${this.#label}: ${(error as Error).message}`);
     }

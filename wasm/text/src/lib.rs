@@ -115,12 +115,12 @@ pub unsafe extern "C" fn tokenizer_encode(address: *mut u8, length: usize, speci
 /// # Safety
 /// As above.
 #[no_mangle]
-pub unsafe extern "C" fn tokenizer_decode(address: *mut u8, length: usize) -> u32 {
+pub unsafe extern "C" fn tokenizer_decode(address: *mut u8, length: usize, special: u32) -> u32 {
     let bytes = taken(address, length);
     answer(|instance| {
         let ids: Vec<u32> =
             bytes.chunks_exact(4).map(|part| u32::from_le_bytes([part[0], part[1], part[2], part[3]])).collect();
-        Ok(tokenizer::decode(opened(instance)?, &ids)?.into_bytes())
+        Ok(tokenizer::decode(opened(instance)?, &ids, special != 0)?.into_bytes())
     })
 }
 

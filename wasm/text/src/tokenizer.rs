@@ -67,15 +67,22 @@ pub fn add(tokenizer: &mut Tokenizer, tokens: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Ids to text. Bytes in a row are read together: what is no character in them becomes U+FFFD, and the characters beside it
+/// Ids to text, with special tokens or without. Bytes in a row are read together: what is no character in them becomes U+FFFD, and the characters beside it
 /// stay, where the crate gives up the whole row. So a text that grows keeps what it had.
-pub fn decode(Opened { tokenizer, spelling }: &Opened, ids: &[u32]) -> Result<String, String> {
+pub fn decode(Opened { tokenizer, spelling }: &Opened, ids: &[u32], special: bool) -> Result<String, String> {
+    let added = tokenizer.get_added_vocabulary();
     let mut tokens: Vec<String> = Vec::with_capacity(ids.len());
     let mut row: Vec<u8> = Vec::new();
-    for token in ids.iter().filter_map(|id| tokenizer.id_to_token(*id)) {
-        match byte_of(&token).filter(|_| spelling.byte_fallback) {
-            Some(byte) => row.push(byte),
-            None => {
+    for id in ids {
+        // An added token is shown as the normalizer leaves it, as in the crate's own decoding.
+        let Some(token) = added.simple_id_to_token(*id).or_else(|| tokenizer.get_model().id_to_token(*id)) else {
+            continue;
+        };
+        match byte_of(&token) {
+            Some(byte) if spelling.byte_fallback => row.push(byte),
+            // A file may mark byte tokens as special; they are text all the same.
+            None if !special && added.is_special_token(&token) => {}
+            _ => {
                 if !row.is_empty() {
                     tokens.push(String::from_utf8_lossy(&std::mem::take(&mut row)).into_owned());
                 }
@@ -109,13 +116,10 @@ pub fn size(tokenizer: &Tokenizer) -> u32 {
 pub fn describe(tokenizer: &Tokenizer) -> String {
     let mut added: Vec<_> = tokenizer.get_added_tokens_decoder().into_iter().collect();
     added.sort_by_key(|(id, _)| *id);
-    let mut listed = Vec::new();
-    for (id, token) in &added {
-        let one = |id: u32| json!({ "id": id, "content": token.content, "special": token.special });
-        listed.push(one(*id));
-        // The vocabulary may have the same text under an id of its own, which counts as added too.
-        listed.extend(tokenizer.get_model().token_to_id(&token.content).filter(|own| own != id).map(one));
-    }
+    let listed: Vec<Value> = added
+        .iter()
+        .map(|(id, token)| json!({ "id": id, "content": token.content, "special": token.special }))
+        .collect();
     json!({ "size": size(tokenizer), "tokens": tokenizer.get_vocab_size(true), "added": listed }).to_string()
 }
 
