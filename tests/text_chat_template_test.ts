@@ -6,6 +6,7 @@ import { openTokenizer } from "../runtime/text/tokenizer.ts";
 import { fixtureNames, fixturePath, readTextReference } from "./fixtures.ts";
 
 const messages = [{ role: "user", content: "Hello" }];
+const tool = { type: "function", function: { name: "f" } } as const;
 const render = (source: string, variables = {}) =>
   new ChatTemplate(source, {}).render(messages, { variables });
 
@@ -141,8 +142,8 @@ Deno.test("render() hands on tools and documents, and none where there are none"
   const template = new ChatTemplate(source, {});
   assert.equal(template.render(messages), "True null ");
   assert.equal(
-    template.render(messages, { tools: [{ name: "f" }], documents: [{ text: "a" }] }),
-    'False [{"name": "f"}] 1',
+    template.render(messages, { tools: [tool], documents: [{ text: "a" }] }),
+    'False [{"type": "function", "function": {"name": "f"}}] 1',
   );
 });
 
@@ -157,7 +158,7 @@ Deno.test("render() takes the template for tools where there are tools", async (
   ) {
     const template = await openChatTemplate(memoryFiles("x", files as unknown as Record<string, string>), {});
     assert.equal(template?.render(messages), "D");
-    assert.equal(template?.render(messages, { tools: [{}] }), "T1");
+    assert.equal(template?.render(messages, { tools: [tool] }), "T1");
   }
 });
 
