@@ -16,9 +16,9 @@ export async function readJsonFile(files: Files, name: string): Promise<JsonObje
 }
 
 /**
- * Reads JSON for a chat template with its numbers as they are written: 1.0 stays a float, and long integers keep their
- * digits, where JSON.parse gives 1 and rounds. Such a number is what `JSON.rawJSON` makes, which JSON.stringify writes
- * as it was. Throws a SyntaxError as JSON.parse does.
+ * Reads JSON for a chat template with its numbers as they are written: 1.0 stays a float, and long integers
+ * keep their digits, where JSON.parse gives 1 and rounds. Such a number is what `JSON.rawJSON` makes, which
+ * JSON.stringify writes as it was. Throws a SyntaxError as JSON.parse does.
  */
 export function parseExactly(text: string): unknown {
   return parse(

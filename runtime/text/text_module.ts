@@ -1,11 +1,11 @@
 /**
- * The WASM module of tokenizers and chat templates: Hugging Face's crate `tokenizers`, and minijinja with Python's
- * meaning (wasm/text).
+ * The WASM module of tokenizers and chat templates: Hugging Face's crate `tokenizers`, and minijinja with
+ * Python's meaning (wasm/text).
  *
- * Templates and tokenizers come with downloads, so what they may cost is bounded: an instance gets a memory with a
- * maximum, and each call an amount of work. The build counts work in every loop and function of the module, also inside
- * of regular expressions and filters, so a call that is too long traps after the same steps on every machine, without a
- * worker and a clock. A trapped instance is thrown away.
+ * Templates and tokenizers come with downloads, so what they may cost is bounded: an instance gets a memory
+ * with a maximum, and each call an amount of work. The build counts work in every loop and function of the
+ * module, also inside of regular expressions and filters, so a call that is too long traps after the same
+ * steps on every machine, without a worker and a clock. A trapped instance is thrown away.
  *
  * @module
  */
@@ -58,9 +58,9 @@ export class TextModule {
   }
 
   /**
-   * Calls a function of the module with bytes or a text, within `work` steps. The result is a view that the next call
-   * makes invalid. Throws a {@linkcode TextError} with the module's words, or an Error that says which limit was passed;
-   * after the latter the instance is of no more use.
+   * Calls a function of the module with bytes or a text, within `work` steps. The result is a view that the
+   * next call makes invalid. Throws a {@linkcode TextError} with the module's words, or an Error that says
+   * which limit was passed; after the latter the instance is of no more use.
    */
   call(name: string, input: Uint8Array | string | undefined, work: number, ...more: number[]): Uint8Array {
     this.#exports.work.value = BigInt(Math.round(work));
