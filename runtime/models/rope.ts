@@ -121,6 +121,11 @@ export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
   const theta = options.theta ?? params.float("rope_theta", config.float("rope_theta", 10_000));
   const partial = options.partial ??
     params.float("partial_rotary_factor", config.float("partial_rotary_factor", 1));
+  if (!(partial > 0 && partial <= 1)) {
+    throw new RangeError(
+      `Cannot rotate ${partial} of each head: partial_rotary_factor (or rotary_pct) is above 0 and at most 1`,
+    );
+  }
   const dim = Math.floor(headDim * partial);
   const type = scaled ? params.text("rope_type", params.text("type", "default")) : "default";
   if (!Object.hasOwn(SCALINGS, type)) {

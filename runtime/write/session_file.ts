@@ -279,7 +279,9 @@ function nonsense({ tokens, layers }: Header, facts: ModelFacts): string | undef
 /** In words, what of the model is not as it was; undefined when nothing. */
 function difference({ model: saved }: Header, model: SessionModel): string | undefined {
   if (saved.fingerprint !== model.fingerprint) {
-    return `it was read by another model ("${saved.name}", this is "${model.name}"): read the text again`;
+    return saved.name === model.name
+      ? `the model "${model.name}" is not as it was when it read the text: read the text again`
+      : `it was read by another model ("${saved.name}", this is "${model.name}"): read the text again`;
   }
   for (const key of ["weights", "cache"] as const) {
     if (saved[key] !== model[key]) {
