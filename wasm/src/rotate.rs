@@ -95,7 +95,7 @@ mod tests {
     fn by_definition(x: &[f32], n: usize) -> Vec<f32> {
         let sign = |i: usize, j: usize| {
             let bent = (j & j >> 1 & 1) ^ (j >> 2 & j >> 3 & 1) ^ (j >> 4 & j >> 5 & 1);
-            if ((i & j).count_ones() as usize + bent) % 2 == 0 { 1.0 } else { -1.0 }
+            if ((i & j).count_ones() as usize + bent) & 1 == 0 { 1.0 } else { -1.0 }
         };
         x.chunks(n).flat_map(|b| (0..n).map(move |i| (0..n).map(|j| sign(i, j) * b[j]).sum())).collect()
     }

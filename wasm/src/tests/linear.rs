@@ -51,14 +51,15 @@ pub fn matrix(format: Format, weights: &[f32], rows: usize, inputs: usize) -> Ma
     Matrix { bytes, numbers }
 }
 
-/// Half a step of the format, for numbers up to 1 in blocks whose largest is near 1.
-fn step(format: Format) -> f64 {
+/// How far a format moves numbers up to 1. Blocks are rotated before they are rounded, so that 32 roundings add up in
+/// each number: half a step of a rotated block, whose largest is below 0.5, times √32 / √3 and four deviations.
+fn rounding(format: Format) -> f64 {
     match format {
         Format::F32 => 0.0,
         Format::F16 => 1.0 / 2048.0,
         Format::Bf16 => 1.0 / 256.0,
-        Format::Q8 => 1.01 / 254.0,
-        Format::Q4 => 1.01 / 8.0, // the largest of the other sign is cut
+        Format::Q8 => 0.5 / 254.0 * 3.3 * 4.0,
+        Format::Q4 => 0.5 / 16.0 * 3.3 * 4.0,
     }
 }
 
@@ -68,7 +69,7 @@ fn uploads_round_as_the_format_says() {
     let weights = Random(1).numbers(rows * inputs);
     for format in FORMATS {
         let held = matrix(format, &weights, rows, inputs);
-        check(&format!("{format:?}"), &held.numbers, |i| weights[i] as f64, rows * inputs, step(format));
+        check(&format!("{format:?}"), &held.numbers, |i| weights[i] as f64, rows * inputs, rounding(format));
     }
 }
 
