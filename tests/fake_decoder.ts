@@ -57,16 +57,16 @@ export class FakeDecoder implements Decoder {
   /** Called in each pass, for example to throw. */
   onPass: () => void = () => {};
 
-  createCaches(): KvCache[] {
+  createStates(): KvCache[] {
     const cache = new FakeCache();
     this.caches.push(cache);
     return [cache];
   }
 
-  forward({ ids, segments, caches, logitRows }: Batch): Tensor {
+  forward({ ids, segments, states, logitRows }: Batch): Tensor {
     const rows = dataOf(logitRows);
     segments.forEach(({ from, to, start }, i) => {
-      const cache = caches[0]![i] as FakeCache;
+      const cache = states[0]![i] as FakeCache;
       if (start !== cache.length) throw new Error(`position ${start} after ${cache.length} tokens`);
       this.passes.push([start, to - from, rows.filter((row) => row >= from && row < to).length]);
       cache.length += to - from;

@@ -5,12 +5,13 @@
  * The fixtures' reference.safetensors decide. ReferenceDevice tells a wrong definition from a wrong device.
  */
 import assert from "node:assert/strict";
-import type { Device, KvCache, Segment } from "../runtime/device/device.ts";
+import type { Device, Segment } from "../runtime/device/device.ts";
 import { parseConfig, readConfig } from "../runtime/load/config.ts";
 import { openFolder } from "../runtime/load/folder.ts";
 import { openCheckpoint } from "../runtime/load/safetensors.ts";
 import { createWeights, type ModelWeights } from "../runtime/load/weights.ts";
 import { bloomSlopes, mptSlopes } from "../runtime/models/alibi.ts";
+import type { LayerState } from "../runtime/models/layer_state.ts";
 import type { Config, Decoder } from "../runtime/models/model.ts";
 import { findModel, modelTypes } from "../runtime/models/registry.ts";
 import { ropeFromConfig } from "../runtime/models/rope.ts";
@@ -70,7 +71,7 @@ if (decoders.includes("phi3")) {
     const { ids } = await readReference(await openFolder(folders.get("phi3")!));
     for (const length of [60, 100]) {
       const whole = await lastLogits(device, model, [ids.subarray(0, length)]);
-      const caches = model.createCaches("f32");
+      const caches = model.createStates("f32");
       await lastLogits(device, model, [ids.subarray(0, 40)], { caches, promptLength: length });
       const chunked = await lastLogits(device, model, [ids.subarray(40, length)], { caches, start: 40 });
       assert.deepEqual(chunked, whole);
@@ -181,7 +182,7 @@ function lastLogits(
   model: Decoder,
   parts: readonly Uint32Array[],
   { caches, start = 0, promptLength }: {
-    readonly caches?: readonly KvCache[];
+    readonly caches?: readonly LayerState[];
     readonly start?: number;
     readonly promptLength?: number;
   } = {},
@@ -196,12 +197,12 @@ function lastLogits(
       ...(promptLength === undefined ? {} : { promptLength }),
     });
   }
-  const own = parts.map(() => caches ?? model.createCaches("f32"));
+  const own = parts.map(() => caches ?? model.createStates("f32"));
   return device.step(() =>
     device.read(model.forward({
       ids: Uint32Array.from(parts.flatMap((part) => [...part])),
       segments,
-      caches: own[0]!.map((_, layer) => own.map((ofSequence) => ofSequence[layer]!)),
+      states: own[0]!.map((_, layer) => own.map((ofSequence) => ofSequence[layer]!)),
       logitRows: device.constant([parts.length], Uint32Array.from(segments, ({ to }) => to - 1)),
     }))
   );

@@ -78,14 +78,14 @@ Deno.test("planModel() gives the memory that the WASM device takes", async () =>
     await device.step(() => device.read(device.scale(device.constant([1, 1], Float32Array.of(1)), 2)));
     const before = device.memoryInUse;
     await loader.load({ weights });
-    const tokens = 300, caches = model.createCaches("f32");
+    const tokens = 300, caches = model.createStates("f32");
     const { memory } = await planModel(config, options({ context: tokens, weights, cache: "f32" }));
     near(device.memoryInUse - before, memory.weights, 0.01);
     const atOnce = await device.step(async () => {
       model.forward({
         ids: new Uint32Array(tokens),
         segments: [{ from: 0, to: tokens, start: 0 }],
-        caches: caches.map((cache) => [cache]),
+        states: caches.map((cache) => [cache]),
         logitRows: device.constant([1], Uint32Array.of(tokens - 1)),
       });
       const taken = device.memoryInUse;

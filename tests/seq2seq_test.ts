@@ -98,7 +98,7 @@ for (const name of SEQ2SEQ) {
     });
     const passes = [[5, 3], [1, 1], [2, 1]];
     const run = async (which: readonly number[]): Promise<Float32Array[]> => {
-      const caches = which.map(() => model.createCaches("f32"));
+      const caches = which.map(() => model.createStates("f32"));
       const logits: Float32Array[] = [];
       const length = which.map(() => 0);
       for (const counts of passes) {
@@ -115,7 +115,7 @@ for (const name of SEQ2SEQ) {
           await pass(device, model, {
             ids,
             segments,
-            caches: columns(caches),
+            states: columns(caches),
             memory: columns(which.map((s) => memories[s]!)),
           }),
         );
@@ -133,10 +133,8 @@ for (const name of SEQ2SEQ) {
   });
 }
 
-type Caches = Parameters<Seq2Seq["forward"]>[0]["caches"];
-
 /** [sequence][layer] → [layer][sequence] */
-function columns(bySequence: Caches): Caches {
+function columns<T>(bySequence: readonly (readonly T[])[]): T[][] {
   return bySequence[0]!.map((_, layer) => bySequence.map((caches) => caches[layer]!));
 }
 

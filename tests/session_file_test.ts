@@ -8,6 +8,7 @@ import { openFolder } from "../runtime/load/folder.ts";
 import { openCheckpoint } from "../runtime/load/safetensors.ts";
 import type { Files } from "../runtime/load/files.ts";
 import { loadModel } from "../runtime/load_model.ts";
+import { cachesOf } from "../runtime/models/layer_state.ts";
 import { Sequence } from "../runtime/write/sequence.ts";
 import { resumeSession, saveSession, type SessionModel } from "../runtime/write/session_file.ts";
 import { fixturePath, hasFixture } from "./fixtures.ts";
@@ -55,7 +56,7 @@ for (const { name: deviceName, missing, open } of devices) {
           const before = device.memoryInUse;
           const sequence = new Sequence(device, decoder, "f32");
           await sequence.read(text(length));
-          if (name === "mistral") assert(sequence.caches[0]!.dropped > 0);
+          if (name === "mistral") assert(cachesOf(sequence.states)[0]!.dropped > 0);
           await saveSession(path, sequence, { model, content: { text: "a text" } });
           const expected = await sequence.read(text(20, 9));
 

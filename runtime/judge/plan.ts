@@ -106,7 +106,7 @@ export async function planModel(config: Config, options: PlanOptions): Promise<C
         `give at most that`,
     );
   }
-  const caches = decoder.createCaches(cache) as PagedCache[];
+  const caches = decoder.createStates(cache) as PagedCache[];
   const full = Math.floor(context / prefillChunk), rest = context % prefillChunk;
   let prefill = NO_COST, step = 0, linears: readonly LinearUse[] = [];
   const read = async (start: number, tokens: number) => {
@@ -191,7 +191,7 @@ async function pass(
     decoder.forward({
       ids: new Uint32Array(tokens),
       segments: [{ from: 0, to: tokens, start, promptLength: context }],
-      caches: caches.map((cache) => [cache]),
+      states: caches.map((cache) => [cache]),
       logitRows: device.constant([rows.length], rows),
     });
     return Promise.resolve();

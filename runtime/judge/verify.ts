@@ -13,6 +13,7 @@ import { fitting, parseJsonObject, readConfig } from "../load/config.ts";
 import type { Files } from "../load/files.ts";
 import { type HostTensor, openCheckpoint, readTensors } from "../load/safetensors.ts";
 import { createWeights, type LoadOptions } from "../load/weights.ts";
+import { cachesOf, type LayerState } from "../models/layer_state.ts";
 import type { Decoder, Encoder, Model, Seq2Seq } from "../models/model.ts";
 import { findModel } from "../models/registry.ts";
 import { leastCosine, type Quality, qualityOf } from "./quality.ts";
@@ -274,7 +275,8 @@ async function runDecoder(model: Decoder, reference: Reference, { device, cache 
 async function runSeq2Seq(model: Seq2Seq, reference: Reference, { device, cache }: Where): Promise<Outputs> {
   const { ids, decoderIds, greedy } = reference;
   const opened: KvCache[] = [];
-  const keep = (caches: KvCache[]) => {
+  const keep = (states: readonly LayerState[]) => {
+    const caches = cachesOf(states);
     opened.push(...caches);
     return caches;
   };
@@ -294,20 +296,20 @@ async function runSeq2Seq(model: Seq2Seq, reference: Reference, { device, cache 
         device.read(model.forward({
           ids,
           segments: [{ from: 0, to: ids.length, start }],
-          caches: caches.map((layer) => [layer]),
+          states: caches.map((layer) => [layer]),
           logitRows: device.constant([rows.length], rows),
           memory,
         }))
       );
 
-    const full = keep(model.createCaches(cache));
+    const full = keep(model.createStates(cache));
     const output = await pass(full, decoderIds!, {
       start: 0,
       rows: Uint32Array.from(decoderIds!, (_, i) => i),
     });
     checkRoom(output.length, reference.output.length, "exactly");
     if (!greedy) return { output, greedy: undefined };
-    const stepwise = keep(model.createCaches(cache));
+    const stepwise = keep(model.createStates(cache));
     return {
       output,
       greedy: await continueGreedily(

@@ -5,11 +5,12 @@
  *
  * @module
  */
-import type { Device, KvCache, Tensor } from "../device/device.ts";
+import type { Device, Tensor } from "../device/device.ts";
+import type { LayerState } from "./layer_state.ts";
 import type { Apply, Batch, Decoder, Embedding, ModelFacts, Weights } from "./model.ts";
 
-/** x [rows, hiddenSize] → [rows, hiddenSize]; caches are of this layer, one a segment. */
-export type DecoderLayer = (x: Tensor, caches: readonly KvCache[], batch: Batch) => Tensor;
+/** x [rows, hiddenSize] → [rows, hiddenSize]; states are of this layer, one a segment. */
+export type DecoderLayer = (x: Tensor, states: readonly LayerState[], batch: Batch) => Tensor;
 
 /** The parts of a decoder between ids and logits. */
 export interface DecoderParts {
@@ -26,13 +27,13 @@ export function decoder(device: Device, { facts, embed, layers, output }: Decode
   return {
     kind: "decoder",
     facts,
-    createCaches: (dtype) => layers.map(() => device.createKvCache(facts.kvHeads, facts.headDim, dtype)),
+    createStates: (dtype) => layers.map(() => device.createKvCache(facts.kvHeads, facts.headDim, dtype)),
     forward(batch) {
       // Recursion on purpose: each layer's scope encloses the call that makes its input, which is freed with the layer.
       const after = (layer: number): Tensor =>
         layer < 0
           ? embed(batch)
-          : device.scope(() => layers[layer]!(after(layer - 1), batch.caches[layer]!, batch));
+          : device.scope(() => layers[layer]!(after(layer - 1), batch.states[layer]!, batch));
       return runRows(device, batch, {
         layers: () => device.gather(after(layers.length - 1), batch.logitRows),
         output,

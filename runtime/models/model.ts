@@ -8,6 +8,7 @@
  * @module
  */
 import type { CacheDType, Device, ExpertChoice, KvCache, Segment, Tensor } from "../device/device.ts";
+import type { LayerState } from "./layer_state.ts";
 
 /** Typed reader of config.json. An absent key without a fallback, or one of the wrong type, is an error. */
 export interface Config {
@@ -101,7 +102,7 @@ export interface Batch {
   readonly ids: Uint32Array;
   readonly segments: readonly Segment[];
   /** [layer][segment] */
-  readonly caches: readonly (readonly KvCache[])[];
+  readonly states: readonly (readonly LayerState[])[];
   /** u32; rows of the packed tokens. */
   readonly logitRows: Tensor;
   /**
@@ -162,7 +163,7 @@ export interface Decoder {
   readonly kind: "decoder";
   readonly facts: ModelFacts;
   /** One a layer, for a new sequence. */
-  createCaches(dtype: CacheDType): KvCache[];
+  createStates(dtype: CacheDType): LayerState[];
   /** → [logitRows, vocabulary] */
   forward(batch: Batch): Tensor;
 }
@@ -193,8 +194,8 @@ export interface Seq2Seq {
   readonly decoderStart: number;
   /** → [ids, hidden] */
   encode(input: EncoderInput): Tensor;
-  /** Self-attention caches, one a decoder layer. */
-  createCaches(dtype: CacheDType): KvCache[];
+  /** Of the decoder: one a layer, for a new sequence. */
+  createStates(dtype: CacheDType): LayerState[];
   /** Cross-attention caches filled from an encoder's result, one a decoder layer. Records; inside a step. */
   createMemory(hidden: Tensor, dtype: CacheDType): KvCache[];
   /** → [logitRows, vocabulary]; memory is [layer][segment] */

@@ -6,6 +6,7 @@
 import type { AttentionMask, AttentionSpec } from "../device/attention_spec.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import type { DecoderLayer } from "./decoder.ts";
+import { cachesOf } from "./layer_state.ts";
 import type { Apply, Config, Weights } from "./model.ts";
 import { type Rope, rotate } from "./rope.ts";
 import type { Sizes } from "./sizes.ts";
@@ -37,8 +38,8 @@ export interface SelfAttentionParts extends Projections {
 export function selfAttention(device: Device, parts: SelfAttentionParts): DecoderLayer {
   const { q, k, v, o, rope, sinkLogits } = parts;
   let spec = parts.spec;
-  return (h, caches, batch) => {
-    const { segments } = batch;
+  return (h, states, batch) => {
+    const { segments } = batch, caches = cachesOf(states);
     let queries = q(h); // [rows, heads · headDim]
     let keys = k(h); // [rows, kvHeads · headDim]
     if (rope) ({ queries, keys } = rotate(device, rope, { queries, keys, segments }));

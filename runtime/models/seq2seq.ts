@@ -6,6 +6,7 @@
  */
 import type { AttentionSpec } from "../device/attention_spec.ts";
 import type { Device, KvCache, Segment, Tensor } from "../device/device.ts";
+import { cachesOf } from "./layer_state.ts";
 import { runRows } from "./decoder.ts";
 import type { Apply, Batch, Seq2Seq } from "./model.ts";
 import type { Projections } from "./self_attention.ts";
@@ -46,9 +47,9 @@ export interface CrossDecoderParts {
 export function crossDecoder(
   device: Device,
   { embed, layers, output, cache, memory }: CrossDecoderParts,
-): Pick<Seq2Seq, "createCaches" | "createMemory" | "forward"> {
+): Pick<Seq2Seq, "createStates" | "createMemory" | "forward"> {
   return {
-    createCaches: (dtype) => layers.map(() => device.createKvCache(cache.kvHeads, cache.headDim, dtype)),
+    createStates: (dtype) => layers.map(() => device.createKvCache(cache.kvHeads, cache.headDim, dtype)),
     createMemory: (hidden, dtype) =>
       layers.map(({ remember }) => {
         const kept = device.createKvCache(memory.kvHeads, memory.headDim, dtype);
@@ -62,12 +63,12 @@ export function crossDecoder(
         return kept;
       }),
     forward(batch) {
-      const { segments, caches, memory } = batch;
+      const { segments, states, memory } = batch;
       const after = (layer: number): Tensor =>
         device.scope(() =>
           layer < 0 ? embed(batch) : layers[layer]!.apply(after(layer - 1), {
             segments,
-            caches: caches[layer]!,
+            caches: cachesOf(states[layer]!),
             memory: memory[layer]!,
           })
         );

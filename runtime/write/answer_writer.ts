@@ -50,7 +50,7 @@ export class AnswerWriter implements Writer {
     this.#decoder = {
       kind: "decoder",
       facts: model.facts,
-      createCaches: (dtype) => model.createCaches(dtype),
+      createStates: (dtype) => model.createStates(dtype),
       forward: (batch) => model.forward({ ...batch, memory: batch.memory! }),
     };
   }

@@ -8,6 +8,7 @@
  * @module
  */
 import type { Device, KvCache, Segment, Tensor } from "../device/device.ts";
+import { isRecurrent, type LayerState } from "../models/layer_state.ts";
 import type { Decoder } from "../models/model.ts";
 import { LEAST_PROMPT_ROWS, nextPass, type Portion, type Waiting } from "./next_pass.ts";
 
@@ -25,8 +26,8 @@ export interface Ask {
   /** Whose ask it is; one at a time. */
   readonly reader: object;
   readonly decoder: Decoder;
-  /** Keys and values, one a layer. They grow by the tokens that are read. */
-  readonly caches: readonly KvCache[];
+  /** What each layer holds. They grow by the tokens that are read. */
+  readonly states: readonly LayerState[];
   /** What an encoder-decoder looks at, one a layer. */
   readonly memory?: readonly KvCache[] | undefined;
   readonly ids: Uint32Array;
@@ -240,12 +241,15 @@ export class Batcher {
   async #compute(pass: readonly Portion<WaitingAsk>[]): Promise<void> {
     const starts = pass.map(({ of }) => of.start), started = performance.now();
     let logits: Float32Array[];
+    for (const { of: { ask } } of pass) {
+      for (const state of ask.states) if (isRecurrent(state)) state.snapshot();
+    }
     try {
       logits = await this.#forward(pass);
     } catch (error) {
-      // Half a pass may be in the caches.
+      // Half a pass may be in the layers.
       pass.forEach(({ of: { ask } }, i) => {
-        for (const cache of ask.caches) if (cache.length > starts[i]!) cache.truncate(starts[i]!);
+        for (const state of ask.states) if (state.length > starts[i]!) state.truncate(starts[i]!);
       });
       throw error;
     }
@@ -281,12 +285,12 @@ export class Batcher {
       at += tokens;
       if (ask.decoded) few = at;
     });
-    const layers = pass[0]!.of.ask.caches.map((_, layer) => pass.map(({ of }) => of.ask.caches[layer]!));
+    const states = pass[0]!.of.ask.states.map((_, layer) => pass.map(({ of }) => of.ask.states[layer]!));
     const found = await device.step(async () => {
       const logits = decoder.forward({
         ids,
         segments,
-        caches: layers,
+        states,
         logitRows: device.constant([wanted.length], Uint32Array.from(wanted, ({ row }) => row)),
         rows: { few },
         ...(memory && {

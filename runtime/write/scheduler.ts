@@ -10,6 +10,7 @@
  */
 import type { CacheDType, Device } from "../device/device.ts";
 import { PAGE_TOKENS } from "../device/page.ts";
+import { isRecurrent } from "../models/layer_state.ts";
 import type { Decoder } from "../models/model.ts";
 import type { Batcher, WaitingAsk } from "./batcher.ts";
 import type { EndlessWindow } from "./endless_window.ts";
@@ -206,7 +207,7 @@ export class Scheduler {
 
   /** Keeps a sequence for texts that begin alike. Between passes. */
   keep(sequence: Sequence): void {
-    if (this.#closed || sequence.length === 0 || sequence.caches.length === 0) {
+    if (this.#closed || sequence.length === 0 || sequence.states.length === 0) {
       this.#tree.remove(sequence);
       return sequence.free();
     }
@@ -322,7 +323,7 @@ export class Scheduler {
   /** What another text holds, up to `length`. */
   #take(holder: Sequence, length: number): Sequence {
     const free = this.#kept.delete(holder);
-    if (free && holder.length - length <= SHORT_TAIL) {
+    if (free && holder.length - length <= SHORT_TAIL && !forgets(holder)) {
       this.#tree.remove(holder);
       holder.truncate(length);
       return holder;
@@ -401,14 +402,15 @@ export class Scheduler {
   }
 
   /**
-   * Windows leave pages behind as a text grows: a fork holds on to those of this place, for texts that part from it here.
+   * Windows leave pages behind as a text grows, and recurrent states forget where they were: a fork holds on to this
+   * place, for texts that part from it here.
    */
   #keepPlace(sequence: Sequence, { order, length: before }: Running): void {
     const { length } = sequence, { ids } = order;
     if (this.#closed || before >= ids.length || sequence.window) return;
     const passed = Math.floor(before / RETURN_TOKENS) < Math.floor(length / RETURN_TOKENS) ||
       length >= ids.length;
-    if (passed && sequence.caches.some(({ window }) => window !== undefined)) this.keep(sequence.fork());
+    if (passed && forgets(sequence)) this.keep(sequence.fork());
   }
 
   /** Pages that were read are known to others from now on. */
@@ -422,6 +424,11 @@ export class Scheduler {
     }
     if (this.#waiters.length > 0) this.#admitAll();
   }
+}
+
+/** Whether it cannot go back everywhere: see `returnPoint`. */
+function forgets({ states }: Sequence): boolean {
+  return states.some((state) => isRecurrent(state) || state.window !== undefined);
 }
 
 function commonIds(a: Uint32Array, b: Uint32Array): number {

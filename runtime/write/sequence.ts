@@ -5,6 +5,7 @@
  */
 import type { CacheDType, Device, KvCache, WeightDType } from "../device/device.ts";
 import { PAGE_TOKENS } from "../device/page.ts";
+import { cachesOf, isRecurrent, type LayerState, returnPoint } from "../models/layer_state.ts";
 import type { Decoder, ModelFacts } from "../models/model.ts";
 import { frequenciesOf, lengthWith } from "../models/positions.ts";
 import { type Ask, Batcher, PASS_ROWS } from "./batcher.ts";
@@ -57,7 +58,7 @@ export interface SequenceOptions {
 
 /** Keys and values, and how they were read. */
 export interface Held {
-  readonly caches: readonly KvCache[];
+  readonly states: readonly LayerState[];
   readonly runs: readonly Run[];
 }
 
@@ -69,7 +70,7 @@ export class Sequence {
   readonly #dtype: CacheDType;
   readonly #batcher: Batcher;
   readonly #memory: readonly KvCache[] | undefined;
-  #caches: KvCache[] | undefined;
+  #states: LayerState[] | undefined;
   #ids: number[] = [];
   #runs: Run[] = [];
   /** Ids that have left the window. */
@@ -106,6 +107,8 @@ export class Sequence {
   /** How many more tokens may be read in one pass and give what they give one by one. */
   get steadyTokens(): number {
     if (this.window) return Math.max(0, this.window.length - this.#held);
+    // A state that every token changes cannot forget the last ones.
+    if (this.states.some(isRecurrent)) return 1;
     const { rereadBeyond = Infinity, changesBeyond = Infinity } = this.decoder.facts;
     const until = this.length <= rereadBeyond ? Math.min(rereadBeyond, changesBeyond) : changesBeyond;
     return Math.max(0, until - this.length);
@@ -126,16 +129,16 @@ export class Sequence {
     return this.#running;
   }
 
-  /** Keys and values, one a layer; none before the first pass. */
-  get caches(): readonly KvCache[] {
-    return this.#caches ?? [];
+  /** What each layer holds; none before the first pass. */
+  get states(): readonly LayerState[] {
+    return this.#states ?? [];
   }
 
   /** An empty sequence gets what another had read. */
-  adopt(ids: Iterable<number>, { caches, runs }: Held): void {
+  adopt(ids: Iterable<number>, { states, runs }: Held): void {
     this.free();
     this.#ids = [...ids];
-    this.#caches = [...caches];
+    this.#states = [...states];
     this.#runs = [...runs];
   }
 
@@ -169,15 +172,20 @@ export class Sequence {
       const filled = answers || this.#dtype !== "q8" || (runs[0] && common >= runs[0].until);
       if (!filled) common -= common % PAGE_TOKENS;
     }
-    return common < this.#shortest ? 0 : common;
+    return this.#returnPoint(common);
   }
 
-  /** The fewest tokens, but for none, from which it can go on: windows have left pages behind. */
-  get #shortest(): number {
-    const ends = this.caches.map(({ dropped, window = 0 }) => dropped > 0 ? dropped + window : 0);
+  /** The most tokens, at most `length`, that it can go back to and go on from. */
+  #returnPoint(length: number): number {
     const kept = this.window && this.#evicted > 0 ? tokensKept(this.window) : 0;
-    const most = Math.max(kept, ...ends);
-    return most === 0 ? 0 : most + this.#evicted;
+    let held = length - this.#evicted;
+    if (held < kept) return 0;
+    // What one layer can go back to may be too far for another.
+    for (let before = -1; held !== before && held > 0;) {
+      before = held;
+      for (const state of this.states) held = returnPoint(state, held);
+    }
+    return held === 0 ? 0 : held + this.#evicted;
   }
 
   /** Forgets everything from position `length` on. */
@@ -188,7 +196,7 @@ export class Sequence {
     const last = length === 0 ? 0 : this.#runs.findIndex(({ until }) => until >= length) + 1;
     this.#runs.length = last;
     if (last > 0) this.#runs[last - 1] = { ...this.#runs[last - 1]!, until: length };
-    for (const cache of this.#caches ?? []) cache.truncate(this.#held);
+    for (const state of this.#states ?? []) state.truncate(this.#held);
   }
 
   /**
@@ -259,7 +267,7 @@ export class Sequence {
       const logits = await this.#batcher.pass({
         reader: this,
         decoder: this.decoder,
-        caches: this.#caches ??= this.decoder.createCaches(this.#dtype),
+        states: this.#states ??= this.decoder.createStates(this.#dtype),
         memory: this.#memory,
         ...{ ids, rows, decoded, likeliest, signal },
         segment: this.#segment(promptLength),
@@ -298,7 +306,7 @@ export class Sequence {
     if (leaving === 0) return;
     const { device, decoder } = this;
     await this.#batcher.between(async () => {
-      const old = this.caches, fresh = decoder.createCaches(this.#dtype);
+      const old = cachesOf(this.states), fresh = cachesOf(decoder.createStates(this.#dtype));
       try {
         const rotationOffset = this.#evicted + leaving;
         if (kept > 0) {
@@ -306,7 +314,7 @@ export class Sequence {
             decoder.forward({
               ids: Uint32Array.from(this.#ids.slice(0, kept)),
               segments: [{ from: 0, to: kept, start: 0, rotationOffset }],
-              caches: fresh.map((cache) => [cache]),
+              states: fresh.map((cache) => [cache]),
               logitRows: device.constant([0], new Uint32Array(0)),
               rows: { few: 0 },
             });
@@ -315,7 +323,7 @@ export class Sequence {
         }
         fresh.forEach((cache, layer) => cache.share(old[layer]!, kept + leaving));
         this.#evicted = rotationOffset;
-        this.#caches = fresh;
+        this.#states = [...fresh];
       } catch (error) {
         fresh.forEach((cache) => cache.free());
         throw error;
@@ -331,7 +339,7 @@ export class Sequence {
       namespace: this.namespace,
       ...(this.#memory && { memory: this.#memory }),
     });
-    copy.#caches = this.#caches?.map((cache) => cache.fork());
+    copy.#states = this.#states?.map((state) => state.fork());
     copy.#ids = [...this.#ids];
     copy.#runs = [...this.#runs];
     copy.#evicted = this.#evicted;
@@ -345,8 +353,8 @@ export class Sequence {
    */
   giveUp(restore: () => Promise<Sequence | undefined>): Sequence {
     const heir = this.fork();
-    for (const cache of this.#caches ?? []) cache.free();
-    this.#caches = undefined;
+    for (const state of this.#states ?? []) state.free();
+    this.#states = undefined;
     this.#restore = restore;
     this.#batcher.putOff(this);
     return heir;
@@ -379,9 +387,9 @@ export class Sequence {
 
   /** Gives the cache back. The sequence is empty afterwards and may be used again. */
   free(): void {
-    for (const cache of this.#caches ?? []) cache.free();
+    for (const state of this.#states ?? []) state.free();
     this.#batcher.leave(this);
-    this.#caches = undefined;
+    this.#states = undefined;
     this.#ids = [];
     this.#runs = [];
     this.#evicted = 0;

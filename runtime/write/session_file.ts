@@ -10,10 +10,11 @@
  * @module
  */
 import { loadHash } from "../deps.ts";
-import type { CacheDType, KvCache, WeightDType } from "../device/device.ts";
+import type { CacheDType, WeightDType } from "../device/device.ts";
 import { writeAtomically } from "../load/atomic_file.ts";
 import type { RandomAccessFile } from "../load/files.ts";
 import { openFile } from "../load/folder.ts";
+import { isRecurrent, type LayerState } from "../models/layer_state.ts";
 import type { ModelFacts } from "../models/model.ts";
 import type { Run, Sequence } from "./sequence.ts";
 
@@ -44,6 +45,7 @@ interface LayerHeader {
   readonly length: number;
   readonly dropped: number;
   readonly window?: number;
+  readonly recurrent?: true;
 }
 
 /** What was read, in the words of who saves it: a text, or the messages of a conversation. */
@@ -73,9 +75,7 @@ export async function saveSession(
       `Cannot save "${path}": tokens of the text have left its window: read it without --window`,
     );
   }
-  const layers = sequence.caches.map(({ layout, pageBytes, length, dropped, window }): LayerHeader => {
-    return { layout, pageBytes, length, dropped, ...(window !== undefined && { window }) };
-  });
+  const layers = sequence.states.map(headerOf);
   const { text, messages } = content;
   const { length: tokens, runs } = sequence;
   const header: Header = { model, tokens, runs, text, messages, layers };
@@ -99,9 +99,12 @@ export async function saveSession(
       await write(start);
       await write(json);
       await write(new Uint8Array(Uint32Array.from(sequence.ids).buffer));
-      for (const cache of sequence.caches) {
-        for (const { from, to } of piecesOf(cache)) {
-          await write(await sequence.device.readPages(cache, from, to));
+      for (const state of sequence.states) {
+        if (isRecurrent(state)) await write(await state.save());
+        else {
+          for (const { from, to } of piecesOf(headerOf(state))) {
+            await write(await sequence.device.readPages(state, from, to));
+          }
         }
       }
       await output.write(hash.digest("binary"));
@@ -169,12 +172,12 @@ async function readSession(
   if (!header) throw refuse("it is damaged: its header cannot be read");
   const other = difference(header, model);
   if (other) throw refuse(other);
-  const caches = sequence.decoder.createCaches(model.cache);
-  const wanted = layersDiffer(header, caches) ?? nonsense(header, sequence.decoder.facts);
+  const states = sequence.decoder.createStates(model.cache);
+  const wanted = layersDiffer(header, states) ?? nonsense(header, sequence.decoder.facts);
   const pageBytes = header.layers.reduce((sum, layer) => sum + pagesOf(layer) * layer.pageBytes, 0);
   const size = at + 4 * header.tokens + CHECKSUM_BYTES + pageBytes;
   if (wanted || file.size !== size) {
-    caches.forEach((cache) => cache.free());
+    states.forEach((state) => state.free());
     throw refuse(
       wanted ??
         (file.size < size
@@ -206,12 +209,16 @@ async function readSession(
     if (foreignId !== undefined) {
       throw refuse(`it is damaged: it holds the id ${foreignId}, the vocabulary has ${vocabulary}`);
     }
-    for (const [i, cache] of caches.entries()) {
+    for (const [i, state] of states.entries()) {
       const layer = header.layers[i]!;
+      if (isRecurrent(state)) {
+        await state.restore(layer.length, (await read(layer.pageBytes)).slice());
+        continue;
+      }
       const pages = async function* () {
         for (const { from, to } of piecesOf(layer)) yield await read((to - from) * layer.pageBytes);
       };
-      await sequence.device.fillPages(cache, { ...layer, window: layer.window }, pages());
+      await sequence.device.fillPages(state, { ...layer, window: layer.window }, pages());
     }
     const found = hash.digest("hex");
     const expected = new Uint8Array(CHECKSUM_BYTES);
@@ -219,24 +226,35 @@ async function readSession(
     if (found !== [...expected].map((byte) => byte.toString(16).padStart(2, "0")).join("")) {
       throw refuse("it is damaged: its checksum does not match: read the text again");
     }
-    sequence.adopt(ids, { caches, runs: header.runs });
+    if (header.runs.at(-1)?.until !== header.tokens) {
+      throw refuse("it is damaged: it does not say how all of its tokens were read");
+    }
+    sequence.adopt(ids, { states, runs: header.runs });
   } catch (error) {
-    caches.forEach((cache) => cache.free());
+    states.forEach((state) => state.free());
     throw error;
   }
   const { tokens, text, messages } = header;
   return { tokens, text, messages };
 }
 
+/** What the file says of a layer; a recurrent state is one page. */
+function headerOf(state: LayerState): LayerHeader {
+  const { layout, length } = state;
+  if (isRecurrent(state)) return { layout, length, pageBytes: state.bytes, dropped: 0, recurrent: true };
+  const { pageBytes, dropped, window } = state;
+  return { layout, length, pageBytes, dropped, ...(window !== undefined && { window }) };
+}
+
 /** Runs of pages that one piece holds. */
-function* piecesOf(layer: Pick<KvCache, "pageBytes" | "length" | "dropped">) {
+function* piecesOf(layer: LayerHeader) {
   const step = Math.max(1, Math.floor(PIECE_BYTES / layer.pageBytes));
   const first = layer.dropped / 64, end = first + pagesOf(layer);
   for (let from = first; from < end; from += step) yield { from, to: Math.min(from + step, end) };
 }
 
-function pagesOf({ length, dropped }: Pick<KvCache, "length" | "dropped">): number {
-  return Math.ceil(length / 64) - dropped / 64;
+function pagesOf({ length, dropped, recurrent }: LayerHeader): number {
+  return recurrent ? 1 : Math.ceil(length / 64) - dropped / 64;
 }
 
 function parseHeader(text: string): Header | undefined {
@@ -248,7 +266,10 @@ function parseHeader(text: string): Header | undefined {
   }
   const isCount = (x: unknown) => Number.isSafeInteger(x) && (x as number) >= 0;
   const { model, tokens, runs, layers, text: content, messages } = header ?? {};
-  const fits = Array.isArray(runs) && runs.every((run) => isCount(run?.until) && isCount(run.frequencies)) &&
+  const fits = Array.isArray(runs) &&
+    runs.every((run) =>
+      isCount(run?.until) && isCount(run.frequencies) && typeof run.decoded === "boolean"
+    ) &&
     typeof model === "object" && model !== null && typeof model.name === "string" &&
     (content === undefined || typeof content === "string") &&
     (messages === undefined || Array.isArray(messages)) &&
@@ -294,14 +315,14 @@ function difference({ model: saved }: Header, model: SessionModel): string | und
   return undefined;
 }
 
-function layersDiffer({ layers }: Header, caches: readonly KvCache[]): string | undefined {
-  if (layers.length !== caches.length) {
-    return `it has ${layers.length} layers, the model ${caches.length}: read the text again`;
+function layersDiffer({ layers }: Header, states: readonly LayerState[]): string | undefined {
+  if (layers.length !== states.length) {
+    return `it has ${layers.length} layers, the model ${states.length}: read the text again`;
   }
-  for (const [i, cache] of caches.entries()) {
-    const { layout, pageBytes } = layers[i]!;
-    if (layout !== cache.layout || pageBytes !== cache.pageBytes) {
-      return `its pages are laid out as "${layout}", here they are "${cache.layout}": ` +
+  for (const [i, here] of states.map(headerOf).entries()) {
+    const { layout, pageBytes, recurrent } = layers[i]!;
+    if (layout !== here.layout || pageBytes !== here.pageBytes || recurrent !== here.recurrent) {
+      return `its pages are laid out as "${layout}", here they are "${here.layout}": ` +
         `resume it on the device that it was saved on, or read the text again`;
     }
   }

@@ -11,6 +11,7 @@ import type { CacheDType, Device, Tensor, TensorSource } from "../../device/devi
 import type { CountingDevice } from "../counting_device.ts";
 import { WasmDevice } from "../../device/open_device.ts";
 import type { WeightChoice } from "../../load/weights.ts";
+import { cachesOf } from "../../models/layer_state.ts";
 import type { Decoder, Model } from "../../models/model.ts";
 import { prefillChunk, Sequence } from "../../write/sequence.ts";
 import { COSTS } from "./attention_costs.ts";
@@ -213,13 +214,13 @@ function recordPass(device: CountingDevice, model: Model, tokens: number): void 
     model.encode({ ids, segments: [{ from: 0, to: tokens, start: 0 }] });
     return;
   }
-  const caches = model.createCaches("f32").map((cache) => [cache]);
+  const states = model.createStates("f32").map((state) => [state]);
   for (let from = 0; from < tokens; from += prefillChunk) {
     const to = Math.min(from + prefillChunk, tokens);
     model.forward({
       ids: ids.subarray(from, to),
       segments: [{ from: 0, to: to - from, start: from }],
-      caches,
+      states,
       logitRows: device.constant([1], Uint32Array.of(to - from - 1)),
     });
   }
@@ -295,7 +296,7 @@ async function measureDecode(
   using loaded = await loadRandomModel(device, { config: decoderConfig(kvHeads), weights });
   const decoder = loaded.model as Decoder;
   const before = device.memoryInUse;
-  const caches = decoder.createCaches(dtype);
+  const caches = cachesOf(decoder.createStates(dtype));
   try {
     const features = kvHeads * DECODER.headDim;
     const rows = randomRows(Math.min(depth, prefillChunk), features);
@@ -316,7 +317,7 @@ async function measureDecode(
         await device.read(decoder.forward({
           ids: Uint32Array.of(id),
           segments: [{ from: 0, to: 1, start: caches[0]!.length }],
-          caches: caches.map((cache) => [cache]),
+          states: caches.map((cache) => [cache]),
           logitRows,
         }));
       });
