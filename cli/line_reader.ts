@@ -91,7 +91,7 @@ class TerminalReader implements LineReader {
   /** Ctrl-C presses with nothing typed in between. */
   #presses = 0;
   #pasting = false;
-  /** Keys that arrived while nobody asked, or the beginning of an escape sequence. */
+  /** Keys that arrived between prompts, or the beginning of an escape sequence. */
   #held = "";
   #parts: string[] = [];
   #waiting: ((message: string | undefined) => void) | undefined;
@@ -176,7 +176,7 @@ class TerminalReader implements LineReader {
         continue;
       }
       if (!this.#waiting) {
-        // Nobody listens: only Ctrl-C is heard, everything else waits.
+        // Between prompts only Ctrl-C counts; all other keys wait.
         const at = rest.indexOf(CTRL_C);
         this.#held += at < 0 ? rest : rest.slice(0, at);
         rest = at < 0 ? "" : rest.slice(at);

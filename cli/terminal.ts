@@ -6,7 +6,7 @@
 
 import { inWords } from "../runtime/load/atomic_file.ts";
 
-/** Whoever read stdout has left. */
+/** The reader of stdout has ended. */
 export class BrokenPipeError extends Error {
   override readonly name = "BrokenPipeError";
 }
@@ -21,7 +21,10 @@ export function writeOut(text: string): void {
   writeAll(Deno.stdout, "stdout", text);
 }
 
-/** Writes to stderr: greetings, statistics, progress, errors. Where that fails there is nobody to tell. */
+/**
+ * Writes to stderr: greetings, statistics, progress, errors. A failure is ignored: there is no other place to
+ * report it.
+ */
 export function writeError(text: string): void {
   try {
     writeAll(Deno.stderr, "stderr", text);
@@ -81,7 +84,7 @@ export function cosmetic(name: string): string | undefined {
   return state === "granted" ? Deno.env.get(name) : undefined;
 }
 
-/** Faint text for people on a terminal; as it is elsewhere and with NO_COLOR (https://no-color.org). */
+/** Faint text on a terminal; plain text elsewhere and with NO_COLOR (https://no-color.org). */
 export function dim(text: string): string {
   return colours(Deno.stderr) ? `\x1b[2m${text}\x1b[22m` : text;
 }

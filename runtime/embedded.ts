@@ -13,9 +13,9 @@ import { memoryFiles } from "./load/memory_files.ts";
 export const embeddedContextLength = 131_072;
 
 /**
- * Its files, imported on demand. Deno fetches modules ahead that an import names by one literal; of a sum of
- * literals it waits until the import runs, so that who imports lakh from a URL downloads the 9 MB only when
- * they are used. `deno bundle` and `deno compile` add the literals up and put the module in.
+ * Its files, imported on demand. The name is split so that Deno does not fetch the module ahead:
+ * a program that imports lakh from a URL downloads the 9 MB only when it uses them. `deno bundle` and
+ * `deno compile` join the parts and include the module.
  */
 export async function openEmbedded(): Promise<Files> {
   const { files }: typeof import("../models/storyteller/files.ts") = await import(

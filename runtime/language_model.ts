@@ -43,7 +43,7 @@ export interface GenerateOptions extends WriteOptions, GrammarOptions {
   /** Told while the prompt is read. */
   readonly onProgress?: OnProgress;
   /**
-   * Texts share what was read only with those of the same namespace, so that nobody learns by the time it takes what
+   * Texts share what was read only with those of the same namespace, so that response times do not reveal what
    * others have read. Prompts of namespaces take turns. Default "".
    */
   readonly namespace?: string;
@@ -338,7 +338,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
 
   /**
    * Writes the text that was read last to a file, with its keys and values: prompt and answer, however long it took to
-   * read. `text` or `messages` is kept in the file for who resumes it. The file is written whole or not at all; what it takes is about
+   * read. `text` or `messages` is kept in the file for the program that resumes it. The file is written whole or not at all; what it takes is about
    * what the cache takes in memory. Throws an Error when nothing has been read.
    *
    * @example

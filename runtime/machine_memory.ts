@@ -100,7 +100,7 @@ function numberOf(text: string | undefined): number | undefined {
   return text !== undefined && /^\d+\s*$/.test(text) ? Number(text) : undefined;
 }
 
-/** Asks nobody for a permission: a limit that is not known is none. */
+/** Never asks for a permission: an unknown limit counts as none. */
 function thisSystem(): SystemMemory {
   const deno = globalThis.Deno as typeof Deno | undefined;
   const may = deno?.permissions.querySync({ name: "sys", kind: "systemMemoryInfo" }).state === "granted";

@@ -141,7 +141,7 @@ export async function findFiles(
   if (source === undefined) return await openEmbedded();
   if (typeof source !== "string") return source;
   if (!await isName(source)) return await openFolder(source);
-  // Only those who download load the client.
+  // The client is loaded only for downloads.
   const { downloadModel } = await import("./load/hub.ts");
   return await downloadModel(source, {
     ...(offline !== undefined && { offline }),
@@ -150,7 +150,7 @@ export async function findFiles(
   });
 }
 
-/** The files of a source for who reads little of them: a name is not downloaded, only what is read of it. */
+/** Like `findFiles`, but a name on the hub is read by ranges instead of downloaded. */
 export async function browseFiles(
   source: string | undefined,
   { offline, signal }: Pick<OpenOptions, "offline" | "signal"> = {},

@@ -187,7 +187,7 @@ export class AnswerStructures {
         : chosen.length > 0 && toolChoice !== "auto"
         ? callsGrammar(chosen, { ...common, reasons })
         : undefined,
-      // Calls without a marker are told from text by what they are: nothing says where they begin.
+      // Calls without a marker are recognized by their content, because nothing marks where they begin.
       marked: !grammar && chosen.length > 0 && toolChoice === "auto" && this.format.calls.begin !== ""
         ? callGrammar(chosen, common)
         : undefined,

@@ -1,5 +1,5 @@
 /**
- * The endpoints of the server, and what happens around each: who may ask, errors in words, a request's id, counting.
+ * The endpoints of the server, and what surrounds each: access, errors in words, a request's id, counting.
  *
  * @module
  */

@@ -150,7 +150,7 @@ function messageOf({ text, reasoning, calls }: Answer) {
 async function streamChat(body: ChatRequest, answering: Answering): Promise<Response> {
   const { engine, model, context } = answering;
   const stopping = new AbortController();
-  // What is refused is told by a status, before the stream begins.
+  // A refusal is a status code, before the stream begins.
   const signal = AbortSignal.any([stopping.signal, context.ending]);
   const events = writeAll(engine, await askedOf(body, answering, signal), context.metrics);
   const started = performance.now();

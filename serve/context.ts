@@ -9,7 +9,7 @@ import type { Metrics } from "./metrics.ts";
 
 /** How a server answers. */
 export interface ServerSettings {
-  /** Names beside the model's own under which it is asked for; the first one is told. */
+  /** Further names of the model in requests; the first one is reported. */
   readonly aliases: readonly string[];
   /** Seconds of silence after which a stream says that it lives. */
   readonly pingSeconds: number;

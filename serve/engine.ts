@@ -1,8 +1,8 @@
 /**
  * The model behind the server: the only file that calls it.
  *
- * A generation runs as fast as the model goes, whoever reads it: its pieces wait in a queue, so that a client that reads
- * slowly keeps nobody else waiting.
+ * A generation runs as fast as the model goes, however fast it is read: its pieces wait in a queue, so that a client that reads
+ * slowly does not keep others waiting.
  *
  * @module
  */

@@ -91,7 +91,7 @@ export function busy(message: string, retryAfter = 1): ApiError {
   });
 }
 
-/** What went wrong, as an answer. Errors that are not the client's are told without their stack. */
+/** What went wrong, as an answer. Errors that are not the client's fault come without their stack. */
 export function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
   const message = error instanceof Error ? error.message : String(error);

@@ -1,5 +1,5 @@
 /**
- * Hands values from who makes them to who reads them, and never makes the maker wait.
+ * Hands values from a producer to a reader; the producer never waits.
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * Who may ask: names of this server (against DNS rebinding), origins of web pages, keys, and sizes of bodies.
+ * Access to the server: names of this server (against DNS rebinding), origins of web pages, keys, and sizes
+ * of bodies.
  *
  * @module
  */
@@ -41,8 +42,8 @@ export class Guard {
   }
 
   /**
-   * Whose request it is, by its key: what one has read is not shared with others, who could tell by the time
-   * it takes.
+   * The owner of a request, by its key. Texts of one owner are not shared with others, because response times
+   * would reveal them.
    */
   ownerOf(request: Request): string {
     return this.#digests.length === 0 ? "" : createHash("sha256").update(keyOf(request)).digest("hex");

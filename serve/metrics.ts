@@ -1,5 +1,5 @@
 /**
- * Counts and times for Prometheus, and for those who route requests by them, in its text format
+ * Counts and times for Prometheus, and for routers of requests, in its text format
  * (https://prometheus.io/docs/instrumenting/exposition_formats/).
  *
  * @module

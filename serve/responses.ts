@@ -206,7 +206,7 @@ class ResponseWriter {
     this.#model = model;
   }
 
-  /** From now on each step is told. */
+  /** From now on each step is reported. */
   tellTo(out: Events): void {
     this.#out = out;
     this.tell("response.created", { response: this.response("in_progress") });

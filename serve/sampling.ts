@@ -12,7 +12,7 @@ import { invalid } from "./errors.ts";
 const MOST_STOPS = 32;
 /** Answers that a request may ask for. */
 const MOST_CHOICES = 32;
-/** Likeliest tokens that are told beside the chosen one. */
+/** The most likeliest tokens to report beside the chosen one. */
 export const MOST_TOP_LOGPROBS = 20;
 
 /** Fields that all generating endpoints share. */

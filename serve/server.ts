@@ -1,6 +1,6 @@
 /**
- * The server's life: it listens while the model is loaded, answers, and ends when it is told to, letting
- * answers that are being written finish for a while.
+ * The server's life: it listens while the model loads, answers, and on a signal ends after a grace
+ * period for running answers.
  *
  * @module
  */
@@ -57,7 +57,7 @@ export function startServer(options: ServerOptions): Server {
     await opened.close();
     throw notReady("ending");
   });
-  // Whoever waits for it is told; nobody may.
+  // A failure rejects `ready` for callers that wait; without one it is no unhandled rejection.
   ready.catch(() => {});
   let closed: Promise<void> | undefined;
   return {

@@ -68,7 +68,7 @@ export interface Device extends AsyncDisposable {
    * many. Both are multiples of 4 up to `limits.headDim`.
    */
   createKvCache(kvHeads: number, headDim: number, dtype: CacheDType, valueDim?: number): KvCache;
-  /** Bytes of one page (64 tokens) of such a cache, for those who count memory beforehand. */
+  /** Bytes of one page (64 tokens) of such a cache, for estimates of memory. */
   pageBytes(kvHeads: number, headDim: number, dtype: CacheDType, valueDim?: number): number;
   /**
    * Copies pages [from, to) out, one after the other; none of them may have been dropped. Not inside a step.

@@ -66,7 +66,7 @@ export class PagedCache<Place = unknown> implements KvCache {
   #replaced = 0;
   window: number | undefined;
 
-  /** `owner` is the device, which is told of forks and of caches that are freed. */
+  /** `owner` is the device; it is notified of forks and of freed caches. */
   constructor(
     readonly owner: object,
     store: PageStore<Place>,

@@ -1,7 +1,7 @@
 /**
  * Files that are written whole or not at all: under another name, synced, renamed.
  *
- * The other name ends in ".lakh-part", and whoever writes it holds a lock on it. So a part without a lock is
+ * The other name ends in ".lakh-part", and its writer holds a lock on it. So a part without a lock is
  * what a killed process has left, and the next write to its folder removes it.
  *
  * @module
@@ -178,7 +178,7 @@ async function removeAbandoned(folder: string): Promise<void> {
       }
     }
   } catch {
-    // Whoever may write to a folder need not be allowed to list it.
+    // Permission to write to a folder does not imply permission to list it.
   }
 }
 

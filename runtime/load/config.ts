@@ -38,7 +38,7 @@ export function fitting(config: Config, { tensors }: Pick<Checkpoint, "tensors">
   return config.fitting({ layers: tensors.size, experts: Math.max(tensors.size, stacked) });
 }
 
-/** What counts may be: nobody has more, and with the tensors known no more than these. */
+/** Upper bounds of counts: far above real models, and tighter where the tensors are known. */
 interface Bounds {
   readonly layers: number;
   readonly experts: number;

@@ -145,7 +145,7 @@ async function refresh(
 
   let commit: string, listed: readonly HubFile[];
   try {
-    // Whoever has the model should be able to use it on a train, and at once.
+    // A model that is in the cache works without a network, and at once.
     const patience = copy === undefined || options.retry ? connection : { ...connection, retry: IMPATIENT };
     ({ commit, files: listed } = await listModel(patience, model));
   } catch (error) {

@@ -22,7 +22,7 @@ export const PATIENT: Retry = { attempts: 6, delayMs: 500, stallMs: 30_000 };
 /** When there is a copy to fall back to, a network that does not answer at once is none. */
 export const IMPATIENT: Retry = { attempts: 1, delayMs: 0, stallMs: 10_000 };
 
-/** Longer waits than this are told rather than sat out. */
+/** Longer waits than this are an error instead. */
 const MAX_WAIT_MS = 120_000;
 
 /** A line on which a gigabyte would take three weeks is not one to wait for. */

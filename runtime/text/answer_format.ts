@@ -36,9 +36,9 @@ export type CallFormat =
 export interface AnswerFormat {
   readonly reasoning: Span | undefined;
   readonly calls: CallFormat;
-  /** Markers that mean nothing to who reads the answer. */
+  /** Markers that readers of the answer do not need. */
   readonly silent: readonly string[];
-  /** The template knows no tools: they are told in words. */
+  /** The template has no place for tools, so that words describe them. */
   readonly toolsInWords: boolean;
 }
 

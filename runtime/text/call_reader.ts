@@ -26,7 +26,7 @@ export interface CallReader {
 /** The JSON schema of a tool's parameters; undefined for one that is not there. */
 export type SchemaOf = (name: string) => Readonly<Record<string, unknown>> | undefined;
 
-/** `names`: tools that there are; calls without a marker are told from other JSON by them. */
+/** `names`: tools that there are; they distinguish calls without a marker from other JSON. */
 export function createCallReader(
   format: CallFormat,
   { schemaOf, names }: { readonly schemaOf: SchemaOf; readonly names: ReadonlySet<string> },
@@ -251,7 +251,8 @@ class NamedCallReader implements CallReader {
 }
 
 /**
- * <function=name> <parameter=key> value </parameter> … </function>, whose values are told when all are there.
+ * <function=name> <parameter=key> value </parameter> … </function>, whose values are reported when all are
+ * complete.
  */
 class XmlCallReader implements CallReader {
   raw = "";

@@ -41,7 +41,7 @@ const MOST_CHARACTERS = 256 * 1024;
  * writes nothing else for ever.
  */
 const WHITE_SPACE = { whitespace_pattern: String.raw`\x20|\n\x20{0,24}` };
-/** Characters of an error that are told. */
+/** The most characters of an error to show. */
 const MOST_ERROR = 300;
 const KINDS = { schema: 0, lark: 1, regex: 2 } as const;
 

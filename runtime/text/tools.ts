@@ -1,6 +1,6 @@
 /**
- * Tools that a model may call: what they are, how a model that was not trained on them is told, and the
- * grammar of their calls.
+ * Tools that a model may call: what they are, how they are described to a model that was not trained on them,
+ * and the grammar of their calls.
  *
  * @module
  */
@@ -44,7 +44,7 @@ export function chosenTools(tools: readonly Tool[], choice: ToolChoice): readonl
   throw new RangeError(`Cannot call "${choice.name}": the tools are ${names.join(", ") || "none"}`);
 }
 
-/** What calls look like to who writes a grammar. `special`: special tokens by their text. */
+/** The form of calls, for a grammar. `special`: special tokens by their text. */
 interface CallGrammarOptions {
   readonly format: AnswerFormat;
   readonly special: ReadonlyMap<string, number>;
@@ -214,8 +214,8 @@ function without(
 }
 
 /**
- * A conversation for a model whose template knows no tools: they, their calls and their results are told in
- * words.
+ * A conversation for a model whose template knows no tools: tools, their calls and their results are
+ * described in words.
  */
 export function withToolsInWords(
   messages: readonly Message[],

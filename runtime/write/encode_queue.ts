@@ -1,6 +1,6 @@
 /**
- * Texts that an encoder reads: those that wait at the same time share a pass, whoever asked for them. What a
- * text gives does not depend on the others.
+ * Texts that an encoder reads: those that wait at the same time share a pass. The result of a text does not
+ * depend on the others.
  *
  * @module
  */
@@ -65,7 +65,7 @@ export class EncodeQueue {
   }
 
   async #run(): Promise<void> {
-    // Those who ask in this very task join.
+    // Requests from the same task join this pass.
     await Promise.resolve();
     while (this.#waiting.length > 0) {
       for (const { signal, settle } of this.#waiting) if (signal.aborted) settle.reject(signal.reason);

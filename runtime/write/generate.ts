@@ -59,9 +59,9 @@ export interface GenerateResult {
 }
 
 /**
- * Reads `prompt` (one or more ids) and yields the ids that follow. Returns how it went; a cancelled one
- * returns too, and so does one that is told `next(true)`: stop here. What was read stays in `sequence`, so
- * that a prompt that goes on from here is read from here.
+ * Reads `prompt` (one or more ids) and yields the ids that follow. Returns how it went; it also
+ * returns when it is cancelled, or stopped by `next(true)`. The tokens stay in `sequence`, so that a longer
+ * prompt with this beginning is read only from there.
  */
 export async function* generateIds(
   sequence: Sequence,
@@ -197,7 +197,7 @@ export function cutIds(
   return Uint32Array.from([...ids.subarray(0, first), ...kept, ...ids.subarray(ids.length - last)]);
 }
 
-/** Tokens of an answer when nobody says how many. */
+/** Tokens of an answer by default. */
 export const defaultMaxTokens = 512;
 
 /**

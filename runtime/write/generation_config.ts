@@ -45,8 +45,8 @@ export function generationDefaultsOf(
     repetitionPenalty: number("repetition_penalty"),
   };
   const { early_stopping } = said;
-  // max_length and min_length count what the answer follows: a prompt, whose length nobody knew, or one start
-  // id.
+  // max_length and min_length count the prompt too. For decoders its length was unknown when the config was
+  // written, so they are ignored; for encoder-decoders it is the one start id.
   const counted = (key: string) => kind === "seq2seq" ? less(number(key)) : undefined;
   return {
     sampling: mergeSampling(sampling as SamplingOptions),

@@ -43,7 +43,7 @@ export function afterMarker(
     readonly tokenBytes: (id: number) => Uint8Array;
   },
 ): GrammarConstraint {
-  // What is not understood is told before anything is written.
+  // An unsupported grammar is an error before anything is written.
   maker.make(grammar).free();
   const bytesOf = (bytes: Uint8Array) => String.fromCharCode(...bytes);
   const wanted = bytesOf(new TextEncoder().encode(marker));

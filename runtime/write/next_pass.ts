@@ -3,7 +3,7 @@
  * a device.
  *
  * Decodes and guesses go first, all of them, because a reader waits for each. Then prompts, in turn, until
- * the rows of the pass are full. A long prompt is read piece by piece, so that it holds nobody for longer
+ * the rows of the pass are full. A long prompt is read piece by piece, so that it delays others for no longer
  * than one pass.
  *
  * @module

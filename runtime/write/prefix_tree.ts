@@ -2,8 +2,8 @@
  * Which texts begin alike: a tree of pages of ids, whose nodes know the sequences that hold the way to them.
  *
  * Sequences are in it while they run, and after that as long as memory allows, so that a text is read once
- * however many begin with it. Keys and values are not copied: who begins as another does gets a fork, whose
- * pages both share. Each namespace has a tree of its own.
+ * however many begin with it. Keys and values are not copied: a sequence with the same beginning is a fork,
+ * and both share pages. Each namespace has a tree of its own.
  *
  * @module
  */
@@ -72,8 +72,8 @@ export class PrefixTree {
   }
 
   /**
-   * Who holds the most of the beginning of a text, read as `runs` say, and how much; see
-   * `Sequence.commonPrefix`. The last one that was added among equals.
+   * The sequence that shares the longest beginning with a text, read as `runs` say, and the length of that
+   * beginning; see `Sequence.commonPrefix`. Among equals it is the one that was added last.
    */
   find(
     namespace: string,

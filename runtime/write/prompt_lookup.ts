@@ -64,7 +64,7 @@ export class PromptLookup implements Drafter {
     if (best < 0) return [];
     this.#class = CLASSES.findLastIndex(({ from }) => longest >= from);
     const count = this.#worth(this.#right[this.#class]!, most);
-    // Who never tries again never learns that it got better.
+    // Drift back toward the prior, so that a class that failed is tried again.
     if (count === 0) {
       this.#right[this.#class] = mix(this.#right[this.#class]!, CLASSES[this.#class]!.right, 0.01);
     }

@@ -30,8 +30,8 @@ export function beamsOf(options: WriteOptions, defaults: GenerationDefaults): nu
 }
 
 /**
- * Ids after `prompt`, and the seed that gives them again. Without `numBeams`, who says a temperature wants to
- * sample. Throws a RangeError that names an option out of range, or two that exclude each other.
+ * Ids after `prompt`, and the seed that gives them again. A temperature without `numBeams` means
+ * sampling. Throws a RangeError that names an option out of range, or two that exclude each other.
  */
 export function writeIds(
   sequence: Sequence,

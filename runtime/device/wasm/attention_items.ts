@@ -1,6 +1,6 @@
 /**
- * What the attention kernels are to do, as work items: who reads which key tiles, and how partial results
- * join.
+ * The work of the attention kernels as items: which queries read which key tiles, and how partial results
+ * are merged.
  *
  * Many queries: an item is one head and up to 64 tokens. Few queries (decode): an item is all heads of a kv
  * head, or of all, so that a page is read once for them; long caches are split over items, whose results are

@@ -16,7 +16,7 @@ const GROWTH = 32 << 20;
 /** Pages the module itself needs at start (its stack and data). */
 const INITIAL_PAGES = 64;
 
-/** Bytes for people: "1.5 GB". */
+/** Bytes in words: "1.5 GB". */
 function inWords(bytes: number): string {
   return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }

@@ -19,7 +19,7 @@ export interface GpuOptions {
 /** An open GPU and what it is. */
 export interface OpenGpu {
   readonly device: GPUDevice;
-  /** Its name, for people. */
+  /** Its name, for messages. */
   readonly label: string;
   readonly software: boolean;
 }

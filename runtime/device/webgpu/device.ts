@@ -11,7 +11,7 @@ import { WebGpuBackend } from "./backend.ts";
 export class WebGpuDevice extends TensorDevice<WebGpuBackend> {
   constructor(
     backend: WebGpuBackend,
-    /** The GPU's name, for people. */
+    /** The GPU's name, for messages. */
     readonly label: string,
     /** Whether it computes on the CPU after all. */
     readonly software: boolean,

@@ -28,7 +28,7 @@ export interface Limits {
 
 const STORAGE = 0x80 | 0x8 | 0x4; // STORAGE | COPY_DST | COPY_SRC
 const UNIFORM = 0x40 | 0x8; // UNIFORM | COPY_DST
-/** Steps after which a pooled buffer that nobody took is given back. */
+/** Steps after which an unused pooled buffer is freed. */
 const IDLE_STEPS = 64;
 
 /** 16, 32, 48, 64, 80, 96, 112, 128, 160 …: four classes an octave waste 25 % at most. */
@@ -38,7 +38,7 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(least / unit) * unit;
 }
 
-/** Bytes for people. */
+/** Bytes in words. */
 export function formatBytes(bytes: number): string {
   if (bytes >= 2 ** 30) return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
   if (bytes >= 2 ** 20) return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
@@ -56,7 +56,7 @@ export class Memory {
   #doomed: Region[] = [];
   /** Buffers for which there was no memory. */
   readonly #broken = new Set<number>();
-  /** Outcome of checks for out-of-memory that nobody has waited for. */
+  /** Out-of-memory checks that are not awaited yet. */
   #checks: Promise<void>[] = [];
 
   /** Bytes of buffers that hold something. */

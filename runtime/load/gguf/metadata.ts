@@ -89,7 +89,7 @@ export class Metadata {
     return first;
   }
 
-  /** Keys under `prefix` that nobody asked for. */
+  /** Keys under `prefix` that were never read. */
   unasked(prefix: string): string[] {
     return [...this.#values.keys()].filter((key) => key.startsWith(prefix) && !this.#asked.has(key));
   }
