@@ -1,8 +1,7 @@
 /** A server's life: loading, clients that go, too many of them, ending. */
 import assert from "node:assert/strict";
 import { startServer } from "../serve/server.ts";
-import { CLI } from "./lakh_process.ts";
-import { serverOptions, startTestServer, until } from "./serve_server.ts";
+import { serverOptions, startProcess, startTestServer, until } from "./serve_server.ts";
 
 const chat = "/v1/chat/completions";
 const messages = [{ role: "user", content: "Once upon a time" }];
@@ -139,32 +138,6 @@ Deno.test("close() ends what takes longer than its deadline, with an error in th
   const last = text.trimEnd().split("\n\n").at(-1)!;
   assert.equal(JSON.parse(last.slice(6)).error.code, "shutting_down");
 });
-
-/** Starts `lakh serve` as a process and waits for its line. */
-async function startProcess(args: readonly string[]) {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", CLI, "serve", "--device", "wasm", "--threads", "1", ...args],
-    stdout: "piped",
-    stderr: "piped",
-    env: { NO_COLOR: "1" },
-  }).spawn();
-  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  let said = "";
-  while (!said.includes("\n")) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    said += value;
-  }
-  return {
-    child,
-    url: /listening on (\S+)/.exec(said)?.[1],
-    async end() {
-      await reader.cancel();
-      const stderr = await new Response(child.stderr).text();
-      return { ...await child.status, stderr };
-    },
-  };
-}
 
 Deno.test("lakh serve ends with 0 at SIGTERM, after the answers that are being written", async () => {
   const server = await startProcess(["--port", "0", "--context", "2000"]);

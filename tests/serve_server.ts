@@ -7,6 +7,7 @@ import type { ServerSettings } from "../serve/context.ts";
 import type { Engine, EngineOptions } from "../serve/engine.ts";
 import type { GuardOptions } from "../serve/guard.ts";
 import { type Server, startServer } from "../serve/server.ts";
+import { CLI } from "./lakh_process.ts";
 
 /** What a test wants to be otherwise. */
 export interface TestServerOptions {
@@ -103,4 +104,30 @@ export async function until(holds: () => boolean, what: string): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   throw new Error(`it never came that ${what}`);
+}
+
+/** Starts `lakh serve` as a process and waits for its line. */
+export async function startProcess(args: readonly string[]) {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", CLI, "serve", "--device", "wasm", "--threads", "1", ...args],
+    stdout: "piped",
+    stderr: "piped",
+    env: { NO_COLOR: "1" },
+  }).spawn();
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let said = "";
+  while (!said.includes("\n")) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    said += value;
+  }
+  return {
+    child,
+    url: /listening on (\S+)/.exec(said)?.[1],
+    async end() {
+      await reader.cancel();
+      const stderr = await new Response(child.stderr).text();
+      return { ...await child.status, stderr };
+    },
+  };
 }

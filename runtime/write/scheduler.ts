@@ -211,11 +211,15 @@ export class Scheduler {
       this.#tree.remove(sequence);
       return sequence.free();
     }
+    // The same text, read in the same way, is kept once.
+    for (const each of this.#kept) if (isSameText(each, sequence)) this.#drop(each);
     this.#tree.update(sequence);
     this.#kept.add(sequence);
+    // Each has a last page of its own, which is not full.
+    const taken = () => (this.#tree.tokens + this.#kept.size * PAGE_TOKENS) * this.#bytesPerToken;
     const most = Math.min(this.#parts.device.limits.memoryBytes * KEPT_SHARE, KEPT_BYTES);
     for (const oldest of this.#kept) {
-      if (this.#kept.size === 1 || this.#tree.tokens * this.#bytesPerToken <= most) break;
+      if (this.#kept.size === 1 || taken() <= most) break;
       this.#drop(oldest);
     }
   }
@@ -435,6 +439,17 @@ function commonIds(a: Uint32Array, b: Uint32Array): number {
   let common = 0;
   while (common < a.length && common < b.length && a[common] === b[common]) common++;
   return common;
+}
+
+function isSameText(a: Sequence, b: Sequence): boolean {
+  if (a === b || a.length !== b.length || a.namespace !== b.namespace || a.runs.length !== b.runs.length) {
+    return false;
+  }
+  const sameRead = a.runs.every((run, i) => {
+    const { until, decoded, frequencies } = b.runs[i]!;
+    return run.until === until && run.decoded === decoded && run.frequencies === frequencies;
+  });
+  return sameRead && a.ids.every((id, i) => id === b.ids[i]);
 }
 
 function sameRuns([a]: readonly Run[], [b]: readonly Run[]): boolean {
