@@ -37,11 +37,7 @@ export async function* readPlaced(
 ): AsyncGenerator<Uint8Array> {
   const { rows, transposed = false } = placed;
   const bytes = dtypeOf(placed) === "F32" ? 4 : 2;
-  if (transposed) {
-    const whole = await transposedNumbers(placed);
-    for (let at = from; at < to; at += PIECE_BYTES) yield whole.subarray(at, Math.min(to, at + PIECE_BYTES));
-    return;
-  }
+  if (transposed) return yield* readTransposed(placed, { from, to });
   const width = rows.columns * bytes; // of a row of the result
   const rowsAtOnce = Math.max(1, Math.floor(PIECE_BYTES / Math.max(width, 1)));
   const reader = new RowReader(placed, rowsAtOnce);
@@ -95,25 +91,34 @@ function decode(raw: Uint8Array, type: BlockType, out: Float32Array): void {
 }
 
 /**
- * All numbers of the matrices' transposes: [matrices, rows, columns] in the file, [matrices, columns, rows]
- * here.
+ * The same of matrices whose transposes the file has, [matrices · rows, columns] there: one matrix at a
+ * time.
  */
-async function transposedNumbers(placed: Placed): Promise<Uint8Array> {
-  const { rows: { count, columns }, shape } = placed;
-  const matrixRows = shape.at(-1)!;
-  const read = await new RowReader(placed, count).read(0, count);
+async function* readTransposed(
+  placed: Placed,
+  { from, to }: { readonly from: number; readonly to: number },
+): AsyncGenerator<Uint8Array> {
+  const { rows: { columns }, shape } = placed;
+  const rows = shape.at(-1)!, numbers = rows * columns;
   const wide = dtypeOf(placed) === "F32";
-  const from = wide
-    ? new Uint32Array(read.buffer, 0, count * columns)
-    : new Uint16Array(read.buffer, 0, count * columns);
-  const to = wide ? new Uint32Array(count * columns) : new Uint16Array(count * columns);
-  for (let first = 0; first < count; first += matrixRows) {
-    for (let row = 0; row < matrixRows; row++) {
-      const source = (first + row) * columns, target = first * columns + row;
+  const size = numbers * (wide ? 4 : 2);
+  if (size === 0) return;
+  const reader = new RowReader(placed, rows);
+  const out = wide ? new Uint32Array(numbers) : new Uint16Array(numbers);
+  const bytes = new Uint8Array(out.buffer);
+  for (let matrix = Math.floor(from / size); matrix * size < to; matrix++) {
+    const read = await reader.read(matrix * rows, (matrix + 1) * rows);
+    const source = wide
+      ? new Uint32Array(read.buffer, read.byteOffset, numbers)
+      : new Uint16Array(read.buffer, read.byteOffset, numbers);
+    for (let row = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++) {
-        to[target + column * matrixRows] = from[source + column]!;
+        out[column * rows + row] = source[row * columns + column]!;
       }
     }
+    const last = Math.min(to - matrix * size, size);
+    for (let at = Math.max(from - matrix * size, 0); at < last; at += PIECE_BYTES) {
+      yield bytes.subarray(at, Math.min(last, at + PIECE_BYTES));
+    }
   }
-  return new Uint8Array(to.buffer);
 }
