@@ -81,7 +81,9 @@ for (const name of ["llama", "mpt", "bloom", "gpt2", "mixtral"].filter((name) =>
   });
 }
 
-/** Matrices in blocks of Q8_0 where their rows allow it, other matrices in F16; and what these hold in F32. */
+/**
+ * Matrices in blocks of Q8_0 where their rows allow it, other matrices in F16; and what these hold in F32.
+ */
 function packed(
   name: string,
   { shape, data }: Numbers,
