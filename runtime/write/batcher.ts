@@ -14,8 +14,10 @@ import { LEAST_PROMPT_ROWS, nextPass, type Portion, type Waiting } from "./next_
 
 /** Rows of a pass at most: enough to fill the kernels, few enough to cancel soon and to keep activations small. */
 export const PASS_ROWS = 512;
-/** Prompt rows beside decodes may make a pass last longer by so many times what the decodes take. */
+/** Prompts get so much time for each decode: a stream beside them keeps two fifths of its speed. */
 const PROMPT_SHARE = 1.5;
+/** Passes after a decode in which readers may still come back: prompts take no whole pass then. */
+const RECENT = 4;
 /** Weight of the last pass in what is expected of the next. */
 const NEWS = 0.25;
 /** Ids that a device finds at most. */
@@ -110,6 +112,10 @@ export class Batcher {
   #running: Promise<void> | undefined;
   #decodeSeconds: number | undefined;
   #rowSeconds: number | undefined;
+  /** Time that prompts may take beside decodes. */
+  #promptSeconds = 0;
+  /** Passes since one decoded. */
+  #sinceDecode = RECENT;
   #counts = { passes: 0, promptTokens: 0, decodedTokens: 0, seconds: 0 };
 
   constructor(device: Device) {
@@ -209,12 +215,13 @@ export class Batcher {
   }
 
   #next(): Portion<WaitingAsk>[] {
-    const decodeSeconds = this.#decodeSeconds, rowSeconds = this.#rowSeconds;
-    const rows = decodeSeconds && rowSeconds
-      ? Math.floor(PROMPT_SHARE * decodeSeconds / rowSeconds / LEAST_PROMPT_ROWS) * LEAST_PROMPT_ROWS
-      : 2 * LEAST_PROMPT_ROWS;
-    const promptRows = Math.min(Math.max(rows, LEAST_PROMPT_ROWS), PASS_ROWS);
-    return nextPass(this.#waiting, { rows: PASS_ROWS, promptRows, lastRead: this.#lastRead });
+    const recent = this.#sinceDecode < RECENT ? 2 * LEAST_PROMPT_ROWS : PASS_ROWS;
+    const promptRows = this.#decodeSeconds === undefined || this.#rowSeconds === undefined
+      ? 2 * LEAST_PROMPT_ROWS
+      : Math.min(wholePages(this.#promptSeconds / this.#rowSeconds), PASS_ROWS);
+    return nextPass(this.#waiting, {
+      ...{ rows: PASS_ROWS, promptRows, promptRowsAlone: recent, lastRead: this.#lastRead },
+    });
   }
 
   /** When a pass of several fails, each runs by itself, so that only what is at fault fails. */
@@ -344,12 +351,21 @@ export class Batcher {
     counts.promptTokens += promptTokens;
     counts.decodedTokens += decodedTokens;
     counts.seconds += seconds;
+    this.#sinceDecode = decodedTokens > 0 ? 0 : this.#sinceDecode + 1;
     if (promptTokens === 0) this.#decodeSeconds = mix(this.#decodeSeconds, seconds);
     else if (promptTokens >= LEAST_PROMPT_ROWS) {
       const beside = decodedTokens > 0 ? this.#decodeSeconds ?? 0 : 0;
       this.#rowSeconds = mix(this.#rowSeconds, Math.max(seconds - beside, seconds / 4) / promptTokens);
     }
+    if (decodedTokens === 0) return;
+    const share = PROMPT_SHARE * (this.#decodeSeconds ?? 0), row = this.#rowSeconds ?? 0;
+    const most = Math.max(RECENT * share, LEAST_PROMPT_ROWS * row * 1.01); // a page, whatever it rounds to
+    this.#promptSeconds = Math.min(Math.max(0, this.#promptSeconds - promptTokens * row) + share, most);
   }
+}
+
+function wholePages(rows: number): number {
+  return Math.floor(rows / LEAST_PROMPT_ROWS) * LEAST_PROMPT_ROWS;
 }
 
 function mix(before: number | undefined, now: number): number {

@@ -32,15 +32,19 @@ export interface Portion<W extends Waiting> {
   readonly tokens: number;
 }
 
-/** Rows of a prompt in a pass at least, so that it advances whatever else there is. */
+/**
+ * Rows of prompts in a pass at least, when it has any: a page, because over a q8 cache one is read at once.
+ */
 export const LEAST_PROMPT_ROWS = PAGE_TOKENS;
 
 /** How large a pass may be. */
 export interface PassLimits {
   /** Rows of a pass. */
   readonly rows: number;
-  /** Rows of prompts in a pass that also decodes. */
+  /** Rows of prompts in a pass that also decodes; 0 for none this time. */
   readonly promptRows: number;
+  /** Rows of prompts in a pass without decodes; default all. */
+  readonly promptRowsAlone?: number;
   /** When prompts of a namespace were last read; those that have waited longest go first. */
   readonly lastRead: ReadonlyMap<string, number>;
 }
@@ -48,7 +52,7 @@ export interface PassLimits {
 /** The next pass, decodes first. `waiting` is in the order of arrival. */
 export function nextPass<W extends Waiting>(
   waiting: readonly W[],
-  { rows, promptRows, lastRead }: PassLimits,
+  { rows, promptRows, promptRowsAlone = rows, lastRead }: PassLimits,
 ): Portion<W>[] {
   const decoder = waiting[0]?.decoder;
   const here = waiting.filter((each) => each.decoder === decoder);
@@ -59,7 +63,8 @@ export function nextPass<W extends Waiting>(
     pass.push({ of: each, tokens: each.tokens });
     taken += each.tokens;
   }
-  let room = taken === 0 ? rows : Math.max(LEAST_PROMPT_ROWS, Math.min(promptRows, rows - taken));
+  if (taken > 0 && promptRows === 0) return pass;
+  let room = taken === 0 ? promptRowsAlone : Math.max(LEAST_PROMPT_ROWS, Math.min(promptRows, rows - taken));
   const turnOf = ({ namespace }: W) => lastRead.get(namespace) ?? 0;
   for (const each of here.filter(({ decoded }) => !decoded).sort((a, b) => turnOf(a) - turnOf(b))) {
     const tokens = portionOf(each, room, pass.length === 0);
