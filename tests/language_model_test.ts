@@ -232,7 +232,7 @@ Deno.test("a prompt whose ids are past the embedding is an error, not another to
   const files = await changed("mpt", { "tokenizer.json": JSON.stringify(tokenizer) });
   await using model = await loadModel(files, new ReferenceDevice());
   await collect(model.generate("The sea", { maxTokens: 1 }));
-  await assert.rejects(collect(model.generate("The <|extra|> sea")), /id 5000.*ids 0 to/);
+  await assert.rejects(collect(model.generate("The <|extra|> sea")), /id 384.*ids 0 to/);
 });
 
 Deno.test("loadModel() refuses what cannot write, and contexts that cannot be", async () => {

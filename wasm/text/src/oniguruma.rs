@@ -2,11 +2,11 @@
 //! match with, and which reads some things otherwise:
 //!
 //! - `^` and `$` mean lines,
-//! - `\w` has all numbers and no joiners, and the names of POSIX mean all of Unicode,
+//! - `\w` has no joiners, and some more numbers, and the names of POSIX mean all of Unicode,
 //! - `x{1,3}+` is a repetition of a repetition, and not a possessive one.
 
-/// Word characters: letters and marks, numbers, connecting punctuation.
-const WORD: &str = r"\p{Alphabetic}\p{M}\p{N}\p{Pc}";
+/// Word characters: letters and marks, decimal digits and Latin-1's other numbers, connecting punctuation.
+const WORD: &str = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}²³¹¼½¾";
 /// Names of POSIX within a class.
 const NAMED: [(&str, &str); 10] = [
     ("[:alpha:]", r"\p{Alphabetic}"),
@@ -121,8 +121,8 @@ mod tests {
             (r"\p{N}{1,3}+| ?x", r"(?m)(?:\p{N}{1,3})+| ?x"),
             (r"(?:ab){2}+", r"(?m)(?:(?:ab){2})+"),
             (r"[^\r\n\p{L}]{1,2}+", r"(?m)(?:[^\r\n\p{L}]{1,2})+"),
-            (r"\w+", r"(?m)[\p{Alphabetic}\p{M}\p{N}\p{Pc}]+"),
-            (r"[^\w-]", r"(?m)[^\p{Alphabetic}\p{M}\p{N}\p{Pc}-]"),
+            (r"\w+", r"(?m)[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}²³¹¼½¾]+"),
+            (r"[^\w-]", r"(?m)[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}²³¹¼½¾-]"),
             (r"[[:digit:]x]", r"(?m)[\p{Nd}x]"),
             (r"[]a]{2}", r"(?m)[]a]{2}"),
             ("a{b}", "(?m)a{b}"),
