@@ -68,6 +68,35 @@ Deno.test("a count of layers above that of the tensors is told with both", async
   });
 });
 
+Deno.test("names of any length make short messages", async () => {
+  const base = read("mpt"),
+    message = async (config: Json, weights = base.weights) => {
+      try {
+        await inspect({ ...base, weights }, config);
+        return "";
+      } catch (error) {
+        return (error as Error).message;
+      }
+    };
+  for (const key of ["model_type", "norm_type"]) {
+    const told = await message({ ...base.config, [key]: "x".repeat(1e6) });
+    assert(told.includes(key) && told.length < 3000, told.slice(0, 300));
+  }
+  const bytes = base.weights["model.safetensors"]!;
+  const end = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, end)));
+  const at = bytes.length - end;
+  header["z".repeat(1e6)] = { dtype: "F32", shape: [0], data_offsets: [at, at] };
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const file = new Uint8Array(8 + json.length + at);
+  new DataView(file.buffer).setBigUint64(0, BigInt(json.length), true);
+  file.set(json, 8);
+  file.set(bytes.subarray(end), 8 + json.length);
+  const told = await message(base.config, { "model.safetensors": file });
+  assert.match(told, /does not use tensor "zzz/);
+  assert(told.length < 3000);
+});
+
 Deno.test("any value in config.json ends in a model or in words, soon", async () => {
   const bases = fixtureNames.map(read).filter(({ weights }) => Object.keys(weights).length > 0);
   await fuzz("config.json", { seconds: 4 }, async (dice) => {

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { short } from "./safetensors_header.ts";
 import type { SourceDType, TensorSource } from "../device/device.ts";
 import type { WeightOptions } from "../models/model.ts";
 import { nearest } from "../models/nearest.ts";
@@ -91,7 +92,7 @@ export class CheckpointTensors implements Origin<FilePart> {
     const more = unread.length > 5 ? ` and ${unread.length - 5} more` : "";
     throw new Error(
       `Cannot load "${this.checkpoint.label}": the model does not use ${what} ` +
-        `${unread.slice(0, 5).map((name) => `"${name}"`).join(", ")}${more}: ` +
+        `${unread.slice(0, 5).map((name) => `"${short(name)}"`).join(", ")}${more}: ` +
         `config.json does not fit the weights, or lakh does not support this variant`,
     );
   }

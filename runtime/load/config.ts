@@ -38,6 +38,9 @@ export function fitting(config: Config, { tensors }: Pick<Checkpoint, "tensors">
   return config.fitting({ layers: tensors.size, experts: Math.max(tensors.size, stacked) });
 }
 
+/** Longest string that names a kind of something; messages repeat it. */
+const MOST_LETTERS = 1000;
+
 /** Upper bounds of counts: far above real models, and tighter where the tensors are known. */
 interface Bounds {
   readonly layers: number;
@@ -130,7 +133,9 @@ class JsonConfig implements Config {
   }
 
   text(key: string, fallback?: string): string {
-    return this.#get(key, fallback, "a string", isString);
+    const value = this.#get(key, fallback, "a string", isString);
+    if (value.length > MOST_LETTERS) throw this.#error(key, `is ${show(value)}: expected a short string`);
+    return value;
   }
 
   numbers(key: string, fallback?: readonly number[]): readonly number[] {
