@@ -2,7 +2,7 @@
 //!
 //! Per kv head of a page: keys [16 groups][headDim / 4][4 keys][4 features] i8, values [valueDim / 8][16 groups][8
 //! features][4 keys] i8 (4 features in a last half), then 64 scales of keys and 64 of values, then 64 sums of a key's features in i16.
-//! Keys and queries are rotated (`rotate`) before they are rounded.
+//! Keys, queries and values are rotated (`rotate`) before they are rounded; `Spec::finish` turns the sums of values back.
 //! The relaxed dot wants one operand below 128, so queries and probabilities have seven bits; queries have a zero point
 //! of 64, which the sums undo. Per 16 bytes of the cache and row: one shuffle and the three instructions of a dot.
 use crate::attention_spec::TILE;
@@ -62,9 +62,9 @@ impl PageHead {
     /// `head_dim` numbers must be readable at `key` and `value_dim` at `value`; no other thread may write to this slot.
     pub unsafe fn write(&self, slot: usize, key: *const f32, value: *const f32) {
         let (d, value_dim) = (self.head_dim, self.value_dim);
-        let (turned, share) = (rotate_head(key, d), 1.0 / block_of(d) as f32);
-        let key = turned.map(|x| x * share);
-        let key = key.as_ptr();
+        let rotated = |x: *const f32, d: usize| rotate_head(x, d).map(|x| x / block_of(d) as f32);
+        let (key, value) = (rotated(key, d), rotated(value, value_dim));
+        let (key, value) = (key.as_ptr(), value.as_ptr());
         let scale = |x: *const f32, d: usize| (0..d).fold(0f32, |m, j| m.max((*x.add(j)).abs())) / 127.0;
         let (k, v) = (scale(key, d), scale(value, value_dim));
         *self.key_scales.add(slot) = k;

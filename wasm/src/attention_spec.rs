@@ -2,6 +2,7 @@
 use crate::arguments::{arguments, record};
 use crate::attention_q8::PageHead;
 use crate::command::Scratch;
+use crate::rotate::turn_back_head;
 use crate::simd::*;
 
 /// Keys in a tile, tokens in a page.
@@ -111,7 +112,7 @@ pub struct Reach {
 
 /// What one row has come to: its output [value_dim], not divided yet, with its maximum and sum.
 pub struct RowResult {
-    pub output: *const f32,
+    pub output: *mut f32,
     pub most: f32,
     pub sum: f32,
 }
@@ -304,6 +305,9 @@ impl Spec {
     /// Ends row `row` of an item, which is this token and head: divided to the output, or as it is to the partials.
     pub unsafe fn finish(&self, item: &Item, row: usize, (token, head): (usize, usize), result: RowResult) {
         let RowResult { output, most, sum } = result;
+        if self.format == Format::Q8 {
+            turn_back_head(output, self.value_dim);
+        }
         if item.partial == WHOLE {
             let Spec { out, heads, value_dim, sinks, .. } = *self;
             Output { out, heads, value_dim, sinks }.write(item.row as usize + token, head, output, most, sum);

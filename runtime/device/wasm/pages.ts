@@ -14,7 +14,7 @@ import type { SharedMemory } from "./memory.ts";
 import type { Recorder } from "./recorder.ts";
 
 /** Changes when a page lies otherwise in memory: saved pages of another version are refused. */
-const PAGE_LAYOUT = "layout 6";
+const PAGE_LAYOUT = "layout 7";
 /** Pages that a table has room for beyond those that it lists. */
 const TABLE_ROOM = 16;
 
