@@ -229,3 +229,24 @@ Deno.test("when memory runs out while texts are written, the youngest pauses and
   assert(scheduler.status.preemptions >= 1);
   assert.deepEqual([scheduler.status.running, scheduler.status.waiting], [0, 0]);
 });
+
+Deno.test("many short texts do not pile up", async () => {
+  const { decoder, scheduler, admit } = open();
+  for (let i = 0; i < 300; i++) {
+    const sequence = await admit(ids(i, 5 + i % 3), { namespace: `${i}` });
+    await sequence.read(ids(i, 5 + i % 3));
+    await scheduler.finish(sequence);
+  }
+  assert(decoder.caches.filter(({ freed }) => !freed).length <= 128);
+});
+
+Deno.test("a fault of the schedule fails what waits, and nothing hangs", async () => {
+  const { decoder, batcher } = open();
+  batcher.hooks = {
+    makeRoom: () => {
+      throw new Error("no schedule");
+    },
+  };
+  const sequence = new Sequence(fakeDevice(), decoder, "f32", { batcher });
+  await assert.rejects(sequence.read(ids(0, 5)), /no schedule/);
+});

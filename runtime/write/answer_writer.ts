@@ -224,7 +224,7 @@ export class AnswerWriter implements Writer {
     });
   }
 
-  /** Frees texts that nobody answers about. */
+  /** Frees texts without readers. */
   async #forgetUnread(): Promise<void> {
     const unread = this.#sources.filter(({ readers }) => readers === 0);
     this.#sources = this.#sources.filter(({ readers }) => readers > 0);

@@ -170,7 +170,7 @@ export class Batcher {
   }
 
   #start(): void {
-    this.#running ??= this.#run().finally(() => {
+    this.#running ??= this.#run().catch((error) => this.#failAll(error)).finally(() => {
       this.#running = undefined;
       if (this.#waiting.length > 0 || this.#between.length > 0) this.#start();
     });
@@ -178,7 +178,7 @@ export class Batcher {
 
   async #run(): Promise<void> {
     for (;;) {
-      // Those who ask in this very task join.
+      // Asks of this very task join.
       await Promise.resolve();
       while (this.#between.length > 0) await this.#between.shift()!();
       this.#dropAborted();
@@ -238,6 +238,11 @@ export class Batcher {
         this.#fail(portion.of, error);
       }
     }
+  }
+
+  /** For a fault of the schedule itself, which no single ask has. */
+  #failAll(error: unknown): void {
+    for (const { settle } of this.#waiting.splice(0)) settle.reject(error);
   }
 
   #fail(waiting: WaitingAsk, error: unknown): void {

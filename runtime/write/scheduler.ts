@@ -24,6 +24,8 @@ const SHORT_TAIL = 64;
 const ACTIVATIONS = 1 / 16;
 /** Texts that are kept take so much of memory, and no more than so many bytes; the last one is kept in any case. */
 const KEPT_SHARE = 1 / 2, KEPT_BYTES = 2 * 2 ** 30;
+/** Texts that are kept at most, however short. */
+const MOST_KEPT = 128;
 /** Texts that run at once. */
 const MOST_RUNNING = 256;
 /** A text that has not gone on for so long has no reader that pulls: it gives its memory up for one that waits. */
@@ -219,7 +221,7 @@ export class Scheduler {
     const taken = () => (this.#tree.tokens + this.#kept.size * PAGE_TOKENS) * this.#bytesPerToken;
     const most = Math.min(this.#parts.device.limits.memoryBytes * KEPT_SHARE, KEPT_BYTES);
     for (const oldest of this.#kept) {
-      if (this.#kept.size === 1 || taken() <= most) break;
+      if (this.#kept.size === 1 || (this.#kept.size <= MOST_KEPT && taken() <= most)) break;
       this.#drop(oldest);
     }
   }

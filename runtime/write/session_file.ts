@@ -48,7 +48,7 @@ interface LayerHeader {
   readonly recurrent?: true;
 }
 
-/** What was read, in the words of who saves it: a text, or the messages of a conversation. */
+/** What was read, in the words of the caller: a text, or the messages of a conversation. */
 export interface SessionContent {
   /** The text that was read. */
   readonly text?: string | undefined;
