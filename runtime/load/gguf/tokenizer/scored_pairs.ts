@@ -69,22 +69,32 @@ function mergesOf(
   },
 ): [string, string][] {
   const pieces = new Set(tokens);
-  const merges: { readonly left: string; readonly right: string; readonly score: number }[] = [];
-  tokens.forEach((token, id) => {
-    const type = types?.[id];
-    if (type === TOKEN_TYPE.byte) return;
-    // What users defined comes before all that was learned, whatever score stands there.
-    const score = type === TOKEN_TYPE.userDefined ? 0 : scores[id]!;
-    for (let at = 1; at < token.length; at++) {
-      if (isLowSurrogate(token.charCodeAt(at))) continue;
-      const left = token.slice(0, at), right = token.slice(at);
-      if (pieces.has(left) && pieces.has(right)) merges.push({ left, right, score });
+  // What users defined comes before all that was learned, whatever score stands there.
+  const score = (id: number) => types?.[id] === TOKEN_TYPE.userDefined ? 0 : scores[id]!;
+  const ids = Array.from(tokens, (_, id) => id).filter((id) => types?.[id] !== TOKEN_TYPE.byte);
+  ids.sort((a, b) => score(b) - score(a));
+  const merges: [string, string][] = [];
+  for (let first = 0; first < ids.length;) {
+    let next = first;
+    const group: [string, string][] = [];
+    // Nearly every token has a score of its own.
+    for (; next < ids.length && score(ids[next]!) === score(ids[first]!); next++) {
+      const token = tokens[ids[next]!]!;
+      for (let at = token.length - 1; at > 0; at--) {
+        if (isLowSurrogate(token.charCodeAt(at))) continue;
+        const left = token.slice(0, at);
+        if (!pieces.has(left)) continue;
+        const right = token.slice(at);
+        if (pieces.has(right)) group.push([left, right]);
+      }
     }
-  });
-  merges.sort((a, b) =>
-    b.score - a.score || length(b.left) - length(a.left) || length(b.right) - length(a.right)
-  );
-  return merges.map(({ left, right }) => [left, right]);
+    if (next > first + 1) {
+      group.sort(([a, b], [c, d]) => length(c) - length(a) || length(d) - length(b));
+    }
+    for (const merge of group) merges.push(merge);
+    first = next;
+  }
+  return merges;
 }
 
 /** Characters, of which some are two units. */
