@@ -240,11 +240,12 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Throws what `chat` with these options would throw about its schema, regex, grammar or tools, before anything is read.
+   * Throws what `chat` about this prompt, the ids of {@linkcode encodeChat}, would throw about its schema, regex, grammar
+   * or tools, before anything is read.
    */
-  async checkAnswer(options: AnswerOptions): Promise<void> {
+  async checkAnswer(tokens: TokenIds, options: AnswerOptions): Promise<void> {
     checkOptions("chat", options);
-    const prompt = new Uint32Array(0), stopIds = this.#parts.chatStopIds;
+    const prompt = toIds("chat", tokens, this.info.facts), stopIds = this.#parts.chatStopIds;
     (await this.#structures.begin(options, { prompt, stopIds, turn: true }))?.[Symbol.dispose]();
   }
 

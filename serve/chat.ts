@@ -60,7 +60,7 @@ async function askedOf(
   }
   const structure = structureOfChat(body);
   const prompt = promptOf(engine, body);
-  await engine.check(structure);
+  await engine.check({ prompt, turn: true, structure });
   return Array.from({ length: body.n }, (_, choice) => ({
     prompt,
     turn: true,

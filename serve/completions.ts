@@ -81,7 +81,7 @@ export async function complete(request: Request, context: ServerContext): Promis
   const model = answeringModel(body.model, context);
   const prompts = promptsOf(engine, body.prompt);
   const structure = structureOf(body);
-  await engine.check(structure);
+  await engine.check({ prompt: prompts[0]!.ids, turn: false, structure });
   const stopping = new AbortController();
   const signal = AbortSignal.any([stopping.signal, context.ending]);
   const asked = prompts.flatMap(({ ids }) =>

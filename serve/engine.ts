@@ -89,7 +89,15 @@ export class Engine {
   }
 
   static async open(options: EngineOptions): Promise<Engine> {
-    const model = await openModel(options.model, options.open);
+    const model = await openModel(options.model, options.open).catch((error) => {
+      // The library's words name its own functions.
+      if (!(error instanceof TypeError && /it is an encoder/.test(error.message))) throw error;
+      throw new Error(
+        `Cannot serve "${options.model}": it is an encoder, which writes no text: give it as --embed-model, beside a ` +
+          "model that writes",
+        { cause: error },
+      );
+    });
     try {
       const { draft: _, window: _w, contextLength: _c, ...others } = options.open;
       const encoder = options.encoder === undefined
@@ -195,8 +203,8 @@ export class Engine {
   }
 
   /** Throws an ApiError when a schema, regex, grammar or tool is not understood. */
-  async check(structure: Structure | undefined): Promise<void> {
-    if (structure) await this.#model.checkAnswer(structure);
+  async check({ prompt, turn, structure }: Pick<Asked, "prompt" | "turn" | "structure">): Promise<void> {
+    if (structure) await this.#model.checkAnswer(prompt, { ...structure, apart: turn });
   }
 
   /**

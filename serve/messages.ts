@@ -173,7 +173,7 @@ export async function messages(request: Request, context: ServerContext): Promis
   const body = check(messagesSchema, await readObject(request, context.guard));
   const model = answeringModel(body.model, context);
   const { prompt, structure } = promptOf(engine, body);
-  await engine.check(structure);
+  await engine.check({ prompt, turn: true, structure });
   const stopping = new AbortController();
   const signals = [stopping.signal, body.stream ? context.ending : context.signalOf(request)];
   const { temperature, top_p: topP, top_k: topK, seed, stop_sequences: stop } = body;

@@ -123,12 +123,12 @@ async function askedOf(engine: Engine, body: ResponsesRequest, signal: AbortSign
     parallel: body.parallel_tool_calls,
     response_format: body.text?.format,
   });
-  await engine.check(structure);
   const effort = body.reasoning?.effort;
   const prompt = encodeConversation(engine, conversationOf(body), {
     tools: structure?.tools,
     fields: { continue_final_message: false, ...(effort && { reasoning_effort: effort }) },
   });
+  await engine.check({ prompt, turn: true, structure });
   const { temperature, top_p: topP, seed } = body;
   return {
     prompt,
