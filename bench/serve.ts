@@ -1,14 +1,17 @@
 /**
- * How a server answers many: one load client for lakh serve and for any other server of OpenAI's API (llama-server).
+ * How a server answers many: one load client for lakh serve and for any other server of OpenAI's API
+ * (llama-server).
  *
- *     deno run -A bench/serve.ts --name lakh --url http://127.0.0.1:8080 --text ../shared/texts/great-gatsby.txt
- *     deno run -A bench/serve.ts --name llama-server --url http://127.0.0.1:8081 --text ../shared/texts/great-gatsby.txt
+ *     deno run -A bench/serve.ts --name lakh --url http://127.0.0.1:8080 --text great-gatsby.txt
+ *     deno run -A bench/serve.ts --name llama-server --url http://127.0.0.1:8081 --text great-gatsby.txt
  *
- * Start both on the same weights with the same threads (lakh serve --threads 2, llama-server -t 2), run one after the
- * other on a quiet machine, and compare. Measured, each with answers of --tokens tokens that do not end early:
+ * Start both on the same weights with the same threads (lakh serve --threads 2, llama-server -t 2), run one
+ * after the other on a quiet machine, and compare. Measured, each with answers of --tokens tokens that do not
+ * end early:
  *
  * - users: tokens a second in all, of --users streams at once, and the time to the first token
- * - beside: a stream's longest gap and speed while a prompt of --long tokens is read, and that prompt's own speed
+ * - beside: a stream's longest gap and speed while a prompt of --long tokens is read, and that prompt's own
+ *   speed
  * - again: time to the first token of a second question about the same long text
  * - trunk: tokens that four requests at once about one new text had to read
  * - health: the 99th percentile of GET /health meanwhile
