@@ -473,10 +473,11 @@ export class TensorDevice<B extends Backend = Backend> implements Device {
     }
   }
 
+  /** The last one first, so that the next step like this one finds the same buffers in the same places. */
   #recycle(tensors: readonly DeviceTensor[]): void {
-    for (const tensor of tensors) {
-      tensor.alive = false;
-      this.backend.recycle(tensor.buffer);
+    for (let i = tensors.length - 1; i >= 0; i--) {
+      tensors[i]!.alive = false;
+      this.backend.recycle(tensors[i]!.buffer);
     }
   }
 

@@ -17,12 +17,13 @@ import { FEW_ROWS, segmentsOf } from "../operations/operation.ts";
 import { PAGE_TOKENS } from "../page.ts";
 import type { CacheDType, CacheGeometry, DeviceTensor } from "../tensor.ts";
 import { type Keys, keysOf, type SegmentKeys, type Store } from "./attention_keys.ts";
-import { concatenated, type Extra, extraOf, type SharedLists, Words } from "./attention_tables.ts";
+import { concatenated, type Extra, extraOf, type SharedLists } from "./attention_tables.ts";
 import type { Values } from "./declarations.ts";
 import { bindableRanges, type Gpu, regionOf, rowsOf } from "./gpu.ts";
 import { kernels, structs } from "./kernels.ts";
 import type { Region } from "./memory.ts";
 import type { Groups, Work } from "./recorder.ts";
+import type { Words } from "./words.ts";
 
 /** Queries of a tile in attention.wgsl. */
 const TILE_ROWS = 32;
@@ -156,7 +157,7 @@ class AttentionDispatch {
     const { stores } = this.#keys, { mask } = this.#spec;
     const perHead = mask.blocks !== undefined;
     const passes = Math.max(stores.length, 1);
-    const words = new Words();
+    const words = this.#gpu.words.cleared();
     const parts = segments.map((part) => ({ ...part, pages: words.list(part.keys.pages) }));
     const shared = this.#shared(words);
     const state = passes > 1
@@ -178,7 +179,7 @@ class AttentionDispatch {
         }
       }
     }
-    const starts = items.map((list) => words.list(structs.item.pack(list)));
+    const starts = items.map((list) => words.items(structs.item, list));
     const list = this.#gpu.lists.put(words.used);
     for (let pass = 0; pass < passes; pass++) {
       const store = stores[pass] ?? { keys: this.#gpu.dummy, values: this.#gpu.dummy };
@@ -209,7 +210,7 @@ class AttentionDispatch {
     const most = Math.max(...segments.map(({ from, to }) => (to - from) * share));
     const queries = [1, 2, 4, 8].find((n) => n >= most && n * columns <= 16) ?? (columns > 2 ? 4 : 8);
     const chunks = Math.ceil(most / queries);
-    const words = new Words();
+    const words = this.#gpu.words.cleared();
     const parts = segments.map((part) => ({ ...part, pages: words.list(part.keys.pages) }));
     const shared = this.#shared(words);
     const plans = parts.map(({ keys, position, from, to }) => this.#tiles(keys, 0, position, to - from));
@@ -237,8 +238,8 @@ class AttentionDispatch {
         merges.push({ row, first: first + (row - from) * this.#heads, count, stride });
       }
     });
-    const starts = items.map((list) => words.list(structs.item.pack(list)));
-    const merge = words.list(structs.merge.pack(merges));
+    const starts = items.map((list) => words.items(structs.item, list));
+    const merge = words.items(structs.merge, merges);
     const list = this.#gpu.lists.put(words.used);
     const sums = this.#gpu.temporary(16 * this.#valueQuads * slots), state = this.#gpu.temporary(8 * slots);
     const lanes = Math.ceil(widest / columns);
@@ -339,7 +340,7 @@ class AttentionDispatch {
           return { first: words.list(Uint32Array.from(list)), count: list.length };
         })
       );
-      lists.randoms = words.list(structs.list.pack(chosen));
+      lists.randoms = words.items(structs.list, chosen);
     }
     return lists;
   }

@@ -12,30 +12,6 @@ import type { Region } from "./memory.ts";
 
 const NONE = 0xffffffff;
 
-/** Words of a work list. */
-export class Words {
-  #words = new Uint32Array(256);
-  length = 0;
-
-  /** Appends a list and returns where it begins. */
-  list(words: Uint32Array): number {
-    this.#room(words.length);
-    this.#words.set(words, this.length);
-    this.length += words.length;
-    return this.length - words.length;
-  }
-
-  get used(): Uint32Array {
-    return this.#words.subarray(0, this.length);
-  }
-
-  #room(count: number): void {
-    if (this.length + count <= this.#words.length) return;
-    const larger = new Uint32Array(Math.max(2 * this.#words.length, this.length + count));
-    larger.set(this.used);
-    this.#words = larger;
-  }
-}
 /** Where the lists that all items share begin. */
 export interface SharedLists {
   buckets: number;

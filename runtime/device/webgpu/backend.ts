@@ -21,6 +21,7 @@ import { Readers } from "./readers.ts";
 import { Recorder } from "./recorder.ts";
 import { rowKernels } from "./rows.ts";
 import { releaseParts, uploadWeight } from "./weights.ts";
+import { Words } from "./words.ts";
 
 /** Chunks of the arenas: hold the tables of a step of a few hundred tokens. */
 const TABLE_BYTES = 2 ** 18;
@@ -71,6 +72,7 @@ export class WebGpuBackend implements Backend {
       memory: this.memory,
       dispatch: (kernel, buffers, how) => this.recorder.dispatch(kernel, buffers, how),
       lists: new Arena(device, this.memory, "tables", chunk),
+      words: new Words(),
       dummy: this.memory.create(16, "a dummy", "tables"),
       unused: this.memory.create(16, "a dummy", "tables"),
       arithmetic: { f16: this.limits.f16, packedDot: limits !== "minimum" && hasPackedDot() },

@@ -7,6 +7,7 @@ import type { DeviceTensor } from "../tensor.ts";
 import type { Kernel } from "./kernels.ts";
 import type { Arena, Memory, Region } from "./memory.ts";
 import type { Buffers, Dispatch, Recorder } from "./recorder.ts";
+import type { Words } from "./words.ts";
 
 /** Rows [first, first + rows) of an uploaded weight. */
 export interface WeightPart {
@@ -31,6 +32,8 @@ export interface Gpu {
   dispatch(kernel: Kernel, buffers: Buffers, how: Dispatch): void;
   /** Work lists of one step, bound as a whole so that bind groups do not depend on their lengths. */
   readonly lists: Arena;
+  /** Where the lists of one operation are collected. */
+  readonly words: Words;
   /** Bound for inputs that are absent. */
   readonly dummy: Region;
   /** Bound for outputs that are not wanted: a buffer cannot be read and written in one dispatch. */
