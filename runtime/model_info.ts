@@ -21,7 +21,10 @@ export interface ModelInfo {
   readonly parameters: number;
   /** Format of the weight matrices in memory. */
   readonly weights: WeightDType;
-  /** Packed formats of the file that the weights were converted from, the one of most numbers first: Q4_K, Q6_K, … */
+  /**
+   * Packed formats of the file that the weights were converted from, the one of most numbers first: Q4_K,
+   * Q6_K, …
+   */
   readonly stored?: readonly string[];
   /** Format of keys and values in memory. */
   readonly cache: CacheDType;
@@ -32,8 +35,8 @@ export interface ModelInfo {
   /** Threads that compute; 1 on a GPU. */
   readonly threads: number;
   /**
-   * Tokens of prompt and answer together at most, of the text that is read with "seq2seq"; undefined where only memory
-   * limits it.
+   * Tokens of prompt and answer together at most, of the text that is read with "seq2seq"; undefined where
+   * only memory limits it.
    */
   readonly contextLength: number | undefined;
   /** What of an endless text is held, when the model was opened with a window. */

@@ -1,4 +1,6 @@
-/** Texts without an end: which tokens stay, that memory stays flat, and that the numbers are StreamingLLM's. */
+/**
+ * Texts without an end: which tokens stay, that memory stays flat, and that the numbers are StreamingLLM's.
+ */
 import assert from "node:assert/strict";
 import type { AttentionSpec } from "../runtime/device/attention_spec.ts";
 import type { Device, KeySource, RopeSpec, Rows, Segment, Tensor } from "../runtime/device/device.ts";
@@ -175,8 +177,8 @@ Deno.test("sliding windows give memory back while a long text is read", {
   }
   const { kvHeads, headDim, layers } = model.info.facts;
   const page = 2 * 4 * 64 * kvHeads * headDim * layers;
-  // Of both texts, and of each place that one can return to, a window, a pass and the slack; whole, the second would have 125
-  // pages.
+  // Of both texts, and of each place that one can return to, a window, a pass and the slack; whole, the
+  // second would have 125 pages.
   assert(used[1]! - used[0]! < 48 * page, `${(used[1]! - used[0]!) / page} pages`);
 });
 

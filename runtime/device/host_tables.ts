@@ -1,6 +1,6 @@
 /**
- * Tables that every device reads and the host computes, once, by one definition: angles of rotary embeddings, T5's
- * relative buckets, rows that a router chooses.
+ * Tables that every device reads and the host computes, once, by one definition: angles of rotary embeddings,
+ * T5's relative buckets, rows that a router chooses.
  *
  * @module
  */
@@ -8,11 +8,12 @@ import type { BlockMask } from "./attention_spec.ts";
 import type { RopeSpec, Segment } from "./tensor.ts";
 
 /**
- * Cosines and sines of `rows` rows, times the scale: f32 [rows, dim], cosines [dim / 2] first, then sines. Rows outside of
- * segments have 1 and 0: they stay as they are.
+ * Cosines and sines of `rows` rows, times the scale: f32 [rows, dim], cosines [dim / 2] first, then sines.
+ * Rows outside of segments have 1 and 0: they stay as they are.
  *
- * An angle is position · frequency rounded to f32, as transformers computes it; its cosine is exact. In texts of 100,000
- * tokens that differs from f64 angles by up to 4e-3, and checkpoints were trained with the former (docs/decisions).
+ * An angle is position · frequency rounded to f32, as transformers computes it; its cosine is exact. In texts
+ * of 100,000 tokens that differs from f64 angles by up to 4e-3, and checkpoints were trained with the former
+ * (docs/decisions).
  */
 export function angleTable(rows: number, segments: readonly Segment[], spec: RopeSpec): Float32Array {
   const { dim, inverseFrequencies, scale } = spec, half = dim / 2;
@@ -41,8 +42,8 @@ export interface BucketRule {
 }
 
 /**
- * The bucket of a key at `distance` = key position − query position: half of the buckets are exact distances, the others
- * grow logarithmically up to `maxDistance`; beyond it all share the last one.
+ * The bucket of a key at `distance` = key position − query position: half of the buckets are exact distances,
+ * the others grow logarithmically up to `maxDistance`; beyond it all share the last one.
  */
 export function relativeBucket(
   distance: number,
@@ -60,8 +61,8 @@ export function relativeBucket(
 }
 
 /**
- * Buckets of all distances −reach … reach, with reach = `maxDistance`: entry i is distance i − reach. Farther keys
- * have the bucket of the nearer end.
+ * Buckets of all distances −reach … reach, with reach = `maxDistance`: entry i is distance i − reach. Farther
+ * keys have the bucket of the nearer end.
  */
 export function bucketTable(rule: BucketRule): Uint32Array {
   const reach = rule.maxDistance;

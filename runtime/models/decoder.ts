@@ -29,7 +29,8 @@ export function decoder(device: Device, { facts, embed, layers, output }: Decode
     facts,
     createStates: (dtype) => layers.map(() => device.createKvCache(facts.kvHeads, facts.headDim, dtype)),
     forward(batch) {
-      // Recursion on purpose: each layer's scope encloses the call that makes its input, which is freed with the layer.
+      // Recursion on purpose: each layer's scope encloses the call that makes its input, which is freed with
+      // the layer.
       const after = (layer: number): Tensor =>
         layer < 0
           ? embed(batch)
@@ -43,8 +44,9 @@ export function decoder(device: Device, { facts, embed, layers, output }: Decode
 }
 
 /**
- * Runs the layers with the arithmetic that the batch asks for, and the output layer with that of few rows whatever their
- * number: nothing after it makes up for what rounding its input costs (a fifth of the KL of q8 on SmolLM2).
+ * Runs the layers with the arithmetic that the batch asks for, and the output layer with that of few rows
+ * whatever their number: nothing after it makes up for what rounding its input costs (a fifth of the KL of q8
+ * on SmolLM2).
  */
 export function runRows(
   device: Device,

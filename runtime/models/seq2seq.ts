@@ -1,6 +1,6 @@
 /**
- * What encoder-decoders share: a decoder whose layers look at their own cache, and at a memory of the encoder's result
- * that is filled once.
+ * What encoder-decoders share: a decoder whose layers look at their own cache, and at a memory of the
+ * encoder's result that is filled once.
  *
  * @module
  */

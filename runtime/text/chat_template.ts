@@ -1,8 +1,9 @@
 /**
  * A conversation as the text that a model was trained on, by the checkpoint's Jinja template.
  *
- * A template is a program that came with a download. It is rendered by minijinja with Python's meaning (wasm/text), in a
- * memory and within a work that are bounded (text_module.ts), from data alone: it reaches nothing else.
+ * A template is a program that came with a download. It is rendered by minijinja with Python's meaning
+ * (wasm/text), in a memory and within a work that are bounded (text_module.ts), from data alone: it reaches
+ * nothing else.
  *
  * @module
  */
@@ -40,8 +41,8 @@ export interface RenderOptions {
 }
 
 /**
- * Steps that a rendering may take: some two seconds. No real template that was tried took 300,000 for a short conversation;
- * 2,000 turns took 3 million.
+ * Steps that a rendering may take: some two seconds. No real template that was tried took 300,000 for a short
+ * conversation; 2,000 turns took 3 million.
  */
 const renderingWork = 3e8;
 /** Memory of a rendering: what it reads and writes, several times over. */
@@ -106,8 +107,8 @@ export class ChatTemplate {
   #forTools: ChatTemplate | undefined;
 
   /**
-   * Throws an Error that says what is wrong with the template. `named` are a checkpoint's other templates: the one with
-   * the name "tool_use" is taken where there are tools, as in transformers.
+   * Throws an Error that says what is wrong with the template. `named` are a checkpoint's other templates:
+   * the one with the name "tool_use" is taken where there are tools, as in transformers.
    */
   constructor(source: string, specialTokens: SpecialTokens, named: Readonly<Record<string, string>> = {}) {
     this.source = source;
@@ -212,7 +213,10 @@ function markEnd(conversation: readonly Message[]): { marked: Message[]; text: s
   return { marked: [...conversation.slice(0, -1), { ...last, content: changed as unknown as string }], text };
 }
 
-/** The rendered text up to the mark; without white space at its end where the template had trimmed the message. */
+/**
+ * The rendered text up to the mark; without white space at its end where the template had trimmed the
+ * message.
+ */
 function cutAtMark(rendered: string, text: string): string {
   const at = rendered.lastIndexOf(endMark.trim());
   if (at < 0 || !rendered.includes(text.trim())) {
@@ -230,7 +234,10 @@ function now(): number[] {
   return [...day, date.getHours(), date.getMinutes(), date.getSeconds(), date.getMilliseconds()];
 }
 
-/** JSON of what templates read. A bigint keeps all its digits, -0 its sign; half a surrogate pair becomes U+FFFD. */
+/**
+ * JSON of what templates read. A bigint keeps all its digits, -0 its sign; half a surrogate pair becomes
+ * U+FFFD.
+ */
 function toJson(data: unknown): string {
   return JSON.stringify(data, (_, value) => {
     if (typeof value === "bigint") return rawJSON(String(value));
@@ -240,8 +247,8 @@ function toJson(data: unknown): string {
 }
 
 /**
- * A conversation for a model without a template, which only knows how texts go on: all turns as one running text. A turn
- * of the model follows the words that it went on from; the next words begin a new line.
+ * A conversation for a model without a template, which only knows how texts go on: all turns as one running
+ * text. A turn of the model follows the words that it went on from; the next words begin a new line.
  */
 export function asOneText(messages: readonly Message[]): string {
   let text = "";

@@ -1,9 +1,9 @@
 /**
  * Text to ids and back, as the checkpoint's tokenizer.json says.
  *
- * The work is done by Hugging Face's own crate `tokenizers` (text_module.ts); this adds what a program around a model
- * needs: which ids are special, text without tidied spaces, the bytes of each token, and a stream that never shows half a
- * character.
+ * The work is done by Hugging Face's own crate `tokenizers` (text_module.ts); this adds what a program around
+ * a model needs: which ids are special, text without tidied spaces, the bytes of each token, and a stream
+ * that never shows half a character.
  *
  * @module
  */
@@ -11,7 +11,9 @@ import type { Files } from "../load/files.ts";
 import { type JsonObject, readJsonFile } from "./json_file.ts";
 import { idsOf, TextError, TextModule, textOf } from "./text_module.ts";
 
-/** Byte tokens of sentencepiece vocabularies, <0x00> to <0xFF>: text, even where a file marks them special. */
+/**
+ * Byte tokens of sentencepiece vocabularies, <0x00> to <0xFF>: text, even where a file marks them special.
+ */
 const byteToken = /^<0x[0-9A-Fa-f]{2}>$/;
 /** What a decoder writes for bytes that are no character (yet). */
 const replacement = "\ufffd";
@@ -19,8 +21,8 @@ const replacement = "\ufffd";
 /** A tokenizer with the longest text that fits: a token of it takes some 200 bytes. */
 const memoryBytes = 4 * 2 ** 30;
 /**
- * Steps that opening may take, and a text, for each byte and at least. Real tokenizers take 9 a byte to open and 30 to 320 to
- * encode; a regular expression that tries everything again takes any number.
+ * Steps that opening may take, and a text, for each byte and at least. Real tokenizers take 9 a byte to open
+ * and 30 to 320 to encode; a regular expression that tries everything again takes any number.
  */
 const openingWork = { least: 1e8, each: 500 };
 const encodingWork = { least: 3e8, each: 5000 };
@@ -30,7 +32,10 @@ const maximumSparseness = 4;
 /** Names of special tokens and their text, as templates see them: `bos_token`, `eos_token`, … */
 export type SpecialTokens = Readonly<Record<string, string>>;
 
-/** Reads the tokenizer of a checkpoint. Throws an Error that names the file when there is none that can be read. */
+/**
+ * Reads the tokenizer of a checkpoint. Throws an Error that names the file when there is none that can be
+ * read.
+ */
 export async function openTokenizer(files: Files): Promise<Tokenizer> {
   const definition = await files.text("tokenizer.json");
   if (definition === undefined) {
@@ -88,7 +93,10 @@ export class Tokenizer {
   #module: TextModule;
   #bytes: readonly Uint8Array[] | undefined;
 
-  /** From tokenizer.json (its text, or the object in it) and the object of tokenizer_config.json; `label` is for messages. */
+  /**
+   * From tokenizer.json (its text, or the object in it) and the object of tokenizer_config.json; `label` is
+   * for messages.
+   */
   constructor(definition: JsonObject | string, config: JsonObject, label = "the model") {
     this.#label = label;
     this.#definition = new TextEncoder().encode(
@@ -133,7 +141,10 @@ export class Tokenizer {
     );
   }
 
-  /** A call that cannot pass a limit unless the tokenizer or the text is hostile; then the next one begins anew. */
+  /**
+   * A call that cannot pass a limit unless the tokenizer or the text is hostile; then the next one begins
+   * anew.
+   */
   #call(name: string, input: Uint8Array | string | undefined, ...more: number[]): Uint8Array {
     const { least, each } = encodingWork;
     try {
@@ -149,7 +160,9 @@ export class Tokenizer {
     return token === undefined ? undefined : idsOf(this.#call("tokenizer_id", token))[0];
   }
 
-  /** The token's own text, with the vocabulary's marks for spaces and bytes; undefined for an id without one. */
+  /**
+   * The token's own text, with the vocabulary's marks for spaces and bytes; undefined for an id without one.
+   */
   tokenOf(id: number): string | undefined {
     if (!this.#isId(id)) return undefined;
     const found = this.#call("tokenizer_token", undefined, id);
@@ -158,8 +171,8 @@ export class Tokenizer {
   }
 
   /**
-   * The bytes that a token stands for, which need not be whole characters; a special token's are its own text. Empty for an
-   * id without a token.
+   * The bytes that a token stands for, which need not be whole characters; a special token's are its own
+   * text. Empty for an id without a token.
    */
   tokenBytes(id: number): Uint8Array {
     this.#bytes ??= splitBytes(this.#call("tokenizer_bytes", undefined).slice());
@@ -167,8 +180,9 @@ export class Tokenizer {
   }
 
   /**
-   * Text to ids. `special` (true) adds what the tokenizer puts around a text, e.g. `<s>`; give false for a rendered
-   * chat, which brings its own. Special tokens that are spelled out in the text become their ids either way.
+   * Text to ids. `special` (true) adds what the tokenizer puts around a text, e.g. `<s>`; give false for a
+   * rendered chat, which brings its own. Special tokens that are spelled out in the text become their ids
+   * either way.
    */
   encode(text: string, options: { readonly special?: boolean } = {}): Uint32Array {
     try {
@@ -185,8 +199,8 @@ export class Tokenizer {
   }
 
   /**
-   * Ids to text. Spaces are left as they are. `special` (false) also shows special tokens. Ids without a token, as in
-   * embeddings that are padded to a round size, give no text.
+   * Ids to text. Spaces are left as they are. `special` (false) also shows special tokens. Ids without a
+   * token, as in embeddings that are padded to a round size, give no text.
    */
   decode(ids: Iterable<number>, options: { readonly special?: boolean } = {}): string {
     const shown = Uint32Array.from([...ids].filter((id) => this.#isId(id)));
@@ -213,7 +227,10 @@ interface AddedToken {
   readonly content: string;
 }
 
-/** `added_tokens_decoder` of tokenizer_config.json in the order of ids; transformers adds what tokenizer.json lacks. */
+/**
+ * `added_tokens_decoder` of tokenizer_config.json in the order of ids; transformers adds what tokenizer.json
+ * lacks.
+ */
 function missingTokens(config: JsonObject): AddedToken[] {
   const { added_tokens_decoder: listed } = config;
   if (typeof listed !== "object" || listed === null) return [];
@@ -242,10 +259,11 @@ function splitBytes(table: Uint8Array): Uint8Array[] {
   return all;
 }
 /**
- * Decodes ids as they come. A character whose bytes are spread over several tokens appears when it is complete.
+ * Decodes ids as they come. A character whose bytes are spread over several tokens appears when it is
+ * complete.
  *
- * A token is decoded together with the ones before it, since decoders look at neighbours (a leading space, runs of
- * bytes), and what the earlier ones gave is cut off.
+ * A token is decoded together with the ones before it, since decoders look at neighbours (a leading space,
+ * runs of bytes), and what the earlier ones gave is cut off.
  */
 export class TextStream {
   readonly #tokenizer: Tokenizer;

@@ -22,7 +22,10 @@ export interface ReadOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told after each pass how many of `ids` are read. */
   readonly onTokens?: ((done: number, total: number) => void) | undefined;
-  /** Reads back only the k largest logits, all others being −Infinity, where the device finds them; default all. */
+  /**
+   * Reads back only the k largest logits, all others being −Infinity, where the device finds them; default
+   * all.
+   */
   readonly likeliest?: number | undefined;
   /** Tokens of the text that these belong to, if more follow; default those held and `ids`. */
   readonly promptLength?: number | undefined;
@@ -30,13 +33,16 @@ export interface ReadOptions {
 
 /** How one pass reads. */
 export interface PassOptions extends Omit<ReadOptions, "onTokens"> {
-  /** Whether the model wrote the ids, so that each is computed as it is when they come one by one. Default false. */
+  /**
+   * Whether the model wrote the ids, so that each is computed as it is when they come one by one. Default
+   * false.
+   */
   readonly decoded?: boolean;
 }
 
 /**
- * Tokens of a text up to `until` that were read in the same way. Keys and values are the same numbers, bit for bit, where
- * both ids and runs are.
+ * Tokens of a text up to `until` that were read in the same way. Keys and values are the same numbers, bit
+ * for bit, where both ids and runs are.
  */
 export interface Run {
   readonly until: number;
@@ -143,8 +149,9 @@ export class Sequence {
   }
 
   /**
-   * Keeps the ids that a prompt of `promptLength` tokens begins with, as `ids` does, and forgets the rest. Returns how
-   * many are kept. Without `promptLength` the text goes on from them, whatever RoPE frequencies they were read with.
+   * Keeps the ids that a prompt of `promptLength` tokens begins with, as `ids` does, and forgets the rest.
+   * Returns how many are kept. Without `promptLength` the text goes on from them, whatever RoPE frequencies
+   * they were read with.
    */
   keepPrefix(ids: ArrayLike<number>, promptLength?: number): number {
     const runs = promptLength === undefined ? undefined : promptRuns(this.decoder.facts, promptLength);
@@ -154,8 +161,8 @@ export class Sequence {
   }
 
   /**
-   * How many ids of a text it holds and can go on from. With `runs` only those that were read so; what the model has
-   * written counts as what is read with `answers`.
+   * How many ids of a text it holds and can go on from. With `runs` only those that were read so; what the
+   * model has written counts as what is read with `answers`.
    */
   commonPrefix(
     ids: ArrayLike<number>,
@@ -167,8 +174,8 @@ export class Sequence {
     // What is held of an endless text depends on all that has left it.
     if (runs && !this.window) {
       common = Math.min(common, commonRuns(this.#runs, runs, answers));
-      // Over a q8 cache, rounding looks at all values of a page: it must be filled in the same way to its end, or to
-      // that of the prompt; what was written after that came token by token.
+      // Over a q8 cache, rounding looks at all values of a page: it must be filled in the same way to its
+      // end, or to that of the prompt; what was written after that came token by token.
       const filled = answers || this.#dtype !== "q8" || (runs[0] && common >= runs[0].until);
       if (!filled) common -= common % PAGE_TOKENS;
     }
@@ -200,8 +207,8 @@ export class Sequence {
   }
 
   /**
-   * Reads ids of a prompt after those held, in passes, and returns the logits [vocabulary] that follow the last one. When
-   * the signal stops it (its reason is thrown) or a pass fails, the passes before stay read.
+   * Reads ids of a prompt after those held, in passes, and returns the logits [vocabulary] that follow the
+   * last one. When the signal stops it (its reason is thrown) or a pass fails, the passes before stay read.
    */
   async read(ids: Uint32Array, options: ReadOptions = {}): Promise<Float32Array> {
     const { onTokens, ...passOptions } = options;
@@ -227,8 +234,8 @@ export class Sequence {
   }
 
   /**
-   * Reads ids that the model wrote, or may write, after those held → logits [ids, vocabulary], each row as it is when the
-   * ids come one by one.
+   * Reads ids that the model wrote, or may write, after those held → logits [ids, vocabulary], each row as it
+   * is when the ids come one by one.
    */
   async decode(ids: Uint32Array, options: Omit<PassOptions, "decoded"> = {}): Promise<Float32Array> {
     // All frequencies change at the border, so that the text is read anew.
@@ -236,7 +243,9 @@ export class Sequence {
     return await this.pass(ids, Uint32Array.from(ids, (_, i) => i), { ...options, decoded: true });
   }
 
-  /** One pass over ids after those held → logits [rows, vocabulary] of the given rows, none for an empty list. */
+  /**
+   * One pass over ids after those held → logits [rows, vocabulary] of the given rows, none for an empty list.
+   */
   pass(ids: Uint32Array, rows: Uint32Array, options: PassOptions = {}): Promise<Float32Array> {
     const { decoded = false } = options;
     return this.#track({ ids, rows, decoded }, options);
@@ -348,8 +357,8 @@ export class Sequence {
   }
 
   /**
-   * Gives its keys and values to the sequence that is returned, and asks `restore` for what is left of them when it goes
-   * on; the rest is read again as it was read before. Between passes.
+   * Gives its keys and values to the sequence that is returned, and asks `restore` for what is left of them
+   * when it goes on; the rest is read again as it was read before. Between passes.
    */
   giveUp(restore: () => Promise<Sequence | undefined>): Sequence {
     const heir = this.fork();
@@ -432,7 +441,9 @@ export function checkIds(ids: Uint32Array, { vocabulary }: ModelFacts): void {
   }
 }
 
-/** What a caller may ask for: "auto" is q8 beside quantized weights, which lose more than it does, else f32. */
+/**
+ * What a caller may ask for: "auto" is q8 beside quantized weights, which lose more than it does, else f32.
+ */
 export type CacheChoice = "auto" | CacheDType;
 
 /** The format of keys and values beside weights of a format. */

@@ -10,31 +10,20 @@ export const WIDTH = 110;
 /** Files whose comments are yet to be wrapped. */
 const NOT_YET: readonly string[] = [
   "runtime/deps.ts",
-  "runtime/device/host_tables.ts",
   "runtime/language_model.ts",
   "runtime/load/config.ts",
   "runtime/load/folder.ts",
-  "runtime/load/gguf/names.ts",
   "runtime/load/hub.ts",
   "runtime/load/hub_http.ts",
   "runtime/load/safetensors.ts",
   "runtime/load/safetensors_header.ts",
   "runtime/load_model.ts",
-  "runtime/model_info.ts",
-  "runtime/models/decoder.ts",
-  "runtime/models/seq2seq.ts",
-  "runtime/text/chat_template.ts",
-  "runtime/text/token_bytes.ts",
-  "runtime/text/tokenizer.ts",
   "runtime/validate.ts",
   "runtime/write/answer_writer.ts",
   "runtime/write/batcher.ts",
   "runtime/write/scheduler.ts",
-  "runtime/write/sequence.ts",
   "runtime/write/session_file.ts",
-  "serve/app.ts",
   "serve/engine.ts",
-  "tests/endless_window_test.ts",
 ];
 
 /** Lines of one comment, or of `//` comments one below the other, without their margin. */

@@ -41,7 +41,10 @@ export function partsOf(name: string): string[] {
   );
 }
 
-/** Whether a folder or repository is a checkpoint in Hugging Face form, which goes before GGUF files beside it. */
+/**
+ * Whether a folder or repository is a checkpoint in Hugging Face form, which goes before GGUF files beside
+ * it.
+ */
 export function hasCheckpoint(paths: readonly string[]): boolean {
   const weights = ["model.safetensors", "model.safetensors.index.json"];
   return paths.includes("config.json") && weights.some((name) => paths.includes(name));
@@ -54,8 +57,9 @@ export interface GgufChoice {
 }
 
 /**
- * The path of the model that is meant, of those in a folder or repository: of one that is split, its first part.
- * Without a choice the only one, where there is no checkpoint, which goes first. Else the models there are.
+ * The path of the model that is meant, of those in a folder or repository: of one that is split, its first
+ * part. Without a choice the only one, where there is no checkpoint, which goes first. Else the models there
+ * are.
  */
 export function pickGguf(
   paths: readonly string[],
