@@ -32,7 +32,8 @@ Deno.test("generate() called ten times at once is ten texts in the passes of one
   const prompts = Array.from({ length: 10 }, (_, i) => text(i + 1, 20));
   const together = await Promise.all(prompts.map((prompt) => collect(model.generate(prompt, options))));
   const longest = Math.max(...together.map(({ done }) => done.tokens));
-  assert(model.status.passes - passes <= longest + 5, `${model.status.passes - passes} passes`);
+  // One by one they would be ten times as many.
+  assert(model.status.passes - passes <= 2 * longest, `${model.status.passes - passes} passes`);
   assert.deepEqual([model.status.running, model.status.waiting], [0, 0]);
 });
 
