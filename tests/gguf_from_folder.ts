@@ -6,7 +6,7 @@
  */
 import { parseJsonObject } from "../runtime/load/config.ts";
 import type { Files } from "../runtime/load/files.ts";
-import { openCheckpoint } from "../runtime/load/safetensors.ts";
+import { type Checkpoint, openCheckpoint } from "../runtime/load/safetensors.ts";
 import { f32Tensor, type Value, writeGguf, type WrittenTensor } from "./gguf_writer.ts";
 
 /** A tensor in memory. */
@@ -50,7 +50,7 @@ export async function ggufOf(
   const tensors = await readAll(files);
   if (config.tie_word_embeddings === true) tensors.delete("lm_head.weight");
   family.change?.(tensors, config);
-  const written: Record<string, WrittenTensor> = {};
+  const written = await mxfp4Experts(files);
   for (const [name, numbers] of tensors) written[rename(name, family)] = encode(name, numbers);
   const tokenizer = parseJsonObject("tokenizer.json", await files.text("tokenizer.json") ?? '{"model":{}}');
   return writeGguf({
@@ -74,6 +74,7 @@ async function readAll(files: Files): Promise<Tensors> {
   using checkpoint = await openCheckpoint(files);
   const tensors: Tensors = new Map();
   for (const [name, { shape, dtype }] of checkpoint.tensors) {
+    if (MXFP4.test(name)) continue;
     const data = new Float32Array(shape.reduce((product, n) => product * n, 1));
     let at = 0;
     for await (const piece of checkpoint.read(name)) {
@@ -95,6 +96,47 @@ async function readAll(files: Files): Promise<Tensors> {
     tensors.set(name, { shape, data });
   }
   return tensors;
+}
+
+/** Experts of GPT-OSS as it is published: [experts, rows, blocks, 16] and a scale for each block. */
+const MXFP4 = /^model\.layers\.(\d+)\.mlp\.experts\.(gate_up|down)_proj_(blocks|scales)$/;
+const MXFP4_TYPE = 39;
+
+/** These in GGUF's blocks: the scale, then 16 bytes of which each holds numbers i and 16 + i. */
+async function mxfp4Experts(files: Files): Promise<Record<string, WrittenTensor>> {
+  using checkpoint = await openCheckpoint(files);
+  const written: Record<string, WrittenTensor> = {};
+  for (const [name, { shape }] of checkpoint.tensors) {
+    const [, layer, kind, what] = MXFP4.exec(name) ?? [];
+    if (what !== "blocks") continue;
+    const blocks = await bytesOf(checkpoint, name);
+    const scales = await bytesOf(checkpoint, name.replace(/blocks$/, "scales"));
+    const [experts, rows, inRow] = shape as [number, number, number, number];
+    const parts = kind === "down" ? ["down"] : ["gate", "up"];
+    for (const [first, part] of parts.entries()) {
+      const outRows = rows / parts.length, bytes = new Uint8Array(experts * outRows * inRow * 17);
+      for (let block = 0; block < bytes.length / 17; block++) {
+        const row = Math.floor(block / inRow), expert = Math.floor(row / outRows);
+        const from = (expert * rows + first + row % outRows * parts.length) * inRow + block % inRow;
+        const number = (i: number) => blocks[from * 16 + (i >> 1)]! >> (i & 1) * 4 & 15;
+        bytes[block * 17] = scales[from]!;
+        for (let i = 0; i < 16; i++) bytes[block * 17 + 1 + i] = number(i) | number(16 + i) << 4;
+      }
+      const tensor = { shape: [experts, outRows, inRow * 32], type: MXFP4_TYPE, bytes };
+      written[`blk.${layer}.ffn_${part}_exps.weight`] = tensor;
+    }
+  }
+  return written;
+}
+
+async function bytesOf(checkpoint: Checkpoint, name: string): Promise<Uint8Array> {
+  const { begin, end } = checkpoint.tensors.get(name)!, bytes = new Uint8Array(end - begin);
+  let at = 0;
+  for await (const piece of checkpoint.read(name)) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
 }
 
 function rename(name: string, { names, architecture }: Family): string {

@@ -37,10 +37,8 @@ for (const { name } of Deno.readDirSync(new URL("families/", import.meta.url))) 
 }
 
 const written = [...folders].filter(([name, path]) => {
-  const { model_type: type, quantization_config: packed } = JSON.parse(
-    Deno.readTextFileSync(`${path}/config.json`),
-  );
-  return canWrite(type) && !packed && !(name in WITHOUT);
+  const { model_type: type } = JSON.parse(Deno.readTextFileSync(`${path}/config.json`));
+  return canWrite(type) && !(name in WITHOUT);
 });
 
 for (const [name, path] of written) {
