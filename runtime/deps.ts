@@ -1,8 +1,8 @@
 /**
  * Every third-party dependency of the program, pinned, in one place.
  *
- * Full `npm:` specifiers, because a module imported from a URL has no import map. What not every run needs is loaded
- * on demand.
+ * Full `npm:` specifiers, because a module imported from a URL has no import map. What not every run needs is
+ * loaded on demand.
  *
  * @module
  */

@@ -31,18 +31,22 @@ export interface LoadModelOptions {
   /** Format of keys and values in memory. "auto" (default): q8 beside q8 and q4 weights, else f32. */
   readonly cache?: CacheChoice;
   /**
-   * Tokens of prompt and answer together at most; of the text that an encoder reads. Default: what the model was trained on. More than that works with
-   * models whose positions can be computed beyond it, well with ALiBi and badly with most others.
+   * Tokens of prompt and answer together at most; of the text that an encoder reads. Default: what the model
+   * was trained on. More than that works with models whose positions can be computed beyond it, well with
+   * ALiBi and badly with most others.
    */
   readonly contextLength?: number;
   /**
-   * Texts without an end in memory of a fixed size: the first tokens stay, the last ones are held, what lies between
-   * leaves (https://arxiv.org/abs/2309.17453). Takes the place of contextLength. A RangeError says which models cannot.
+   * Texts without an end in memory of a fixed size: the first tokens stay, the last ones are held, what lies
+   * between leaves (https://arxiv.org/abs/2309.17453). Takes the place of contextLength. A RangeError says
+   * which models cannot.
    */
   readonly window?: EndlessWindow;
   /** Texts that may wait for room in memory; one more is a QueueFullError. Default: as many as come. */
   readonly maxQueue?: number;
-  /** A smaller decoder with the same tokenizer that guesses ahead (`speculate: "draft"`, then the default). */
+  /**
+   * A smaller decoder with the same tokenizer that guesses ahead (`speculate: "draft"`, then the default).
+   */
   readonly draft?: Files;
   /** Why this device, in words; told in `info`. */
   readonly deviceReason?: string;
@@ -53,8 +57,9 @@ export interface LoadModelOptions {
 }
 
 /**
- * Loads a checkpoint that writes onto a device that is open. The model owns the device from then on; when loading fails,
- * the caller still does. Throws an Error in words when files are missing, damaged or of a kind that is not supported.
+ * Loads a checkpoint that writes onto a device that is open. The model owns the device from then on; when
+ * loading fails, the caller still does. Throws an Error in words when files are missing, damaged or of a kind
+ * that is not supported.
  */
 export async function loadModel(
   files: Files,
@@ -108,8 +113,9 @@ async function loadDraft(
 }
 
 /**
- * Loads a checkpoint with an encoder, and what sentence-transformers says about it, onto a device that is open. The model
- * owns the device from then on; when loading fails, the caller still does. Throws as {@linkcode loadModel} does.
+ * Loads a checkpoint with an encoder, and what sentence-transformers says about it, onto a device that is
+ * open. The model owns the device from then on; when loading fails, the caller still does. Throws as
+ * {@linkcode loadModel} does.
  */
 export async function loadEncoder(
   files: Files,

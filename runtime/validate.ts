@@ -1,7 +1,7 @@
 /**
- * What callers pass is checked here, once, at the library's doors: types that only TypeScript would check, options by name,
- * token ids. Behind them everything is of the type that it is declared with. What is out of a range that another module
- * knows (sampling, beams, contexts) is refused there.
+ * What callers pass is checked here, once, at the library's doors: types that only TypeScript would check,
+ * options by name, token ids. Behind them everything is of the type that it is declared with. What is out of
+ * a range that another module knows (sampling, beams, contexts) is refused there.
  *
  * @module
  */
@@ -167,8 +167,8 @@ const DOORS = {
 } as const;
 
 /**
- * Throws a TypeError or RangeError that names the first option that is unknown, of another type or out of range, and says
- * what to give.
+ * Throws a TypeError or RangeError that names the first option that is unknown, of another type or out of
+ * range, and says what to give.
  */
 export function checkOptions(action: keyof typeof DOORS, options: unknown): void {
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
@@ -204,8 +204,8 @@ export function checkPath(action: string, path: unknown): asserts path is string
 }
 
 /**
- * Ids as the kernels take them. Throws a TypeError for what is no array, and a RangeError that names the first id that is
- * no whole number, or has no row in an embedding of `vocabulary` rows.
+ * Ids as the kernels take them. Throws a TypeError for what is no array, and a RangeError that names the
+ * first id that is no whole number, or has no row in an embedding of `vocabulary` rows.
  */
 export function toIds(
   action: string,
@@ -250,8 +250,8 @@ const message = v.looseObject({
 }, '{ role: "user", content: "…" }');
 
 /**
- * Messages of a conversation. Content in parts, as chat servers take it, becomes one text: templates differ in whether
- * they know parts. Throws an error that names the message and says what to give.
+ * Messages of a conversation. Content in parts, as chat servers take it, becomes one text: templates differ
+ * in whether they know parts. Throws an error that names the message and says what to give.
  */
 export function toMessages(messages: unknown): readonly Message[] {
   if (!Array.isArray(messages)) {

@@ -1,5 +1,6 @@
 /**
- * config.json with types: every read names its key, and an error names file, key, value and what was expected.
+ * config.json with types: every read names its key, and an error names file, key, value and what was
+ * expected.
  *
  * @module
  */
@@ -28,8 +29,8 @@ export async function readConfig(files: Files): Promise<Config> {
 }
 
 /**
- * The same config, whose counts of layers and experts are compared with the tensors that are there: before a model makes
- * lists as long as a damaged or hostile file says.
+ * The same config, whose counts of layers and experts are compared with the tensors that are there: before a
+ * model makes lists as long as a damaged or hostile file says.
  */
 export function fitting(config: Config, { tensors }: Pick<Checkpoint, "tensors">): Config {
   if (!(config instanceof JsonConfig)) return config;
@@ -50,7 +51,10 @@ const LAYERS = /^(n|num|encoder|decoder)_(hidden_|encoder_|decoder_)?layers?$/;
 const EXPERTS = /^(moe_)?n(um)?_(local_|routed_|shared_)?experts$/;
 const MOST: Bounds = { layers: 16_384, experts: 16_384 };
 
-/** Most that an integer may be, by what its key is about; lists are made of that length. The first that matches. */
+/**
+ * Most that an integer may be, by what its key is about; lists are made of that length. The first that
+ * matches.
+ */
 const SIZES: readonly (readonly [key: RegExp, most: number])[] = [
   [/vocab|token_id|_ids?$|position|length|window|context|max_|seed/, Infinity],
   [/bucket/, 2 ** 20],

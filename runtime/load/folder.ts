@@ -10,8 +10,9 @@ import { ggufModels, hasCheckpoint, isGguf } from "./gguf/names.ts";
 export const MOST_TEXT_BYTES = 256 << 20;
 
 /**
- * Opens a folder in Hugging Face form, a GGUF file, or a folder that holds one. Throws an Error in words when there is
- * no such folder, when the path is another file, or when the folder holds neither config.json nor one GGUF model.
+ * Opens a folder in Hugging Face form, a GGUF file, or a folder that holds one. Throws an Error in words when
+ * there is no such folder, when the path is another file, or when the folder holds neither config.json nor
+ * one GGUF model.
  *
  * @example
  * ```ts

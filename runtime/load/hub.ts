@@ -1,5 +1,6 @@
 /**
- * Models by name, from the Hugging Face hub through its documented HTTP API, into the cache that Python shares.
+ * Models by name, from the Hugging Face hub through its documented HTTP API, into the cache that Python
+ * shares.
  *
  * @module
  */
@@ -72,14 +73,18 @@ export interface DownloadOptions {
   readonly onProgress?: OnProgress;
   /** Stops the download, which a later call resumes. */
   readonly signal?: AbortSignal;
-  /** Hears, in words, what is waited for, and that a cached copy is used in place of the hub. Default: console.warn. */
+  /**
+   * Hears, in words, what is waited for, and that a cached copy is used in place of the hub. Default:
+   * console.warn.
+   */
   readonly onWarning?: (message: string) => void;
   readonly retry?: Retry;
 }
 
 /**
- * Finds a model `org/name[@revision]`, `org/name:Q4_K_M` or `org/name/file.gguf` in the cache or downloads what is missing, and gives its files. Throws an Error
- * in words when there is no such model, when access to it is restricted, when the network or the disk fails.
+ * Finds a model `org/name[@revision]`, `org/name:Q4_K_M` or `org/name/file.gguf` in the cache or downloads
+ * what is missing, and gives its files. Throws an Error in words when there is no such model, when access to
+ * it is restricted, when the network or the disk fails.
  *
  * @example
  * ```ts
@@ -209,7 +214,8 @@ async function download(
   let weights = pick([SINGLE]);
   let done = 0;
   if (!single) {
-    // The index first: it tells the shards, and so the total. Its bytes are counted below, where it is found cached.
+    // The index first: it tells the shards, and so the total. Its bytes are counted below, where it is found
+    // cached.
     await fetchAll(pick([INDEX]), () => {});
     const shards = shardsOf(await Deno.readTextFile(`${cache.snapshot(commit)}/${INDEX}`));
     const strange = shards.find((shard) => !isShardName(shard));
@@ -235,8 +241,8 @@ async function download(
 }
 
 /**
- * The GGUF file of a repository that a name means; undefined where it means a checkpoint in a folder's form. An Error
- * says what there is when the choice leaves none, or more than one.
+ * The GGUF file of a repository that a name means; undefined where it means a checkpoint in a folder's form.
+ * An Error says what there is when the choice leaves none, or more than one.
  */
 export function ggufIn(
   name: string,

@@ -13,7 +13,10 @@ export interface Retry {
   readonly attempts: number;
   /** Milliseconds before the second attempt; doubles each time. */
   readonly delayMs: number;
-  /** Milliseconds in which a connection that brings less than {@linkcode LEAST_BYTES_PER_SECOND} counts as lost. */
+  /**
+   * Milliseconds in which a connection that brings less than {@linkcode LEAST_BYTES_PER_SECOND} counts as
+   * lost.
+   */
   readonly stallMs: number;
 }
 
@@ -31,8 +34,8 @@ const LEAST_BYTES_PER_SECOND = 500;
 const MOST_REDIRECTS = 10;
 
 /**
- * A failure that is not the model's: dropped connections, 429, 5xx. `waitMs` is what the server asked for; `lasting` says
- * that trying again will not help.
+ * A failure that is not the model's: dropped connections, 429, 5xx. `waitMs` is what the server asked for;
+ * `lasting` says that trying again will not help.
  */
 export class Transient extends Error {
   readonly waitMs: number | undefined;
@@ -101,9 +104,9 @@ export async function persist<T>(
 export type Pieces = AsyncIterable<Uint8Array<ArrayBuffer>>;
 
 /**
- * One GET. Resolves with an answer of 2xx or 416, throws {@linkcode Transient} for what may pass and an Error in words
- * for the rest. The token goes to the endpoint only, not to where it redirects. `body` gets the answer and its bytes; the
- * connection is cut when these come too slowly.
+ * One GET. Resolves with an answer of 2xx or 416, throws {@linkcode Transient} for what may pass and an Error
+ * in words for the rest. The token goes to the endpoint only, not to where it redirects. `body` gets the
+ * answer and its bytes; the connection is cut when these come too slowly.
  */
 export async function get<T>(
   connection: Connection,

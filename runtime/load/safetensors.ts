@@ -1,5 +1,6 @@
 /**
- * Checkpoints in safetensors form: one `model.safetensors`, or shards listed by `model.safetensors.index.json`.
+ * Checkpoints in safetensors form: one `model.safetensors`, or shards listed by
+ * `model.safetensors.index.json`.
  *
  * Tensors are read in pieces through one buffer, so that a checkpoint never lies in memory as a whole.
  *
@@ -11,7 +12,10 @@ import { headerLength, parseHeader, short, type TensorInfo } from "./safetensors
 
 export type { TensorInfo } from "./safetensors_header.ts";
 
-/** Bytes of one piece: large enough that calls cost nothing, small enough to stay in the host's cache hierarchy. */
+/**
+ * Bytes of one piece: large enough that calls cost nothing, small enough to stay in the host's cache
+ * hierarchy.
+ */
 const PIECE_BYTES = 4 << 20;
 
 const SINGLE = "model.safetensors";
@@ -24,19 +28,22 @@ export interface Checkpoint extends Disposable {
   /** By name; shards in the order of their names, tensors in the order of their bytes. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /**
-   * Bytes of a tensor, in order, in pieces of at most 4 MiB that end on an element boundary. A piece is valid until
-   * the next one is asked for. `bytes` narrows it to a range counted from the tensor's first byte.
+   * Bytes of a tensor, in order, in pieces of at most 4 MiB that end on an element boundary. A piece is valid
+   * until the next one is asked for. `bytes` narrows it to a range counted from the tensor's first byte.
    */
   read(name: string, bytes?: { readonly from: number; readonly to: number }): AsyncGenerator<Uint8Array>;
-  /** Throws an Error that names a file which was written to since it was opened: what was read of it may be of both. */
+  /**
+   * Throws an Error that names a file which was written to since it was opened: what was read of it may be of
+   * both.
+   */
   checkUnchanged(): Promise<void>;
   /** Closes the files. */
   close(): void;
 }
 
 /**
- * Opens the weights of a folder and checks every header. Throws an Error that names file and tensor when anything is
- * missing, damaged or in another format.
+ * Opens the weights of a folder and checks every header. Throws an Error that names file and tensor when
+ * anything is missing, damaged or in another format.
  *
  * @example
  * ```ts

@@ -53,8 +53,8 @@ const BITS: Readonly<Record<string, number>> = {
 };
 
 /**
- * Length of the header from the first 8 bytes. Throws when the file is too small to hold it or the limit is passed.
- * `path` is for messages.
+ * Length of the header from the first 8 bytes. Throws when the file is too small to hold it or the limit is
+ * passed. `path` is for messages.
  */
 export function headerLength(path: string, first8: Uint8Array, fileSize: number): number {
   if (first8.length < 8) {
@@ -171,7 +171,10 @@ function parseTensor(
   return { dtype, shape: shape as number[], file, begin: start + begin, end: start + end };
 }
 
-/** Calls `visit` with the raw text of every key of the outermost object; JSON.parse keeps only the last of two. */
+/**
+ * Calls `visit` with the raw text of every key of the outermost object; JSON.parse keeps only the last of
+ * two.
+ */
 function eachKey(text: string, visit: (raw: string) => void): void {
   let depth = 0, keyNext = false;
   for (let i = 0; i < text.length; i++) {

@@ -9,20 +9,10 @@ export const WIDTH = 110;
 
 /** Files whose comments are yet to be wrapped. */
 const NOT_YET: readonly string[] = [
-  "runtime/deps.ts",
   "runtime/language_model.ts",
-  "runtime/load/config.ts",
-  "runtime/load/folder.ts",
-  "runtime/load/hub.ts",
-  "runtime/load/hub_http.ts",
-  "runtime/load/safetensors.ts",
-  "runtime/load/safetensors_header.ts",
-  "runtime/load_model.ts",
-  "runtime/validate.ts",
   "runtime/write/answer_writer.ts",
   "runtime/write/batcher.ts",
   "runtime/write/scheduler.ts",
-  "runtime/write/session_file.ts",
   "serve/engine.ts",
 ];
 
