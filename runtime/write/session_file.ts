@@ -1,11 +1,12 @@
 /**
  * What a model has read, in a file: ids, keys and values, so that a document is read once.
  *
- * "lakhread" · u32 version · u32 bytes of the header · header (JSON) · ids u32 [tokens] · pages, layer by layer, as they
- * lie in the device's memory · u64 xxHash of all before. All little-endian.
+ * "lakhread" · u32 version · u32 bytes of the header · header (JSON) · ids u32 [tokens] · pages, layer by
+ * layer, as they lie in the device's memory · u64 xxHash of all before. All little-endian.
  *
- * The hash finds damage, not intent: a crafted file can hold wrong keys and values, as a model's can. What it says of
- * itself is checked for sense against the model before memory is taken, so that it can harm no more than its own text.
+ * The hash finds damage, not intent: a crafted file can hold wrong keys and values, as a model's can. What it
+ * says of itself is checked for sense against the model before memory is taken, so that it can harm no more
+ * than its own text.
  *
  * @module
  */
@@ -117,8 +118,8 @@ export async function saveSession(
 }
 
 /**
- * Reads a file that `saveSession` wrote into an empty sequence. Throws an Error that says what differs when the file is
- * of another model or format, cut off or damaged; the sequence is empty then.
+ * Reads a file that `saveSession` wrote into an empty sequence. Throws an Error that says what differs when
+ * the file is of another model or format, cut off or damaged; the sequence is empty then.
  */
 export async function resumeSession(
   path: string,
