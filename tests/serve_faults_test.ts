@@ -52,6 +52,9 @@ Deno.test("a session that finds no room on the disk is an error, and the server 
   }
 });
 
+/** Who comes first decides about a few last pages of kept texts, 1 % each; a leak is megabytes a request. */
+const GROWTH = 0.1;
+
 Deno.test("memory is flat over hundreds of requests of every kind", async () => {
   await using server = await startTestServer({
     engine: { open: { device: "wasm", threads: 1, contextLength: 1000 } },
@@ -109,9 +112,9 @@ Deno.test("memory is flat over hundreds of requests of every kind", async () => 
   // What is kept of earlier texts grows at first.
   await Promise.all(texts.map(leave));
   let settled = 0;
-  for (let i = 0; i < 6; i++) settled = await round();
+  for (let i = 0; i < 4; i++) settled = await round();
   for (let i = 0; i < 2; i++) {
     const now = await round();
-    assert(Math.abs(now - settled) <= 0.02 * settled, `${settled} bytes became ${now}`);
+    assert(now <= (1 + GROWTH) * settled, `${settled} bytes became ${now}`);
   }
 });
