@@ -8,9 +8,8 @@ import { loadFixture } from "./load_fixture.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 import { testDevices } from "./test_devices.ts";
 
-const ENCODERS = ["bert", "bigbird", "bigbird-full", "longformer"].filter((name) =>
-  fixtureNames.includes(name)
-);
+const ENCODERS = ["bert", "distilbert", "electra", "mpnet", "albert", "bigbird", "bigbird-full", "longformer"]
+  .filter((name) => fixtureNames.includes(name));
 
 /**
  * A tiny RobertaForMaskedLM with a padding token in its reference's middle, and what transformers 4.57.6

@@ -28,7 +28,20 @@ export interface FilePart {
 const SOURCES: Readonly<Record<string, SourceDType | undefined>> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
 /** Outer names of models in transformers (base_model_prefix). */
-const BASES = ["model.", "transformer.", "gpt_neox.", "bert.", "roberta.", "longformer.", "language_model."];
+const BASES = [
+  "model.",
+  "transformer.",
+  "gpt_neox.",
+  "bert.",
+  "roberta.",
+  "longformer.",
+  "language_model.",
+  "distilbert.",
+  "electra.",
+  "mpnet.",
+  "albert.",
+  "nomic_bert.",
+];
 
 const RENAMES: readonly ((name: string) => string | undefined)[] = BASES.flatMap((base) => [
   (name) => name.startsWith(base) ? name.slice(base.length) : undefined,

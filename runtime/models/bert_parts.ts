@@ -18,7 +18,26 @@ export interface BertSizes extends Sizes {
   readonly tokenTypes: number;
   /** Rows of the table of positions. */
   readonly positions: number;
+  /** Features of the embeddings, which a projection widens; default `hiddenSize`. */
+  readonly embeddingSize?: number;
 }
+
+/** What a layer calls its output projection, its two feed-forward matrices and the two norms. */
+export interface BertLayerNames {
+  readonly o: string;
+  readonly attentionNorm: string;
+  readonly up: string;
+  readonly down: string;
+  readonly feedNorm: string;
+}
+
+const BERT_NAMES: BertLayerNames = {
+  o: "attention.output.dense",
+  attentionNorm: "attention.output.LayerNorm",
+  up: "intermediate.dense",
+  down: "output.dense",
+  feedNorm: "output.LayerNorm",
+};
 
 /** Reads the sizes, and refuses keys that none of these encoders supports. */
 export function bertSizes(config: Config): BertSizes {
@@ -40,25 +59,37 @@ export function ignoreHeads(weights: Weights): void {
   weights.ignore("embeddings.position_ids", "embeddings.token_type_ids");
 }
 
-/** LayerNorm(word · scale + token type + position); every token has type 0. */
+/**
+ * LayerNorm(word · scale + token type + position); every token has type 0. There is no table of types where
+ * `tokenTypes` is 0, and none of positions without `positionsOf`.
+ */
 export function bertEmbeddings(
   device: Device,
   w: Weights,
-  { sizes: { vocabulary, hiddenSize, tokenTypes, positions, eps }, positionsOf, scale = 1 }: {
-    readonly sizes: BertSizes;
-    readonly positionsOf: (input: EncoderInput) => Uint32Array;
+  { sizes, positionsOf, scale = 1, norm: normName = "LayerNorm" }: {
+    readonly sizes: Pick<
+      BertSizes,
+      "vocabulary" | "hiddenSize" | "embeddingSize" | "tokenTypes" | "positions" | "eps"
+    >;
+    readonly positionsOf?: (input: EncoderInput) => Uint32Array;
     readonly scale?: number;
+    readonly norm?: string;
   },
 ): (input: EncoderInput) => Tensor {
-  const word = w.embedding("word_embeddings", { vocabulary, hidden: hiddenSize });
-  const place = w.embedding("position_embeddings", { vocabulary: positions, hidden: hiddenSize });
-  const type = w.embedding("token_type_embeddings", { vocabulary: tokenTypes, hidden: hiddenSize });
-  const norm = w.layerNorm("LayerNorm", hiddenSize, eps);
+  const { vocabulary, tokenTypes, positions, eps } = sizes;
+  const hidden = sizes.embeddingSize ?? sizes.hiddenSize;
+  const word = w.embedding("word_embeddings", { vocabulary, hidden });
+  const place = positionsOf && w.embedding("position_embeddings", { vocabulary: positions, hidden });
+  const type = tokenTypes > 0
+    ? w.embedding("token_type_embeddings", { vocabulary: tokenTypes, hidden })
+    : undefined;
+  const norm = w.layerNorm(normName, hidden, eps);
   return (input) => {
     let x = word(input.ids);
     if (scale !== 1) x = device.scale(x, scale);
-    x = device.add(x, type(new Uint32Array(input.ids.length)));
-    return norm(device.add(x, place(positionsOf(input))));
+    if (type) x = device.add(x, type(new Uint32Array(input.ids.length)));
+    if (place) x = device.add(x, place(positionsOf(input)));
+    return norm(x);
   };
 }
 
@@ -86,16 +117,17 @@ export function bertProjections(
 export function bertLayer<C>(
   device: Device,
   w: Weights,
-  { sizes: { hiddenSize, intermediate, activation, eps }, attend }: {
-    readonly sizes: BertSizes;
+  { sizes: { hiddenSize, intermediate, activation, eps }, attend, names = BERT_NAMES }: {
+    readonly sizes: Pick<BertSizes, "hiddenSize" | "intermediate" | "activation" | "eps">;
     readonly attend: EncoderLayer<C>;
+    readonly names?: BertLayerNames;
   },
 ): EncoderLayer<C> {
-  const o = w.linear("attention.output.dense", { in: hiddenSize, out: hiddenSize, bias: true });
-  const attentionNorm = w.layerNorm("attention.output.LayerNorm", hiddenSize, eps);
-  const up = w.linear("intermediate.dense", { in: hiddenSize, out: intermediate, bias: true });
-  const down = w.linear("output.dense", { in: intermediate, out: hiddenSize, bias: true });
-  const feedNorm = w.layerNorm("output.LayerNorm", hiddenSize, eps);
+  const o = w.linear(names.o, { in: hiddenSize, out: hiddenSize, bias: true });
+  const attentionNorm = w.layerNorm(names.attentionNorm, hiddenSize, eps);
+  const up = w.linear(names.up, { in: hiddenSize, out: intermediate, bias: true });
+  const down = w.linear(names.down, { in: intermediate, out: hiddenSize, bias: true });
+  const feedNorm = w.layerNorm(names.feedNorm, hiddenSize, eps);
   return (x, context) => {
     x = device.scope(() => attentionNorm(device.add(x, o(attend(x, context))))); // [rows, hiddenSize]
     return feedNorm(device.add(x, down(device.scope(() => device.activate(up(x), activation)))));

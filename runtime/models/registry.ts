@@ -3,12 +3,15 @@
  *
  * @module
  */
+import { albert } from "./albert.ts";
 import { bert, roberta } from "./bert.ts";
 import { bigBird } from "./big_bird.ts";
 import { bigBirdPegasus } from "./bigbird_pegasus.ts";
 import { bloom } from "./bloom.ts";
 import { cohere, cohere2 } from "./cohere.ts";
 import { colt5 } from "./colt5.ts";
+import { distilbert } from "./distilbert.ts";
+import { electra } from "./electra.ts";
 import { falcon } from "./falcon.ts";
 import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
@@ -26,6 +29,7 @@ import { mixtral } from "./mixtral.ts";
 import { longformer } from "./longformer.ts";
 import { longt5 } from "./longt5.ts";
 import type { Config, ModelDefinition } from "./model.ts";
+import { mpnet } from "./mpnet.ts";
 import { mpt } from "./mpt.ts";
 import { nearest } from "./nearest.ts";
 import { olmo } from "./olmo.ts";
@@ -43,6 +47,7 @@ import { t5 } from "./t5.ts";
 import { xglm } from "./xglm.ts";
 
 const MODELS = {
+  albert,
   bert,
   big_bird: bigBird,
   bigbird_pegasus: bigBirdPegasus,
@@ -51,6 +56,8 @@ const MODELS = {
   cohere,
   cohere2,
   colt5,
+  distilbert,
+  electra,
   falcon,
   gemma,
   gemma2,
@@ -69,6 +76,7 @@ const MODELS = {
   ministral: mistral,
   mistral,
   mixtral,
+  mpnet,
   mpt,
   olmo,
   olmo2,
