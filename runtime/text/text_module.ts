@@ -52,7 +52,16 @@ export class TextModule {
 
   constructor({ memoryBytes }: TextLimits) {
     this.#maximumPages = memoryBytes / pageBytes;
-    this.#memory = new WebAssembly.Memory({ initial: initialPages, maximum: this.#maximumPages });
+    try {
+      this.#memory = new WebAssembly.Memory({ initial: initialPages, maximum: this.#maximumPages });
+    } catch {
+      throw new Error(
+        `Cannot start the text module: the system does not give ${
+          memoryBytes / 2 ** 20
+        } MiB of address space: ` +
+          "raise its limit (ulimit -v)",
+      );
+    }
     const instance = new WebAssembly.Instance(compile(), { env: { memory: this.#memory } });
     this.#exports = instance.exports as unknown as Exports;
   }

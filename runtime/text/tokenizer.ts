@@ -193,7 +193,8 @@ export class Tokenizer {
       throw new Error(
         without
           ? `Cannot encode the text: the tokenizer of ${this.#label} has no token for a part of it and no unknown token`
-          : `Cannot encode the text with the tokenizer of ${this.#label}: ${reason}`,
+          : `Cannot encode the text with the tokenizer of ${this.#label}: ${reason}` +
+            (error instanceof TextError ? "" : ": give a shorter text"),
       );
     }
   }
