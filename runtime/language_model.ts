@@ -175,6 +175,7 @@ export class LanguageModel implements Disposable, AsyncDisposable {
    * @example An answer that is JSON of a schema, whatever the model
    * ```ts
    * const schema = { type: "object", properties: { name: { type: "string", maxLength: 20 } }, required: ["name"] };
+   * const messages = [{ role: "user", content: "Who lit the lamp?" }];
    * let json = "";
    * for await (const piece of model.chat(messages, { schema, maxTokens: 200 })) json += piece.text;
    * ```
