@@ -30,9 +30,15 @@ import { TextWriter } from "./write/text_writer.ts";
 import { beamsOf, writeIds, type WriteOptions } from "./write/write_ids.ts";
 import type { Desk, ModelStatus, Writer } from "./write/writer.ts";
 
-/** How a text is generated. What is not said comes from generation_config.json or {@linkcode samplingDefaults}. */
+/**
+ * How a text is generated. What is not said comes from generation_config.json or
+ * {@linkcode samplingDefaults}.
+ */
 export interface GenerateOptions extends WriteOptions, GrammarOptions {
-  /** Tokens at most. Default: the checkpoint's max_length with "seq2seq", else what there is room for, at most 512. */
+  /**
+   * Tokens at most. Default: the checkpoint's max_length with "seq2seq", else what there is room for, at most
+   * 512.
+   */
   readonly maxTokens?: number;
   /** Strings that end the text; they are not part of it. */
   readonly stop?: readonly string[];
@@ -43,20 +49,23 @@ export interface GenerateOptions extends WriteOptions, GrammarOptions {
   /** Told while the prompt is read. */
   readonly onProgress?: OnProgress;
   /**
-   * Texts share what was read only with those of the same namespace, so that response times do not reveal what
-   * others have read. Prompts of namespaces take turns. Default "".
+   * Texts share what was read only with those of the same namespace, so that response times do not reveal
+   * what others have read. Prompts of namespaces take turns. Default "".
    */
   readonly namespace?: string;
   /**
-   * Goes on from the keys and values of earlier answers too, not only from those of prompts. A conversation then goes on
-   * sooner; its numbers differ in their last bits from those of the same conversation read anew. Default false.
+   * Goes on from the keys and values of earlier answers too, not only from those of prompts. A conversation
+   * then goes on sooner; its numbers differ in their last bits from those of the same conversation read anew.
+   * Default false.
    */
   readonly reuseAnswers?: boolean;
   /** Tells the logarithms of the probabilities of each token and of so many of the likeliest in its place. */
   readonly logprobs?: number;
 }
 
-/** {@linkcode GenerateOptions}, what the chat template gets beside the messages, and what the answer may be. */
+/**
+ * {@linkcode GenerateOptions}, what the chat template gets beside the messages, and what the answer may be.
+ */
 export interface ChatOptions
   extends GenerateOptions, AnswerOptions, Omit<RenderOptions, "addGenerationPrompt" | "tools"> {}
 
@@ -122,9 +131,9 @@ export interface LanguageModelParts {
 /**
  * A model that is ready. {@linkcode openModel} makes one.
  *
- * Several generations at once are computed together; what each writes does not depend on the others, nor on what was read
- * before. What was read is kept as long as memory allows: a prompt that begins as an earlier one does, or as one that is
- * being read, is read from where they part. A text that finds no room waits.
+ * Several generations at once are computed together; what each writes does not depend on the others, nor on
+ * what was read before. What was read is kept as long as memory allows: a prompt that begins as an earlier
+ * one does, or as one that is being read, is read from where they part. A text that finds no room waits.
  *
  * @example
  * ```ts
@@ -163,9 +172,10 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Answers the last message of a conversation, piece by piece; the last piece has `done`. Models without a chat
-   * template write on: the conversation is one text, and the answer is how it continues. The conversation may also be
-   * given as the ids of {@linkcode encodeChat}. Encoder-decoders do not chat: a TypeError says so.
+   * Answers the last message of a conversation, piece by piece; the last piece has `done`. Models without a
+   * chat template write on: the conversation is one text, and the answer is how it continues. The
+   * conversation may also be given as the ids of {@linkcode encodeChat}. Encoder-decoders do not chat: a
+   * TypeError says so.
    *
    * @example
    * ```ts
@@ -202,11 +212,11 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Continues a text (special tokens of the tokenizer are put before it) or ids (taken as they are). An encoder-decoder
-   * reads it and writes what it was made for: a summary, a translation.
+   * Continues a text (special tokens of the tokenizer are put before it) or ids (taken as they are). An
+   * encoder-decoder reads it and writes what it was made for: a summary, a translation.
    *
-   * With `numBeams` above 1 a beam search finds the likeliest text as a whole; it comes in one run at the end. Without
-   * `numBeams` and `temperature` the checkpoint says which of both.
+   * With `numBeams` above 1 a beam search finds the likeliest text as a whole; it comes in one run at the
+   * end. Without `numBeams` and `temperature` the checkpoint says which of both.
    *
    * @example
    * ```ts
@@ -241,8 +251,8 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Throws what `chat` about this prompt, the ids of {@linkcode encodeChat}, would throw about its schema, regex, grammar
-   * or tools, before anything is read.
+   * Throws what `chat` about this prompt, the ids of {@linkcode encodeChat}, would throw about its schema,
+   * regex, grammar or tools, before anything is read.
    */
   async checkAnswer(tokens: TokenIds, options: AnswerOptions): Promise<void> {
     checkOptions("chat", options);
@@ -250,7 +260,10 @@ export class LanguageModel implements Disposable, AsyncDisposable {
     (await this.#structures.begin(options, { prompt, stopIds, turn: true }))?.[Symbol.dispose]();
   }
 
-  /** The ids that `chat` gives the model for these messages: their number is what a conversation takes of the context. */
+  /**
+   * The ids that `chat` gives the model for these messages: their number is what a conversation takes of the
+   * context.
+   */
   encodeChat(messages: readonly Message[], options: RenderOptions = {}): Uint32Array {
     const text = this.render(messages, options);
     // A template writes its special tokens itself.
@@ -273,8 +286,9 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Logits after each of the ids, from one full pass that leaves the text in the cache alone. An encoder-decoder reads
-   * `source` first, and the ids are what it has written so far, from `decoder_start_token_id` on.
+   * Logits after each of the ids, from one full pass that leaves the text in the cache alone. An
+   * encoder-decoder reads `source` first, and the ids are what it has written so far, from
+   * `decoder_start_token_id` on.
    *
    * @example
    * ```ts
@@ -339,9 +353,10 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Writes the text that was read last to a file, with its keys and values: prompt and answer, however long it took to
-   * read. `text` or `messages` is kept in the file for the program that resumes it. The file is written whole or not at all; what it takes is about
-   * what the cache takes in memory. Throws an Error when nothing has been read.
+   * Writes the text that was read last to a file, with its keys and values: prompt and answer, however long
+   * it took to read. `text` or `messages` is kept in the file for the program that resumes it. The file is
+   * written whole or not at all; what it takes is about what the cache takes in memory. Throws an Error when
+   * nothing has been read.
    *
    * @example
    * ```ts ignore
@@ -363,9 +378,9 @@ export class LanguageModel implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Reads a file of {@linkcode saveSession}: a prompt that begins as its text does is then read from where they part.
-   * Throws an Error that says what differs when the file is of another model, other weights or another cache format, or
-   * when it is cut off or damaged.
+   * Reads a file of {@linkcode saveSession}: a prompt that begins as its text does is then read from where
+   * they part. Throws an Error that says what differs when the file is of another model, other weights or
+   * another cache format, or when it is cut off or damaged.
    *
    * @example
    * ```ts ignore

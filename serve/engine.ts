@@ -1,8 +1,8 @@
 /**
  * The model behind the server: the only file that calls it.
  *
- * A generation runs as fast as the model goes, however fast it is read: its pieces wait in a queue, so that a client that reads
- * slowly does not keep others waiting.
+ * A generation runs as fast as the model goes, however fast it is read: its pieces wait in a queue, so that a
+ * client that reads slowly does not keep others waiting.
  *
  * @module
  */
@@ -150,7 +150,9 @@ export class Engine {
     return this.#model.tokenizer.tokenBytes(id);
   }
 
-  /** Ids of a text prompt, which begins as texts of this model begin. Throws an ApiError when there are none. */
+  /**
+   * Ids of a text prompt, which begins as texts of this model begin. Throws an ApiError when there are none.
+   */
   encodePrompt(text: string): Uint32Array {
     const ids = this.encode(text);
     if (ids.length > 0) return ids;
@@ -208,8 +210,9 @@ export class Engine {
   }
 
   /**
-   * Writes an answer. Throws an ApiError at once when the prompt is too long or too many wait; what fails later is thrown
-   * while the events are read. Aborting `signal` stops the work within one chunk, and ends the events.
+   * Writes an answer. Throws an ApiError at once when the prompt is too long or too many wait; what fails
+   * later is thrown while the events are read. Aborting `signal` stops the work within one chunk, and ends
+   * the events.
    */
   write(asked: Asked): AsyncIterable<Event> {
     const maxTokens = this.info.kind === "seq2seq"
@@ -230,8 +233,8 @@ export class Engine {
   }
 
   /**
-   * Likelihoods of the tokens of a text; the first, before which nothing stands, has none and is its id. Throws an
-   * ApiError when it would take too much memory.
+   * Likelihoods of the tokens of a text; the first, before which nothing stands, has none and is its id.
+   * Throws an ApiError when it would take too much memory.
    */
   async likelihoods(
     ids: Uint32Array,

@@ -1,6 +1,6 @@
 /**
- * An encoder-decoder as a writer: each text becomes a memory, and with it the model is a decoder like any other. Answers
- * about different texts are computed together.
+ * An encoder-decoder as a writer: each text becomes a memory, and with it the model is a decoder like any
+ * other. Answers about different texts are computed together.
  *
  * @module
  */

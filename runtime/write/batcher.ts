@@ -1,9 +1,10 @@
 /**
- * Passes that several sequences ask for at the same time are computed together: weights are read once for all of them.
+ * Passes that several sequences ask for at the same time are computed together: weights are read once for all
+ * of them.
  *
- * A pass starts when all that took part in the last one have asked again or left, and after one macrotask at the latest: a
- * reader that does not pull its text holds nobody, it is just not in the next pass. What a sequence gets does not depend
- * on the others: each row is computed as it would be alone (`Device.withRows`).
+ * A pass starts when all that took part in the last one have asked again or left, and after one macrotask at
+ * the latest: a reader that does not pull its text holds nobody, it is just not in the next pass. What a
+ * sequence gets does not depend on the others: each row is computed as it would be alone (`Device.withRows`).
  *
  * @module
  */
@@ -12,7 +13,10 @@ import { isRecurrent, type LayerState } from "../models/layer_state.ts";
 import type { Decoder } from "../models/model.ts";
 import { LEAST_PROMPT_ROWS, nextPass, type Portion, type Waiting } from "./next_pass.ts";
 
-/** Rows of a pass at most: enough to fill the kernels, few enough to cancel soon and to keep activations small. */
+/**
+ * Rows of a pass at most: enough to fill the kernels, few enough to cancel soon and to keep activations
+ * small.
+ */
 export const PASS_ROWS = 512;
 /** Prompts get so much time for each decode: a stream beside them keeps two fifths of its speed. */
 const PROMPT_SHARE = 1.5;
@@ -49,7 +53,9 @@ export interface Ask {
 
 /** What a batcher's owner does around passes. */
 export interface BatcherHooks {
-  /** Makes room in memory for a pass. False when something that waits was put off: the pass is chosen anew. */
+  /**
+   * Makes room in memory for a pass. False when something that waits was put off: the pass is chosen anew.
+   */
   makeRoom?(pass: readonly Portion<WaitingAsk>[]): boolean;
   /** After each pass, when nothing runs. */
   onPass?(): void;
@@ -132,8 +138,8 @@ export class Batcher {
   }
 
   /**
-   * Logits [rows, vocabulary] when all ids are read; undefined when the ask was put off. Throws the signal's reason when it
-   * is aborted before, and what the device throws; what earlier passes have read stays read.
+   * Logits [rows, vocabulary] when all ids are read; undefined when the ask was put off. Throws the signal's
+   * reason when it is aborted before, and what the device throws; what earlier passes have read stays read.
    */
   pass(ask: Ask): Promise<Float32Array | undefined> {
     const settle = Promise.withResolvers<Float32Array | undefined>();

@@ -1,10 +1,10 @@
 /**
  * Which texts of a decoder run, and what of earlier ones is kept.
  *
- * A text is admitted when memory has room for its whole prompt. Where it has not, texts that are kept leave first, those
- * used least recently before others; then the text waits. When a text that is being written needs more than there is, the
- * youngest one gives its memory up, waits, and goes on later as if nothing had been: a running answer is never ended for
- * another. Namespaces take turns.
+ * A text is admitted when memory has room for its whole prompt. Where it has not, texts that are kept leave
+ * first, those used least recently before others; then the text waits. When a text that is being written
+ * needs more than there is, the youngest one gives its memory up, waits, and goes on later as if nothing had
+ * been: a running answer is never ended for another. Namespaces take turns.
  *
  * @module
  */
@@ -18,21 +18,29 @@ import type { Portion } from "./next_pass.ts";
 import { PrefixTree } from "./prefix_tree.ts";
 import { cacheBytesPerToken, promptRuns, type Run, Sequence } from "./sequence.ts";
 
-/** A kept text that would lose no more tokens than this is cut instead of forked: they are soon read again. */
+/**
+ * A kept text that would lose no more tokens than this is cut instead of forked: they are soon read again.
+ */
 const SHORT_TAIL = 64;
 /** Part of memory that is left for activations. */
 const ACTIVATIONS = 1 / 16;
-/** Texts that are kept take so much of memory, and no more than so many bytes; the last one is kept in any case. */
+/**
+ * Texts that are kept take so much of memory, and no more than so many bytes; the last one is kept in any
+ * case.
+ */
 const KEPT_SHARE = 1 / 2, KEPT_BYTES = 2 * 2 ** 30;
 /** Texts that are kept at most, however short. */
 const MOST_KEPT = 128;
 /** Texts that run at once. */
 const MOST_RUNNING = 256;
-/** A text that has not gone on for so long has no reader that pulls: it gives its memory up for one that waits. */
+/**
+ * A text that has not gone on for so long has no reader that pulls: it gives its memory up for one that
+ * waits.
+ */
 const IDLE_MS = 2000;
 /**
- * Tokens of a prompt after which one can go on from it later, in models whose layers with a window give pages back; one
- * can from its end as well.
+ * Tokens of a prompt after which one can go on from it later, in models whose layers with a window give pages
+ * back; one can from its end as well.
  */
 const RETURN_TOKENS = 4096;
 /** Weight of the last answer in how long one is expected to take. */
@@ -160,8 +168,8 @@ export class Scheduler {
   }
 
   /**
-   * A sequence that holds what is known of a prompt, when there is room for all of it. `finish` it afterwards. Throws the
-   * signal's reason, and a QueueFullError when too many wait.
+   * A sequence that holds what is known of a prompt, when there is room for all of it. `finish` it
+   * afterwards. Throws the signal's reason, and a QueueFullError when too many wait.
    */
   async admit(order: Order): Promise<Sequence> {
     const { ids } = order, runs = promptRuns(this.#parts.decoder.facts, ids.length);
@@ -355,7 +363,10 @@ export class Scheduler {
     return tokens * this.#bytesPerToken;
   }
 
-  /** Gives back the ends of kept texts, of those used least recently first, until `enough()` or none but `but` is left. */
+  /**
+   * Gives back the ends of kept texts, of those used least recently first, until `enough()` or none but `but`
+   * is left.
+   */
   #evict(enough: () => boolean, but?: Sequence): void {
     for (const oldest of [...this.#kept]) {
       if (enough()) return;
@@ -408,8 +419,8 @@ export class Scheduler {
   }
 
   /**
-   * Windows leave pages behind as a text grows, and recurrent states forget where they were: a fork holds on to this
-   * place, for texts that part from it here.
+   * Windows leave pages behind as a text grows, and recurrent states forget where they were: a fork holds on
+   * to this place, for texts that part from it here.
    */
   #keepPlace(sequence: Sequence, { order, length: before }: Running): void {
     const { length } = sequence, { ids } = order;

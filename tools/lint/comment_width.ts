@@ -3,18 +3,7 @@
  *
  * Not looked at: examples between ```, tables, and lines of which one word alone is too long (addresses).
  */
-import { projectPath } from "./project_path.ts";
-
 export const WIDTH = 110;
-
-/** Files whose comments are yet to be wrapped. */
-const NOT_YET: readonly string[] = [
-  "runtime/language_model.ts",
-  "runtime/write/answer_writer.ts",
-  "runtime/write/batcher.ts",
-  "runtime/write/scheduler.ts",
-  "serve/engine.ts",
-];
 
 /** Lines of one comment, or of `//` comments one below the other, without their margin. */
 interface Block {
@@ -110,7 +99,6 @@ function* blocksOf(source: Deno.lint.SourceCode): Generator<Block> {
 /** Reports comments that are too wide. */
 export const commentWidth: Deno.lint.Rule = {
   create(context) {
-    if (NOT_YET.includes(projectPath(context.filename))) return {};
     return {
       Program() {
         for (const { margin, lines } of blocksOf(context.sourceCode)) {
