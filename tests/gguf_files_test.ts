@@ -374,6 +374,7 @@ const REFUSED: readonly (readonly [what: string, keys: Readonly<Record<string, V
       { "llama.block_count": "one" },
       /llama\.block_count is one: expected an integer/,
     ],
+    ["a billion layers", { "llama.block_count": { u32: 10 ** 9 } }, /llama\.block_count is 1000000000/],
     ["no heads", { "llama.attention.head_count": { u32: 0 } }, /llama\.attention\.head_count is 0/],
     [
       "values of another size",
@@ -414,6 +415,20 @@ Deno.test("a GGUF file with a tensor that its architecture does not have is refu
     openCheckpoint(files),
     /tensor "blk\.0\.attn_gate\.weight" is not known in an architecture "llama"/,
   );
+});
+
+Deno.test("a GGUF file whose heads do not fit its tensors is refused before memory is taken for them", async () => {
+  const q = { "blk.0.attn_q.weight": f32Tensor([8, 8], new Float32Array(64)) };
+  const long = {
+    "llama.attention.key_length": { u32: 2 ** 31 },
+    "llama.attention.value_length": { u32: 2 ** 31 },
+  };
+  await assert.rejects(
+    openCheckpoint(await open(long, q)),
+    /\[8,8\] \(weight\): it has 8 rows, 2147483648 by its keys/,
+  );
+  const odd = { "llama.attention.key_length": { u32: 3 }, "llama.attention.value_length": { u32: 3 } };
+  await assert.rejects(openCheckpoint(await open(odd, q)), /an odd number of features in a head/);
 });
 
 Deno.test("a GGUF file's chat templates, ends and recommended sampling come with it", async () => {

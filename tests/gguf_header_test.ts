@@ -149,6 +149,11 @@ const HOSTILE: readonly (readonly [what: string, bytes: Uint8Array, message: Reg
     /tensor "a\.weight" has a dimension of 1152921504606846976/,
   ],
   [
+    "a dimension of 0",
+    changed(good, (v) => v.setBigUint64(find(good, "a.weight") + 12, 0n, true)),
+    /tensor "a\.weight" has a dimension of 0/,
+  ],
+  [
     "a shape that overflows",
     changed(good, (v) => {
       v.setBigUint64(find(good, "a.weight") + 12, 2n ** 40n, true);

@@ -151,7 +151,7 @@ function readTensor(cursor: Cursor, fail: (what: string) => never) {
   const inner: number[] = [];
   for (let i = 0; i < dimensions; i++) {
     const size = cursor.u64();
-    if (typeof size === "bigint") return failHere(`has a dimension of ${size}`);
+    if (typeof size === "bigint" || size === 0) return failHere(`has a dimension of ${size}`);
     inner.push(size);
   }
   const id = cursor.u32(), offset = cursor.u64();

@@ -84,6 +84,8 @@ export function transposed(pattern: string): Place {
  */
 export function unpaired(pattern: string): Place {
   return (tensor) => {
+    if (tensor.sizes.headDim % 2 !== 0) throw misfit(tensor, "an odd number of features in a head");
+    expectRows(tensor, Math.ceil(tensor.rows.count / tensor.sizes.headDim) * tensor.sizes.headDim);
     const half = tensor.sizes.headDim / 2;
     const order = Array.from({ length: 2 * half }, (_, i) => i < half ? 2 * i : 2 * (i - half) + 1);
     return [[tensor.name(pattern), { ...tensor, rows: reorder(tensor.rows, order) }]];
@@ -95,6 +97,7 @@ export function regrouped(pattern: string): Place {
   return (tensor) => {
     const { heads, kvHeads, headDim } = tensor.sizes;
     const { rows } = tensor;
+    expectRows(tensor, (heads + 2 * kvHeads) * headDim);
     const inGroup = heads / kvHeads * headDim;
     const parts: Rows[] = [];
     for (let head = 0; head < kvHeads; head++) {
@@ -112,6 +115,7 @@ export function regrouped(pattern: string): Place {
 export function parted(q: string, k: string, v: string): Place {
   return (tensor) => {
     const { heads, kvHeads, headDim } = tensor.sizes;
+    expectRows(tensor, (heads + 2 * kvHeads) * headDim);
     const counts = [heads * headDim, kvHeads * headDim, kvHeads * headDim];
     let from = 0;
     return [q, k, v].map((pattern, i) => {
@@ -120,6 +124,16 @@ export function parted(q: string, k: string, v: string): Place {
       return [tensor.name(pattern), { ...tensor, rows, shape: [count, ...tensor.shape.slice(1)] }] as const;
     });
   };
+}
+
+/** Throws unless a tensor has so many rows: heads and their sizes come from keys, which may say anything. */
+function expectRows(tensor: FileTensor, rows: number): void {
+  if (tensor.rows.count !== rows) throw misfit(tensor, `${tensor.rows.count} rows, ${rows} by its keys`);
+}
+
+function misfit(tensor: FileTensor, what: string): Error {
+  const name = tensor.name("");
+  return new Error(`Cannot load tensor [${tensor.shape}]${name && ` (${name.slice(1)})`}: it has ${what}`);
 }
 
 /** [experts, out, in] → one matrix an expert; E in the pattern becomes its number. */
@@ -138,7 +152,7 @@ export function commonConfig(source: ConfigSource): Json {
   const { metadata: m, key, sizes } = source;
   return {
     hidden_size: m.int(key("embedding_length")),
-    num_hidden_layers: m.int(key("block_count")),
+    num_hidden_layers: layersOf(source),
     num_attention_heads: sizes.heads,
     num_key_value_heads: sizes.kvHeads,
     head_dim: sizes.headDim,
@@ -147,6 +161,16 @@ export function commonConfig(source: ConfigSource): Json {
     vocab_size: vocabularyOf(source),
     tie_word_embeddings: !source.has("output.weight"),
   };
+}
+
+/** No model has more layers. */
+const MOST_LAYERS = 10_000;
+
+/** Layers; an Error when they are more than a model can have. */
+export function layersOf({ metadata: m, key }: ConfigSource): number {
+  const layers = m.int(key("block_count"));
+  if (layers < 1 || layers > MOST_LAYERS) throw m.error(key("block_count"), `is ${layers}`);
+  return layers;
 }
 
 /** Rows of the embedding. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Architecture, layerEps, regrouped, vocabularyOf } from "./architecture.ts";
+import { type Architecture, layerEps, layersOf, regrouped, vocabularyOf } from "./architecture.ts";
 
 const LAYER = "transformer.h.N";
 
@@ -16,7 +16,7 @@ export const bloom: Architecture = {
       model_type: "bloom",
       hidden_size: width,
       n_head: sizes.heads,
-      n_layer: m.int(key("block_count")),
+      n_layer: layersOf(source),
       seq_length: m.int(key("context_length")),
       vocab_size: vocabularyOf(source),
       layer_norm_epsilon: layerEps(source),

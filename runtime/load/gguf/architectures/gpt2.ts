@@ -8,6 +8,7 @@ import {
   type ConfigSource,
   type Json,
   layerEps,
+  layersOf,
   type Names,
   transposed,
   vocabularyOf,
@@ -18,7 +19,7 @@ function config(source: ConfigSource): Json {
   return {
     n_embd: m.int(key("embedding_length")),
     n_head: sizes.heads,
-    n_layer: m.int(key("block_count")),
+    n_layer: layersOf(source),
     n_inner: m.int(key("feed_forward_length")),
     n_positions: source.shape("position_embd.weight")[0],
     vocab_size: vocabularyOf(source),

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Architecture, layerEps, shortest, vocabularyOf } from "./architecture.ts";
+import { type Architecture, layerEps, layersOf, shortest, vocabularyOf } from "./architecture.ts";
 
 const LAYER = "transformer.blocks.N";
 
@@ -19,7 +19,7 @@ export const mpt: Architecture = {
       architectures: ["MPTForCausalLM"], // whose ALiBi goes as far as the file says
       d_model: width,
       n_heads: sizes.heads,
-      n_layers: m.int(key("block_count")),
+      n_layers: layersOf(source),
       max_seq_len: m.int(key("context_length")),
       expansion_ratio: m.int(key("feed_forward_length")) / width,
       vocab_size: vocabularyOf(source),

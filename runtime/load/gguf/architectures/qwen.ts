@@ -8,6 +8,7 @@ import {
   commonConfig,
   type ConfigSource,
   type Json,
+  layersOf,
   rmsEps,
   ropeConfig,
   rotatedShare,
@@ -45,7 +46,7 @@ export const qwen3: Architecture = {
 export const qwen3Moe: Architecture = {
   async config(source) {
     const { metadata: m, key, has } = source;
-    const layers = m.int(key("block_count"));
+    const layers = layersOf(source);
     const isDense = (layer: number) => !has(`blk.${layer}.ffn_gate_inp.weight`);
     return {
       model_type: "qwen3_moe",

@@ -4,7 +4,14 @@
  *
  * @module
  */
-import { type Architecture, type FileTensor, type Names, rmsEps, vocabularyOf } from "./architecture.ts";
+import {
+  type Architecture,
+  type FileTensor,
+  layersOf,
+  type Names,
+  rmsEps,
+  vocabularyOf,
+} from "./architecture.ts";
 
 /** `side` is "encoder" or "decoder"; `ffn` the number of the feed-forward part in a block. */
 function block(short: string, side: string, ffn: number): Names {
@@ -32,7 +39,7 @@ const CROSS = "decoder.block.N.layer.1";
 export const t5: Architecture = {
   config(source) {
     const { metadata: m, key, sizes, has } = source;
-    const layers = m.int(key("block_count"));
+    const layers = layersOf(source);
     const tied = !has("output.weight");
     return {
       model_type: "t5",
