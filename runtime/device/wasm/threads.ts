@@ -198,6 +198,8 @@ export class Threads {
 
   /** A thread has died outside of a kernel: nothing waits for it, and the list that runs counts as failed. */
   #lose(reason: string): void {
+    // Waking the waiting list is a task that does not keep a program without threads alive.
+    setTimeout(() => {}, 1000);
     this.#failure ??= reason;
     Atomics.store(this.#signal, WORDS.barrier + 3, 1);
     Atomics.add(this.#signal, WORDS.barrier + 1, 1);
