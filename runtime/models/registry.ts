@@ -12,6 +12,7 @@ import { cohere, cohere2 } from "./cohere.ts";
 import { colt5 } from "./colt5.ts";
 import { distilbert } from "./distilbert.ts";
 import { electra } from "./electra.ts";
+import { ernie4_5 } from "./ernie4_5.ts";
 import { falcon } from "./falcon.ts";
 import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
@@ -40,6 +41,7 @@ import { phi } from "./phi.ts";
 import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3, qwen3Moe } from "./qwen3.ts";
+import { seedOss } from "./seed_oss.ts";
 import { smollm3 } from "./smollm3.ts";
 import { stablelm } from "./stablelm.ts";
 import { starcoder2 } from "./starcoder2.ts";
@@ -58,6 +60,7 @@ const MODELS = {
   colt5,
   distilbert,
   electra,
+  ernie4_5,
   falcon,
   gemma,
   gemma2,
@@ -89,6 +92,7 @@ const MODELS = {
   qwen3,
   qwen3_moe: qwen3Moe,
   roberta,
+  seed_oss: seedOss,
   smollm3,
   stablelm,
   starcoder2,
