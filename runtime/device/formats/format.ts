@@ -9,8 +9,6 @@ import type { WeightDType } from "../tensor.ts";
 /** A format in which weight matrices are resident. */
 export interface WeightFormat {
   readonly name: WeightDType;
-  /** The code that kernels know it by. */
-  readonly code: number;
   /** Numbers along a row that belong together, of which a row is a multiple; 1 where each stands alone. */
   readonly block: number;
   /** Bytes of a block, with its scales. */
@@ -48,10 +46,9 @@ export const PANEL = 8;
 export const QUANT_BLOCK = 32;
 
 /** A format of single numbers of `bytes` bytes. */
-export function plainFormat(name: WeightDType, code: number, bytes: 2 | 4): WeightFormat {
+export function plainFormat(name: WeightDType, bytes: 2 | 4): WeightFormat {
   return {
     name,
-    code,
     block: 1,
     blockBytes: bytes,
     wasm: {

@@ -6,7 +6,6 @@ const SMALL_MATRIX = 1 << 17;
 
 export const q4: WeightFormat = {
   name: "q4",
-  code: 4,
   block: QUANT_BLOCK,
   blockBytes: 18,
   wasm: {

@@ -3,7 +3,6 @@ import { PANEL, QUANT_BLOCK, scaleBytes, type WeightFormat } from "./format.ts";
 
 export const q8: WeightFormat = {
   name: "q8",
-  code: 3,
   block: QUANT_BLOCK,
   blockBytes: 34,
   wasm: {

@@ -88,9 +88,6 @@ export class SharedMemory {
     return true;
   }
 
-  f32(address: number, count: number): Float32Array {
-    return new Float32Array(this.memory.buffer, address, count);
-  }
   f64(address: number, count: number): Float64Array {
     return new Float64Array(this.memory.buffer, address, count);
   }
