@@ -24,6 +24,10 @@ import {
 import { openProgressBar, type ProgressBar } from "./progress_bar.ts";
 import { dim, plain, writeError, writeOut } from "./terminal.ts";
 
+/** The embedded model has no chat template. Without this line people ask it questions. */
+const STORYTELLER = "The storyteller goes on with the story that you begin. For a model that answers: " +
+  "lakh chat --model HuggingFaceTB/SmolLM2-135M-Instruct";
+
 export default command({
   name: "chat",
   summary: "Talks with a model.",
@@ -67,6 +71,7 @@ export default command({
     if (values.load !== undefined) await chat.load(values.load);
     if (values.system !== undefined) conversation.system = values.system;
     writeError(`${describeModel(model)} · type /help\n`);
+    if (values.model === undefined) writeError(`${dim(STORYTELLER)}\n`);
 
     using reader = openLineReader();
     const options = generateOptions(values);

@@ -76,14 +76,14 @@ export const GENERATE_OPTIONS = {
     short: "n",
     value: "N",
     min: 0,
-    help: "tokens of the answer at most; default: what there is room for, at most 512",
+    help: "tokens of the answer at most; default: what the checkpoint says, else 512",
   },
   temperature: {
     type: "number",
     value: "T",
     min: 0,
     max: 100,
-    help: "0 always takes the likeliest; default 0.8",
+    help: "0 always takes the likeliest; default: what the checkpoint says, else 0.8",
   },
   "top-k": { type: "integer", value: "K", min: 0, help: "only the k likeliest; 0 for all" },
   "top-p": {
@@ -91,7 +91,7 @@ export const GENERATE_OPTIONS = {
     value: "P",
     min: 0,
     max: 1,
-    help: "only the likeliest that together have P; default 0.95",
+    help: "only the likeliest that together have P; default: what the checkpoint says, else 0.95",
   },
   "min-p": {
     type: "number",

@@ -8,7 +8,10 @@ Deno.test("a piped chat answers each line, with answers alone on stdout", async 
   const { code, stdout, stderr } = await lakh(SHORT, { stdin: "Once upon a time\nAnd then\n" });
   assert.equal(code, 0, stderr);
   assert.ok(stdout.trim().length > 5);
-  assert.match(stderr, /^storyteller .* · context .* · type \/help\n$/);
+  assert.match(
+    stderr,
+    /^storyteller .* · context .* · type \/help\nThe storyteller goes on with .* lakh chat --model \S+\n$/,
+  );
 });
 
 Deno.test("a piped chat knows what was said before, and /reset forgets it", async () => {

@@ -27,7 +27,8 @@ for (
       assert.equal(saved.code, 0, saved.stderr);
       assert.equal(saved.stdout, "");
       assert.match(saved.stderr, /saved to .*book\.lakh \(.* MB\)/);
-      const ask = ["She", ...model, "--max-tokens", "20", "--temperature", "0", "--json", "-q"];
+      const greedy = ["--temperature", "0", "--repetition-penalty", "1"];
+      const ask = ["She", ...model, "--max-tokens", "20", ...greedy, "--json", "-q"];
       const [resumed, whole, unguessed] = await Promise.all([
         lakh(["run", "--resume", at("book.lakh"), ...ask]),
         lakh(["run", "--file", at("book.txt"), ...ask]),

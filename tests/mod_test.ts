@@ -16,7 +16,7 @@ Deno.test("openModel() without a source is the storyteller, without files and ne
   assert.equal(model.info.device, "wasm");
   assert.equal(model.info.weights, "f32");
   let text = "";
-  const options = { maxTokens: 60, temperature: 0 };
+  const options = { maxTokens: 60, temperature: 0, repetitionPenalty: 1 };
   for await (const piece of model.generate("Once upon a time", options)) text += piece.text;
   assert.equal(text, onceUponATime);
 });
@@ -99,7 +99,8 @@ const script = `
   if (typeof version !== "string") throw new Error("no version");
   using model = await openModel(undefined, { device: "wasm" });
   let text = "";
-  for await (const piece of model.generate("Once upon a time", { maxTokens: 60, temperature: 0 })) text += piece.text;
+  const options = { maxTokens: 60, temperature: 0, repetitionPenalty: 1 };
+  for await (const piece of model.generate("Once upon a time", options)) text += piece.text;
   console.log(JSON.stringify(text));
 `;
 
