@@ -171,11 +171,16 @@ export class DeclaredWeights<Part> implements Weights {
     return (x) => this.#device.rmsNorm(x, weight(), eps);
   }
 
-  layerNorm(name: string, size: number, eps: number, options: { readonly bias?: boolean } = {}): Apply {
+  layerNorm(
+    name: string,
+    size: number,
+    eps: number,
+    { bias: hasBias = true, ...options }: { readonly bias?: boolean } & Pick<WeightOptions, "plus"> = {},
+  ): Apply {
     // Checkpoints converted from TensorFlow (the first BERTs) say gamma and beta.
     const old = this.has(`${name}.gamma`) && !this.has(`${name}.weight`);
-    const weight = this.tensor(`${name}.${old ? "gamma" : "weight"}`, [size]);
-    const bias = options.bias === false ? undefined : this.tensor(`${name}.${old ? "beta" : "bias"}`, [size]);
+    const weight = this.tensor(`${name}.${old ? "gamma" : "weight"}`, [size], options);
+    const bias = !hasBias ? undefined : this.tensor(`${name}.${old ? "beta" : "bias"}`, [size]);
     return (x) => this.#device.layerNorm(x, weight(), bias?.(), eps);
   }
 

@@ -23,6 +23,27 @@ export function gatedMlp(
   return (h) => down(device.activate(gate(h), activation, up(h)));
 }
 
+/** The same with gate and up projection stacked in one matrix, `gate_up_proj`. */
+export function fusedGatedMlp(
+  device: Device,
+  w: Weights,
+  { hiddenSize, intermediate, activation }: {
+    readonly hiddenSize: number;
+    readonly intermediate: number;
+    readonly activation: Activation;
+  },
+): Apply {
+  const half = (from: number) =>
+    w.linear("gate_up_proj", {
+      in: hiddenSize,
+      out: intermediate,
+      rows: { from, to: from + intermediate },
+    });
+  const gate = half(0), up = half(intermediate);
+  const down = w.linear("down_proj", { in: intermediate, out: hiddenSize });
+  return (h) => down(device.activate(gate(h), activation, up(h)));
+}
+
 /** down(activation(up(h))) */
 export function plainMlp(
   device: Device,

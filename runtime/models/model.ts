@@ -39,7 +39,7 @@ export interface WeightOptions {
    * headDim }.
    */
   readonly rows?: { readonly from: number; readonly to: number; readonly every?: number };
-  /** Added to every element (Gemma stores RMSNorm weights minus one). */
+  /** Added to every element (Gemma and Nemotron store the weights of norms minus one). */
   readonly plus?: number;
   /** Stays f32 whatever format was chosen for matrices (T5's bias tables, routers). */
   readonly keepFloat?: boolean;
@@ -87,8 +87,13 @@ export interface Weights {
   ): ApplyExperts;
   /** `name.weight` [size]. */
   rmsNorm(name: string, size: number, eps: number, options?: WeightOptions): Apply;
-  /** `name.weight` [size] and, unless `bias` is false, `name.bias`. */
-  layerNorm(name: string, size: number, eps: number, options?: { readonly bias?: boolean }): Apply;
+  /** `name.weight` [size] and, unless `bias` is false, `name.bias`; `plus` is of the weight. */
+  layerNorm(
+    name: string,
+    size: number,
+    eps: number,
+    options?: { readonly bias?: boolean } & Pick<WeightOptions, "plus">,
+  ): Apply;
   /** `name.weight` [vocabulary, hidden]. */
   embedding(name: string, shape: { readonly vocabulary: number; readonly hidden: number }): Embedding;
   /** A matrix or vector under its full name (no `.weight` added), for what the above do not cover. */

@@ -29,7 +29,7 @@ export function phi(device: Device, weights: Weights, config: Config): Decoder {
     activation: activationFromConfig(config, "hidden_act", "gelu_new"),
     bias: true,
   };
-  const rope = ropeFromConfig(config, { ...sizes, partial: config.float("partial_rotary_factor", 0.5) });
+  const rope = ropeFromConfig(config, { ...sizes, partial: 0.5 });
   const spec = { heads, kvHeads, mask: causal() };
 
   function layer(w: Weights): DecoderLayer {

@@ -9,8 +9,9 @@
 import type { Device } from "../device/device.ts";
 import { activationFromConfig } from "./activation.ts";
 import type { DecoderLayer } from "./decoder.ts";
+import { fusedGatedMlp } from "./feed_forward.ts";
 import { llamaFrame } from "./llama_frame.ts";
-import type { Apply, Config, Decoder, Weights } from "./model.ts";
+import type { Config, Decoder, Weights } from "./model.ts";
 import { preNormLayer } from "./pre_norm_layer.ts";
 import { ropeFromConfig } from "./rope.ts";
 import { causal, fusedProjections, selfAttention } from "./self_attention.ts";
@@ -19,9 +20,9 @@ import { sizesFromConfig } from "./sizes.ts";
 /** Phi-3, Phi-3.5 and Phi-4. */
 export function phi3(device: Device, weights: Weights, config: Config): Decoder {
   const sizes = sizesFromConfig(config);
-  const { hiddenSize, intermediate, heads, kvHeads, headDim } = sizes;
+  const { hiddenSize, heads, kvHeads, headDim } = sizes;
   const eps = config.float("rms_norm_eps", 1e-5);
-  const activation = activationFromConfig(config, "hidden_act", "silu");
+  const mlp = { ...sizes, activation: activationFromConfig(config, "hidden_act", "silu") };
   config.only("attention_bias", false);
   const rope = ropeFromConfig(config, sizes);
   const window = config.has("sliding_window") ? config.int("sliding_window") : undefined;
@@ -33,16 +34,7 @@ export function phi3(device: Device, weights: Weights, config: Config): Decoder 
     const o = w.linear("self_attn.o_proj", { in: heads * headDim, out: hiddenSize });
     const attend = selfAttention(device, { ...qkv, o, spec, rope });
     const mlpNorm = w.rmsNorm("post_attention_layernorm", hiddenSize, eps);
-    const half = (from: number) =>
-      w.linear("mlp.gate_up_proj", {
-        in: hiddenSize,
-        out: intermediate,
-        rows: { from, to: from + intermediate },
-      });
-    const gate = half(0), up = half(intermediate);
-    const down = w.linear("mlp.down_proj", { in: intermediate, out: hiddenSize });
-
-    const feed: Apply = (h) => down(device.activate(gate(h), activation, up(h)));
+    const feed = fusedGatedMlp(device, w.at("mlp"), mlp);
 
     return preNormLayer(device, { attnNorm, attend, mlpNorm, feed });
   }

@@ -13,16 +13,19 @@ import { colt5 } from "./colt5.ts";
 import { distilbert } from "./distilbert.ts";
 import { electra } from "./electra.ts";
 import { ernie4_5 } from "./ernie4_5.ts";
+import { exaone4 } from "./exaone4.ts";
 import { falcon } from "./falcon.ts";
 import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
 import { gemma3, gemma3Multimodal } from "./gemma3.ts";
+import { glm4 } from "./glm4.ts";
 import { gpt2 } from "./gpt2.ts";
 import { gptBigcode } from "./gpt_bigcode.ts";
 import { gptNeo } from "./gpt_neo.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { gptOss } from "./gpt_oss.ts";
 import { granite } from "./granite.ts";
+import { hunyuanDense } from "./hunyuan.ts";
 import { llama } from "./llama.ts";
 import { marian } from "./marian.ts";
 import { mistral } from "./mistral.ts";
@@ -33,6 +36,7 @@ import type { Config, ModelDefinition } from "./model.ts";
 import { mpnet } from "./mpnet.ts";
 import { mpt } from "./mpt.ts";
 import { nearest } from "./nearest.ts";
+import { nemotron } from "./nemotron.ts";
 import { olmo } from "./olmo.ts";
 import { olmo2, olmo3 } from "./olmo2.ts";
 import { olmoe } from "./olmoe.ts";
@@ -61,17 +65,20 @@ const MODELS = {
   distilbert,
   electra,
   ernie4_5,
+  exaone4,
   falcon,
   gemma,
   gemma2,
   gemma3: gemma3Multimodal,
   gemma3_text: gemma3,
+  glm4,
   gpt2,
   gpt_bigcode: gptBigcode,
   gpt_neo: gptNeo,
   gpt_neox: gptNeox,
   gpt_oss: gptOss,
   granite,
+  hunyuan_v1_dense: hunyuanDense,
   llama,
   longformer,
   longt5,
@@ -81,6 +88,7 @@ const MODELS = {
   mixtral,
   mpnet,
   mpt,
+  nemotron,
   olmo,
   olmo2,
   olmo3,

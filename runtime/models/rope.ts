@@ -58,7 +58,7 @@ export interface RopeOptions {
   readonly pairing?: RopeSpec["pairing"];
   /** The base when the config names it differently; default its `rope_theta`. */
   readonly theta?: number;
-  /** Rotated part of each head when the config names it differently; default its `partial_rotary_factor`. */
+  /** Rotated part of each head where the config has no `partial_rotary_factor`; default 1. */
   readonly partial?: number;
   /** False where the config's scaling is for other layers. */
   readonly scaled?: boolean;
@@ -119,8 +119,10 @@ export function ropeFromConfig(config: Config, options: RopeOptions): Rope {
   const { heads, kvHeads, headDim, pairing = "half", scaled = true, layerType } = options;
   const params = parameters(config, layerType);
   const theta = options.theta ?? params.float("rope_theta", config.float("rope_theta", 10_000));
-  const partial = options.partial ??
-    params.float("partial_rotary_factor", config.float("partial_rotary_factor", 1));
+  const partial = params.float(
+    "partial_rotary_factor",
+    config.float("partial_rotary_factor", options.partial ?? 1),
+  );
   if (!(partial > 0 && partial <= 1)) {
     throw new RangeError(
       `Cannot rotate ${partial} of each head: partial_rotary_factor (or rotary_pct) is above 0 and at most 1`,

@@ -27,6 +27,8 @@ export interface SelfAttentionParts extends Projections {
   readonly spec: AttentionSpec;
   /** Absent in layers whose positions are not rotated. */
   readonly rope?: Rope | undefined;
+  /** Norms over each head's queries and keys after they are rotated. */
+  readonly rotatedNorms?: { readonly queries: Apply; readonly keys: Apply };
   /** f32 [heads], see `AttentionSpec.sinkLogits`. */
   readonly sinkLogits?: () => Tensor;
 }
@@ -36,13 +38,17 @@ export interface SelfAttentionParts extends Projections {
  * over it.
  */
 export function selfAttention(device: Device, parts: SelfAttentionParts): DecoderLayer {
-  const { q, k, v, o, rope, sinkLogits } = parts;
+  const { q, k, v, o, rope, rotatedNorms, sinkLogits } = parts;
   let spec = parts.spec;
   return (h, states, batch) => {
     const { segments } = batch, caches = cachesOf(states);
     let queries = q(h); // [rows, heads · headDim]
     let keys = k(h); // [rows, kvHeads · headDim]
     if (rope) ({ queries, keys } = rotate(device, rope, { queries, keys, segments }));
+    if (rotatedNorms) {
+      queries = rotatedNorms.queries(queries);
+      keys = rotatedNorms.keys(keys);
+    }
     const { window } = spec.mask;
     if (window) caches.forEach((cache) => cache.keepWindow(window.left));
     device.append(caches, keys, v(h), segments);

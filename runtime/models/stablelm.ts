@@ -26,7 +26,7 @@ export function stablelm(device: Device, weights: Weights, config: Config): Deco
   const parallel = config.flag("use_parallel_residual", false);
   config.only("qk_layernorm", false);
   const mlp = { ...sizes, activation: activationFromConfig(config, "hidden_act", "silu") };
-  const rope = ropeFromConfig(config, { ...sizes, partial: config.float("partial_rotary_factor", 0.25) });
+  const rope = ropeFromConfig(config, { ...sizes, partial: 0.25 });
   const spec = { heads, kvHeads, mask: causal() };
 
   function layer(w: Weights): DecoderLayer {
