@@ -8,7 +8,19 @@ import { loadFixture } from "./load_fixture.ts";
 import { ReferenceDevice } from "./reference/device.ts";
 import { testDevices } from "./test_devices.ts";
 
-const ENCODERS = ["bert", "distilbert", "electra", "mpnet", "albert", "bigbird", "bigbird-full", "longformer"]
+const ENCODERS = [
+  "bert",
+  "distilbert",
+  "electra",
+  "mpnet",
+  "albert",
+  "nomic-bert",
+  "eurobert",
+  "modernbert",
+  "bigbird",
+  "bigbird-full",
+  "longformer",
+]
   .filter((name) => fixtureNames.includes(name));
 
 /**

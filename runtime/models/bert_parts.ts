@@ -61,35 +61,33 @@ export function ignoreHeads(weights: Weights): void {
 
 /**
  * LayerNorm(word · scale + token type + position); every token has type 0. There is no table of types where
- * `tokenTypes` is 0, and none of positions without `positionsOf`.
+ * `tokenTypes` is 0.
  */
 export function bertEmbeddings(
   device: Device,
   w: Weights,
-  { sizes, positionsOf, scale = 1, norm: normName = "LayerNorm" }: {
+  { sizes, positionsOf, scale = 1 }: {
     readonly sizes: Pick<
       BertSizes,
       "vocabulary" | "hiddenSize" | "embeddingSize" | "tokenTypes" | "positions" | "eps"
     >;
-    readonly positionsOf?: (input: EncoderInput) => Uint32Array;
+    readonly positionsOf: (input: EncoderInput) => Uint32Array;
     readonly scale?: number;
-    readonly norm?: string;
   },
 ): (input: EncoderInput) => Tensor {
   const { vocabulary, tokenTypes, positions, eps } = sizes;
   const hidden = sizes.embeddingSize ?? sizes.hiddenSize;
   const word = w.embedding("word_embeddings", { vocabulary, hidden });
-  const place = positionsOf && w.embedding("position_embeddings", { vocabulary: positions, hidden });
+  const place = w.embedding("position_embeddings", { vocabulary: positions, hidden });
   const type = tokenTypes > 0
     ? w.embedding("token_type_embeddings", { vocabulary: tokenTypes, hidden })
     : undefined;
-  const norm = w.layerNorm(normName, hidden, eps);
+  const norm = w.layerNorm("LayerNorm", hidden, eps);
   return (input) => {
     let x = word(input.ids);
     if (scale !== 1) x = device.scale(x, scale);
     if (type) x = device.add(x, type(new Uint32Array(input.ids.length)));
-    if (place) x = device.add(x, place(positionsOf(input)));
-    return norm(x);
+    return norm(device.add(x, place(positionsOf(input))));
   };
 }
 

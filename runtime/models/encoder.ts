@@ -7,6 +7,8 @@
 import type { AttentionSpec } from "../device/attention_spec.ts";
 import type { Device, KeySource, Segment, Tensor } from "../device/device.ts";
 import type { Apply, EncoderInput } from "./model.ts";
+import { type Rope, rotate } from "./rope.ts";
+import type { Projections } from "./self_attention.ts";
 
 /** The parts of an encoder between ids and hidden states. `C` is what all layers of one pass share. */
 export interface EncoderParts<C> {
@@ -37,6 +39,20 @@ export function encoder<C>(
       const x = after(layers.length - 1);
       return output ? output(x) : x;
     });
+  };
+}
+
+/**
+ * h [rows, hiddenSize] → [rows, hiddenSize]: attention within each sequence, whose queries and keys are
+ * rotated by their positions.
+ */
+export function rotatedAttention(
+  device: Device,
+  { q, k, v, o, rope, spec }: Projections & { readonly rope: Rope; readonly spec: AttentionSpec },
+): EncoderLayer<EncoderInput> {
+  return (h, { segments }) => {
+    const { queries, keys } = rotate(device, rope, { queries: q(h), keys: k(h), segments });
+    return o(device.attention(queries, segments, { keys, values: v(h), at: segments }, spec));
   };
 }
 

@@ -14,6 +14,7 @@ import { distilbert } from "./distilbert.ts";
 import { electra } from "./electra.ts";
 import { ernie4_5 } from "./ernie4_5.ts";
 import { exaone4 } from "./exaone4.ts";
+import { eurobert } from "./eurobert.ts";
 import { falcon } from "./falcon.ts";
 import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
@@ -33,10 +34,12 @@ import { mixtral } from "./mixtral.ts";
 import { longformer } from "./longformer.ts";
 import { longt5 } from "./longt5.ts";
 import type { Config, ModelDefinition } from "./model.ts";
+import { modernbert } from "./modernbert.ts";
 import { mpnet } from "./mpnet.ts";
 import { mpt } from "./mpt.ts";
 import { nearest } from "./nearest.ts";
 import { nemotron } from "./nemotron.ts";
+import { nomicBert } from "./nomic_bert.ts";
 import { olmo } from "./olmo.ts";
 import { olmo2, olmo3 } from "./olmo2.ts";
 import { olmoe } from "./olmoe.ts";
@@ -66,6 +69,7 @@ const MODELS = {
   electra,
   ernie4_5,
   exaone4,
+  eurobert,
   falcon,
   gemma,
   gemma2,
@@ -86,9 +90,11 @@ const MODELS = {
   ministral: mistral,
   mistral,
   mixtral,
+  modernbert,
   mpnet,
   mpt,
   nemotron,
+  nomic_bert: nomicBert,
   olmo,
   olmo2,
   olmo3,
