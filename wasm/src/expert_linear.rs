@@ -2,7 +2,7 @@
 //!
 //! An item is a run of panels of one expert for all pairs that chose it; an expert that none chose costs nothing.
 use crate::linear_float::put;
-use crate::linear_rows::row_times_panel;
+use crate::formats::row_times_panel;
 use crate::arguments::{arguments, Kernel};
 use crate::command::Command;
 use crate::simd::*;

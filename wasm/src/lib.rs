@@ -14,6 +14,7 @@ mod attention_rules;
 mod attention_spec;
 mod barrier;
 mod command;
+mod formats;
 mod rotate;
 mod simd;
 #[cfg(not(target_family = "wasm"))]

@@ -9,7 +9,7 @@ use crate::pack_q4::GROUP_BYTES;
 use crate::arguments::{arguments, Kernel};
 use crate::command::Command;
 use crate::simd::*;
-use crate::upload::Q4_BYTES;
+use crate::formats::q4::BLOCK_BYTES;
 
 const PANELS: usize = 4;
 const GROUPS: usize = 64;
@@ -39,7 +39,7 @@ impl Kernel for LinearQ4 {
             let (p0, g0) = (item % across * PANELS, item / across * GROUPS);
             for panel in p0..panels.min(p0 + PANELS) {
                 for group in g0..groups.min(g0 + GROUPS) {
-                    let tile = tile(blocks, x.add(group * blocks * GROUP_BYTES), weights.add(panel * blocks * Q4_BYTES));
+                    let tile = tile(blocks, x.add(group * blocks * GROUP_BYTES), weights.add(panel * blocks * BLOCK_BYTES));
                     for (r, pair) in tile.iter().enumerate().take(rows - (group * 4).min(rows)) {
                         let out = y.add((group * 4 + r) * n + panel * 8);
                         put(out, *pair, 8.min(n - panel * 8), None, bias, panel * 8);
@@ -90,7 +90,7 @@ unsafe fn tile(blocks: usize, a: *const u8, b: *const u8) -> [[v128; 2]; 4] {
         let wide = [widen!(0), widen!(1), widen!(2), widen!(3)];
         scale_tile(&mut out, wide, load(a), load_scales(b));
         a = a.add(GROUP_BYTES - 128);
-        b = b.add(Q4_BYTES - 128);
+        b = b.add(BLOCK_BYTES - 128);
     }
     out
 }

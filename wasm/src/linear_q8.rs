@@ -9,7 +9,7 @@ use crate::pack_q8::GROUP_BYTES;
 use crate::arguments::{arguments, Kernel};
 use crate::command::{Command, Scratch};
 use crate::simd::*;
-use crate::upload::Q8_BYTES;
+use crate::formats::q8::BLOCK_BYTES;
 
 const PANELS: usize = 4;
 const GROUPS: usize = 64;
@@ -50,9 +50,9 @@ impl Kernel for LinearQ8 {
         command.each(across * groups.div_ceil(GROUPS), |item| {
             let (p0, g0) = (item % across * PANELS, item / across * GROUPS);
             for panel in p0..panels.min(p0 + PANELS) {
-                let panel_weights = weights.add(panel * blocks * Q8_BYTES);
+                let panel_weights = weights.add(panel * blocks * BLOCK_BYTES);
                 for b in 0..blocks {
-                    let block = panel_weights.add(b * Q8_BYTES);
+                    let block = panel_weights.add(b * BLOCK_BYTES);
                     let mut sums = [i32x4_splat(0); 2];
                     for quad in 0..8 {
                         let one = i8x16_splat(1);
@@ -104,7 +104,7 @@ unsafe fn tile(blocks: usize, a: *const u8, b: *const u8, offsets: *const i32) -
         }
         scale_tile(&mut out, acc, load(a), load_scales(b));
         a = a.add(GROUP_BYTES - 128);
-        b = b.add(Q8_BYTES - 256);
+        b = b.add(BLOCK_BYTES - 256);
         offsets = offsets.add(8);
     }
     out

@@ -9,7 +9,8 @@ use crate::pack_float::PackFloat;
 use crate::pack_q4::PackQ4;
 use crate::pack_q8::PackQ8;
 use crate::simd::Format;
-use crate::upload::{Upload, Q4_BYTES, Q8_BYTES};
+use crate::formats::{q4::BLOCK_BYTES as Q4_BYTES, q8::BLOCK_BYTES as Q8_BYTES};
+use crate::upload::Upload;
 
 pub const FORMATS: [Format; 5] = [Format::F32, Format::F16, Format::Bf16, Format::Q8, Format::Q4];
 
