@@ -1,6 +1,7 @@
 /** Encoders against what transformers computes for the same checkpoints, in f64 and on every device. */
 import assert from "node:assert/strict";
 import type { Device } from "../runtime/device/device.ts";
+import type { Files } from "../runtime/load/files.ts";
 import { openFolder } from "../runtime/load/folder.ts";
 import { F32_TOLERANCE, verifyCheckpoint } from "../runtime/judge/verify.ts";
 import { fixtureNames, fixturePath } from "./fixtures.ts";
@@ -30,15 +31,48 @@ const ENCODERS = [
 const ROBERTA = new URL("goldens/roberta", import.meta.url).pathname;
 
 async function check(name: string, device: Device, path = fixturePath(name)): Promise<void> {
-  const { maxAbsError, maxAbsReference } = await verifyCheckpoint(await openFolder(path), device, {
-    weights: "f32",
-  });
+  await checkFiles(name, device, await openFolder(path));
+}
+
+async function checkFiles(name: string, device: Device, files: Files): Promise<void> {
+  const { maxAbsError, maxAbsReference } = await verifyCheckpoint(files, device, { weights: "f32" });
   const share = maxAbsError / maxAbsReference;
   assert.ok(share <= F32_TOLERANCE, `${name} on ${device.name} is off by ${share} of the largest number`);
 }
 
 Deno.test("roberta under its task's name gives transformers' hidden states in f64", () => {
   return check("roberta", new ReferenceDevice(), ROBERTA);
+});
+
+/** The config keys of Nomic BERT's authors, which its first checkpoints have, with the fixture's sizes. */
+const NOMIC = {
+  model_type: "nomic_bert",
+  ...{ n_embd: 64, n_head: 4, n_inner: 144, n_layer: 3, n_positions: 256, vocab_size: 384 },
+  ...{ type_vocab_size: 2, layer_norm_epsilon: 1e-12, activation_function: "swiglu" },
+  ...{ rotary_emb_base: 1000, rotary_emb_fraction: 1, rotary_emb_interleaved: false },
+  ...{ rotary_emb_scale_base: null, rotary_scaling_factor: null, causal: false, prenorm: false },
+  ...{ qkv_proj_bias: false, mlp_fc1_bias: false, mlp_fc2_bias: false, use_rms_norm: false },
+};
+
+async function nomicFiles(config: Readonly<Record<string, unknown>>): Promise<Files> {
+  const files = await openFolder(fixturePath("nomic-bert"));
+  const text = (name: string) => {
+    return name === "config.json" ? Promise.resolve(JSON.stringify(config)) : files.text(name);
+  };
+  return { label: "nomic", list: () => files.list(), text, open: (name) => files.open(name) };
+}
+
+Deno.test({
+  name: "nomic-bert under its authors' config keys gives the same, and refuses what changes it",
+  ignore: !fixtureNames.includes("nomic-bert"),
+  async fn() {
+    await checkFiles("nomic-bert", new ReferenceDevice(), await nomicFiles(NOMIC));
+    for (const [key, value] of Object.entries({ prenorm: true, rotary_scaling_factor: 2, causal: true })) {
+      const files = await nomicFiles({ ...NOMIC, [key]: value });
+      const load = checkFiles("nomic-bert", new ReferenceDevice(), files);
+      await assert.rejects(load, new RegExp(`${key} is ${value}, which is not supported`));
+    }
+  },
 });
 
 for (const name of ENCODERS) {
