@@ -85,3 +85,20 @@ export function sinusoids(device: Device, positions: Uint32Array, size: number):
   });
   return device.constant([positions.length, size], table);
 }
+
+/**
+ * [positions, size]: sin(position / 10000^(2i / size)) in the first half of the features, cos in the second, with
+ * the frequencies of the paper.
+ */
+export function paperSinusoids(device: Device, positions: Uint32Array, size: number): Tensor {
+  const half = Math.ceil(size / 2);
+  const table = new Float32Array(positions.length * size);
+  positions.forEach((position, row) => {
+    for (let i = 0; i < half; i++) {
+      const angle = position / 10_000 ** (2 * i / size);
+      table[row * size + i] = Math.sin(angle);
+      if (half + i < size) table[row * size + half + i] = Math.cos(angle);
+    }
+  });
+  return device.constant([positions.length, size], table);
+}

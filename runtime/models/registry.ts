@@ -4,6 +4,7 @@
  * @module
  */
 import { albert } from "./albert.ts";
+import { bart } from "./bart.ts";
 import { bert, roberta } from "./bert.ts";
 import { bigBird } from "./big_bird.ts";
 import { bigBirdPegasus } from "./bigbird_pegasus.ts";
@@ -28,6 +29,7 @@ import { gptOss } from "./gpt_oss.ts";
 import { granite } from "./granite.ts";
 import { hunyuanDense } from "./hunyuan.ts";
 import { llama } from "./llama.ts";
+import { m2m100 } from "./m2m_100.ts";
 import { marian } from "./marian.ts";
 import { mistral } from "./mistral.ts";
 import { mixtral } from "./mixtral.ts";
@@ -44,6 +46,7 @@ import { olmo } from "./olmo.ts";
 import { olmo2, olmo3 } from "./olmo2.ts";
 import { olmoe } from "./olmoe.ts";
 import { opt } from "./opt.ts";
+import { pegasus } from "./pegasus.ts";
 import { phi } from "./phi.ts";
 import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
@@ -52,11 +55,12 @@ import { seedOss } from "./seed_oss.ts";
 import { smollm3 } from "./smollm3.ts";
 import { stablelm } from "./stablelm.ts";
 import { starcoder2 } from "./starcoder2.ts";
-import { t5 } from "./t5.ts";
+import { t5, umt5 } from "./t5.ts";
 import { xglm } from "./xglm.ts";
 
 const MODELS = {
   albert,
+  bart,
   bert,
   big_bird: bigBird,
   bigbird_pegasus: bigBirdPegasus,
@@ -86,6 +90,7 @@ const MODELS = {
   llama,
   longformer,
   longt5,
+  m2m_100: m2m100,
   marian,
   ministral: mistral,
   mistral,
@@ -100,6 +105,7 @@ const MODELS = {
   olmo3,
   olmoe,
   opt,
+  pegasus,
   phi,
   phi3,
   qwen2,
@@ -111,6 +117,7 @@ const MODELS = {
   stablelm,
   starcoder2,
   t5,
+  umt5,
   xglm,
   "xlm-roberta": roberta,
 } satisfies Record<string, ModelDefinition>;

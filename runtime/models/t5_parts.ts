@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { AttentionSpec, PositionBias } from "../device/attention_spec.ts";
+import type { AttentionMask, AttentionSpec, PositionBias } from "../device/attention_spec.ts";
 import type { Activation, Device } from "../device/device.ts";
 import { activationNamed } from "./activation.ts";
 import { outputLayer } from "./decoder.ts";
@@ -25,7 +25,8 @@ export interface T5Sizes extends Sizes {
   readonly maxDistance: number;
 }
 
-export function t5Sizes(config: Config): T5Sizes {
+/** `feedForward` is the kind where the config names none. */
+export function t5Sizes(config: Config, feedForward = "relu"): T5Sizes {
   const heads = config.int("num_heads");
   const encoderLayers = config.int("num_layers");
   return {
@@ -38,15 +39,14 @@ export function t5Sizes(config: Config): T5Sizes {
     vocabulary: config.int("vocab_size"),
     intermediate: config.int("d_ff"),
     eps: config.float("layer_norm_epsilon", 1e-6),
-    ...feedForwardKind(config),
+    ...feedForwardKind(config.text("feed_forward_proj", feedForward)),
     buckets: config.int("relative_attention_num_buckets", 32),
     maxDistance: config.int("relative_attention_max_distance", 128),
   };
 }
 
 /** "relu", "gated-gelu", "gated-silu", … */
-function feedForwardKind(config: Config): { readonly activation: Activation; readonly gated: boolean } {
-  const kind = config.text("feed_forward_proj", "relu");
+function feedForwardKind(kind: string): { readonly activation: Activation; readonly gated: boolean } {
   // In the first gated checkpoints "gelu" means the tanh approximation.
   if (kind === "gated-gelu") return { activation: "gelu_tanh", gated: true };
   const gated = kind.startsWith("gated-");
@@ -86,6 +86,30 @@ export function bucketBias(
   return () => bias ??= { kind: "buckets", table: table(), maxDistance, bidirectional };
 }
 
+/** Whether the layers of one side share the first one's bias by distance (T5), or have one each (UMT5). */
+export type BiasIn = "first" | "every";
+
+/** The spec of each layer's self-attention on one side; the same object each time, after weights are loaded. */
+export function t5Specs(
+  side: Weights,
+  sizes: T5Sizes,
+  { biasIn, mask, bidirectional }: {
+    readonly biasIn: BiasIn;
+    readonly mask: AttentionMask;
+    readonly bidirectional: boolean;
+  },
+): readonly (() => AttentionSpec)[] {
+  const { heads, layers } = sizes;
+  const spec = (layer: number): () => AttentionSpec => {
+    const name = `block.${layer}.layer.0.SelfAttention.relative_attention_bias.weight`;
+    const bias = bucketBias(side, name, { ...sizes, bidirectional });
+    let made: AttentionSpec | undefined;
+    return () => made ??= { heads, kvHeads: heads, scale: 1, mask, bias: bias() };
+  };
+  if (biasIn === "every") return Array.from({ length: layers }, (_, layer) => spec(layer));
+  return new Array<() => AttentionSpec>(layers).fill(spec(0));
+}
+
 /** wo(activation(wi(h))), or gated wo(activation(wi_0(h)) · wi_1(h)). */
 export function t5FeedForward(
   device: Device,
@@ -116,33 +140,28 @@ export function t5Embedding(weights: Weights, { vocabulary, hiddenSize }: T5Size
 
 /**
  * T5's decoder, complete but for `encode`. `memoryHeads` are the key and value heads of its cross-attention;
- * `encoder` describes the encoder in words.
+ * `encoder` describes the encoder in words; `biasIn` tells whether layers share the first one's bias by
+ * distance (default) or have one each.
  */
 export function t5Decoder(
   device: Device,
   weights: Weights,
-  { config, sizes, shared, memoryHeads, encoder }: {
+  { config, sizes, shared, memoryHeads, encoder, biasIn = "first" }: {
     readonly config: Config;
     readonly sizes: T5Sizes;
     readonly shared: Embedding;
     readonly memoryHeads: number;
     readonly encoder: string;
+    readonly biasIn?: BiasIn;
   },
 ): Omit<Seq2Seq, "encode"> {
-  const { hiddenSize, heads, headDim, eps, buckets, maxDistance, vocabulary } = sizes;
+  const { hiddenSize, heads, headDim, eps, vocabulary } = sizes;
   const w = weights.at("decoder");
-  const bias = bucketBias(w, "block.0.layer.0.SelfAttention.relative_attention_bias.weight", {
-    buckets,
-    maxDistance,
-    heads,
-    bidirectional: false,
-  });
-  let spec: AttentionSpec | undefined;
-  const selfSpec = () => spec ??= { heads, kvHeads: heads, scale: 1, mask: causal(), bias: bias() };
+  const specs = t5Specs(w, sizes, { biasIn, mask: causal(), bidirectional: false });
 
-  function layer(w: Weights): CrossLayer {
+  function layer(w: Weights, index: number): CrossLayer {
     const selfNorm = w.rmsNorm("layer.0.layer_norm", hiddenSize, eps);
-    const self = cachedAttention(device, t5Projections(w.at("layer.0.SelfAttention"), sizes), selfSpec);
+    const self = cachedAttention(device, t5Projections(w.at("layer.0.SelfAttention"), sizes), specs[index]!);
     const crossNorm = w.rmsNorm("layer.1.layer_norm", hiddenSize, eps);
     const { attend, remember } = memoryAttention(
       device,
@@ -163,9 +182,12 @@ export function t5Decoder(
 
   const layers = w.list("block", sizes.layers, layer);
   const norm = w.rmsNorm("final_layer_norm", hiddenSize, eps);
-  const tied = config.flag("tie_word_embeddings", true);
+  const saidTied = config.flag("tie_word_embeddings", true);
+  const scaled = config.flag("scale_decoder_outputs", saidTied);
+  // Transformers 5 says "tied" of every T5, also where `lm_head` is not the embedding.
+  const tied = saidTied && (scaled || !weights.has("lm_head.weight"));
   const head = outputLayer(weights, shared, { tied, hiddenSize, vocabulary });
-  const factor = tied ? hiddenSize ** -0.5 : 1;
+  const factor = scaled ? hiddenSize ** -0.5 : 1;
 
   return {
     kind: "seq2seq",
