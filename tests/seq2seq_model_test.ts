@@ -34,7 +34,20 @@ class CountingDevice extends ReferenceDevice {
   }
 }
 
-for (const name of ["t5", "t5-v1.1", "longt5-local", "longt5-tglobal", "bigbird-pegasus", "colt5"]) {
+for (
+  const name of [
+    "t5",
+    "t5-v1.1",
+    "longt5-local",
+    "longt5-tglobal",
+    "bigbird-pegasus",
+    "colt5",
+    "umt5",
+    "bart",
+    "pegasus",
+    "m2m100",
+  ]
+) {
   test(`generate() writes greedily what transformers writes: ${name}`, async () => {
     await using model = await open(name);
     const { ids, greedy } = await readReference(await folderFiles(fixturePath(name)));

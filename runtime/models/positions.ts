@@ -87,8 +87,8 @@ export function sinusoids(device: Device, positions: Uint32Array, size: number):
 }
 
 /**
- * [positions, size]: sin(position / 10000^(2i / size)) in the first half of the features, cos in the second, with
- * the frequencies of the paper.
+ * [positions, size]: sin(position / 10000^(2i / size)) in the first half of the features, cos in the second,
+ * with the frequencies of the paper.
  */
 export function paperSinusoids(device: Device, positions: Uint32Array, size: number): Tensor {
   const half = Math.ceil(size / 2);

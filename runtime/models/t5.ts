@@ -2,7 +2,8 @@
  * T5 and T5 v1.1: encoder-decoder with relative position buckets and RMSNorm before each layer. UMT5 is the
  * same with a table of buckets in every layer.
  *
- * - Papers: https://arxiv.org/abs/1910.10683, https://arxiv.org/abs/2002.05202, https://arxiv.org/abs/2304.09151
+ * - Papers: https://arxiv.org/abs/1910.10683, https://arxiv.org/abs/2002.05202,
+ *   https://arxiv.org/abs/2304.09151
  * - Reference: transformers, models/t5/modeling_t5.py and models/umt5/modeling_umt5.py
  *
  * @module

@@ -89,7 +89,9 @@ export function bucketBias(
 /** Whether the layers of one side share the first one's bias by distance (T5), or have one each (UMT5). */
 export type BiasIn = "first" | "every";
 
-/** The spec of each layer's self-attention on one side; the same object each time, after weights are loaded. */
+/**
+ * The spec of each layer's self-attention on one side; the same object each time, after weights are loaded.
+ */
 export function t5Specs(
   side: Weights,
   sizes: T5Sizes,
