@@ -4,10 +4,12 @@
  * @module
  */
 import { openModel } from "../runtime/open_model.ts";
-import type { Done, LanguageModel } from "../runtime/language_model.ts";
+import type { Done, GenerateOptions, LanguageModel } from "../runtime/language_model.ts";
 import { LEAVE, READ_SUFFIX, runChatCommand } from "./chat_commands.ts";
 import { command, EXIT, UsageError } from "./command.ts";
+import { readIntoChat } from "./chat_document.ts";
 import { Conversation } from "./conversation.ts";
+import { pastedPath } from "./document.ts";
 import { formatBytes, formatCount } from "./format.ts";
 import { type LineReader, openLineReader } from "./line_reader.ts";
 import {
@@ -41,12 +43,27 @@ export default command({
     ...MODEL_OPTIONS,
     ...WRITER_OPTIONS,
     ...GENERATE_OPTIONS,
+    file: {
+      type: "text",
+      short: "f",
+      value: "FILE",
+      many: true,
+      help: "a document to talk about: text, Markdown, HTML, PDF or DOCX; may be given several times",
+    },
     system: { type: "text", value: "TEXT", help: "system message" },
-    load: { type: "text", value: "FILE", help: "go on with a conversation that /save has written" },
+    load: {
+      type: "text",
+      value: "FILE",
+      help: "go on with a conversation of /save, or a text of lakh run --save",
+    },
   },
   examples: [
     ["lakh chat", "with the embedded storyteller"],
     ["lakh chat --model ./dir --context 100k --cache q8", "a folder, room for a book"],
+    [
+      "lakh chat --file report.pdf --model org/name",
+      "about a document; /read FILE does the same in the chat",
+    ],
     ["lakh chat --load talk.lakh", "goes on at once where /save talk.lakh was typed"],
     ["lakh chat --window 2048", "without an end, in memory of a fixed size"],
     ["lakh chat --model org/name --system 'Answer in one sentence.'", "downloads it the first time"],
@@ -67,57 +84,84 @@ export default command({
         `Cannot chat with ${model.info.name}: it reads a text and writes another: give it the text with lakh run`,
       );
     }
-    const chat = new Chat(model, conversation, bar);
+    const options = generateOptions(values);
+    using reader = openLineReader();
+    const chat = new Chat({ model, conversation, bar, reader, options });
     if (values.load !== undefined) await chat.load(values.load);
     if (values.system !== undefined) conversation.system = values.system;
     writeError(`${describeModel(model)} · type /help\n`);
     if (values.model === undefined) writeError(`${dim(STORYTELLER)}\n`);
 
-    using reader = openLineReader();
-    const options = generateOptions(values);
+    for (const file of values.file) {
+      const told = await chat.read(file);
+      writeError(`${dim(told)}\n`);
+    }
     while (true) {
       const message = await reader.next();
       if (message === undefined) break;
       if (message.trim() === "") continue;
-      const reply = await runChatCommand(message, chat);
+      const pasted = await pastedPath(message);
+      const reply = await runChatCommand(pasted === undefined ? message : `/read ${pasted}`, chat);
       if (reply === LEAVE) break;
       if (reply !== undefined) writeError(`${reply}\n`);
-      else await chat.answer(message, { ...options, reader, verbose: values.verbose });
+      else await chat.answer(message, { verbose: values.verbose });
     }
     return reader.interrupted ? EXIT.interrupted : EXIT.ok;
   },
 });
+
+interface ChatParts {
+  readonly model: LanguageModel;
+  readonly conversation: Conversation;
+  readonly bar: ProgressBar;
+  readonly reader: LineReader;
+  readonly options: GenerateOptions;
+}
 
 /** A conversation with a model. */
 class Chat {
   readonly conversation: Conversation;
   readonly #model: LanguageModel;
   readonly #bar: ProgressBar;
+  readonly #reader: LineReader;
+  #options: GenerateOptions;
   #last: Done | undefined;
 
-  constructor(model: LanguageModel, conversation: Conversation, bar: ProgressBar) {
+  constructor({ model, conversation, bar, reader, options }: ChatParts) {
     this.#model = model;
     this.conversation = conversation;
     this.#bar = bar;
+    this.#reader = reader;
+    this.#options = options;
+  }
+
+  /** Reads a document, which stands before the next question. Ctrl-C stops it. */
+  async read(path: string): Promise<string> {
+    const stopping = new AbortController();
+    this.#reader.onInterrupt = () => stopping.abort();
+    try {
+      const { maxTokens, truncate } = this.#options;
+      return await readIntoChat(path, {
+        ...{ model: this.#model, conversation: this.conversation, bar: this.#bar, maxTokens },
+        ...{ truncate: truncate !== undefined, signal: stopping.signal },
+      });
+    } finally {
+      this.#bar.clear();
+      this.#reader.onInterrupt = undefined;
+    }
   }
 
   /** Streams the answer. Ctrl-C stops it; what was said until then stays in the conversation. */
-  async answer(
-    message: string,
-    { reader, verbose, ...options }: ReturnType<typeof generateOptions> & {
-      readonly reader: LineReader;
-      readonly verbose: boolean;
-    },
-  ): Promise<void> {
+  async answer(message: string, { verbose }: { readonly verbose: boolean }): Promise<void> {
     const stopping = new AbortController();
-    reader.onInterrupt = () => stopping.abort();
+    this.#reader.onInterrupt = () => stopping.abort();
     this.conversation.add("user", message);
     let text = "";
     try {
       const { messages } = this.conversation;
       if (verbose) writeError(`${dim(givenText(this.#model, messages))}\n`);
       const pieces = this.#model.chat(this.conversation.messages, {
-        ...options,
+        ...this.#options,
         // The next answer begins sooner; only last bits differ.
         reuseAnswers: true,
         signal: stopping.signal,
@@ -137,7 +181,7 @@ class Chat {
       writeError(`${error.message}\n`);
     } finally {
       this.#bar.clear();
-      reader.onInterrupt = undefined;
+      this.#reader.onInterrupt = undefined;
     }
     if (text) this.conversation.add("assistant", text);
     else this.conversation.takeBack();
@@ -151,10 +195,10 @@ class Chat {
   async load(path: string): Promise<void> {
     if (!path.endsWith(READ_SUFFIX)) return await this.conversation.load(path);
     const { messages, text } = await this.#model.resumeSession(path);
-    if (text !== undefined) {
-      throw new Error(`Cannot load "${path}": it holds a text: go on with lakh run --resume ${path}`);
-    }
-    this.conversation.take(messages, path);
+    if (text === undefined) return this.conversation.take(messages, path);
+    // A text of lakh run --save: a document that has been read.
+    this.conversation.reset();
+    this.conversation.attach(text);
   }
 
   stats(): string {

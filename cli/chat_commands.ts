@@ -5,10 +5,13 @@
  */
 import { columns, suggest } from "./command.ts";
 import type { Conversation } from "./conversation.ts";
+import { unquote } from "./document.ts";
 
 /** The state that commands change. */
 export interface ChatState {
   readonly conversation: Conversation;
+  /** Reads a document, which stands before the next question; → what to tell the user. */
+  read(path: string): Promise<string>;
   /** Saves the conversation in a file, and loads it from there. */
   save(path: string): Promise<void>;
   load(path: string): Promise<void>;
@@ -50,6 +53,11 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
         : "There is no system message now.";
     },
   },
+  read: {
+    argument: "FILE",
+    help: "read a document (text, Markdown, HTML, PDF, DOCX) to talk about; a pasted path does the same",
+    run: (state, file) => file ? state.read(unquote(file)) : "Which one? Type /read FILE",
+  },
   save: {
     argument: "FILE",
     help: `write the conversation as JSON, or to a ${READ_SUFFIX} file with all that was read of it`,
@@ -65,7 +73,10 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
     async run(state, file) {
       if (!file) return "From where? Type /load FILE";
       await state.load(file);
-      return `Loaded ${state.conversation.messages.length} messages from ${file}`;
+      const { length } = state.conversation.messages;
+      return length > 0
+        ? `Loaded ${length} messages from ${file}`
+        : `Loaded the text of ${file}: ask about it`;
     },
   },
   stats: { help: "tokens, speed and memory of the last answer", run: (state) => state.stats() },

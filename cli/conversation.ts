@@ -19,6 +19,10 @@ export type Turn = {
 export class Conversation {
   #system: string | undefined;
   #turns: Turn[] = [];
+  /** Documents that stand before the next question. */
+  #documents: string[] = [];
+  /** Those of the last question. */
+  #asked: string[] = [];
 
   /** All messages; the system message comes first. */
   get messages(): readonly Turn[] {
@@ -40,17 +44,35 @@ export class Conversation {
   }
 
   add(role: "user" | "assistant", content: string): void {
+    if (role === "user") {
+      this.#asked = this.#documents;
+      content = [...this.#documents, content].join("\n\n");
+      this.#documents = [];
+    }
     this.#turns.push({ role, content });
   }
 
-  /** Removes the last question when it got no answer. */
+  /** Puts a document before the next question. */
+  attach(text: string): void {
+    this.#documents.push(text);
+  }
+
+  /** What a question would be that begins with the documents and this one. */
+  withDocument(text: string): readonly Turn[] {
+    return [...this.messages, { role: "user", content: [...this.#documents, text].join("\n\n") }];
+  }
+
+  /** Removes the last question when it got no answer; its documents wait for the next one. */
   takeBack(): void {
-    if (this.#turns.at(-1)?.role === "user") this.#turns.pop();
+    if (this.#turns.at(-1)?.role !== "user") return;
+    this.#turns.pop();
+    this.#documents = this.#asked;
   }
 
   /** Removes the turns and keeps the system message. */
   reset(): void {
     this.#turns = [];
+    this.#documents = [];
   }
 
   /** Writes the file whole or not at all. */

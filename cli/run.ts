@@ -9,6 +9,7 @@ import { browseFiles, openModel } from "../runtime/open_model.ts";
 import type { Done, LanguageModel } from "../runtime/language_model.ts";
 import type { GrammarOptions } from "../runtime/structured_answer.ts";
 import { command, EXIT, UsageError } from "./command.ts";
+import { readDocument } from "./document.ts";
 import { formatBytes } from "./format.ts";
 import {
   describeDone,
@@ -41,7 +42,12 @@ export default command({
     ...WRITER_OPTIONS,
     ...GENERATE_OPTIONS,
     prompt: { type: "text", short: "p", value: "TEXT", help: "the prompt, or - to read it from stdin" },
-    file: { type: "text", short: "f", value: "FILE", help: "a text to read before the prompt" },
+    file: {
+      type: "text",
+      short: "f",
+      value: "FILE",
+      help: "a document to read before the prompt: text, Markdown, HTML, PDF or DOCX",
+    },
     save: {
       type: "text",
       value: "FILE",
@@ -96,7 +102,7 @@ export default command({
     if (values.file !== undefined && values.resume !== undefined) {
       throw new UsageError("Cannot run: --resume brings the text that it was saved with: leave out --file");
     }
-    const file = values.file === undefined ? undefined : await readText(values.file);
+    const file = values.file === undefined ? undefined : await readDocument(values.file);
     if (values.window !== undefined && (values.save ?? values.resume) !== undefined) {
       throw new UsageError("Cannot save or resume a text with --window: what has left the window is gone");
     }

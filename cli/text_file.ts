@@ -8,11 +8,24 @@ import { checkWritable, writeAtomically } from "../runtime/load/atomic_file.ts";
 
 /** The text of a file, or of stdin for `-`. */
 export async function readText(path: string): Promise<string> {
-  if (path === "-") return await readStdin();
+  const bytes = await readBytes(path);
   try {
-    return decode(await Deno.readFile(path));
+    return decode(bytes);
   } catch (error) {
-    throw new Error(`Cannot read "${path}": ${whyUnread(error)}`, { cause: error });
+    throw new Error(`Cannot read ${path === "-" ? "stdin" : `"${path}"`}: ${whyUnread(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** The bytes of a file, or of stdin for `-`. */
+export async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return path === "-" ? await new Response(Deno.stdin.readable).bytes() : await Deno.readFile(path);
+  } catch (error) {
+    throw new Error(`Cannot read ${path === "-" ? "stdin" : `"${path}"`}: ${whyUnread(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -20,7 +33,7 @@ export async function readText(path: string): Promise<string> {
  * UTF-8, or UTF-16 with its mark. Throws an Error for what is no text: read all the same, it would be another
  * text than the one that is meant.
  */
-function decode(bytes: Uint8Array): string {
+export function decode(bytes: Uint8Array): string {
   const starts = (...first: readonly number[]) => first.every((byte, i) => bytes[i] === byte);
   if (starts(0x25, 0x50, 0x44, 0x46)) {
     throw new Error("it is a PDF: take its text out first, e.g. with pdftotext");
@@ -35,15 +48,6 @@ function decode(bytes: Uint8Array): string {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     throw new Error("it is no text in UTF-8: convert it first, e.g. iconv -f latin1 -t utf-8");
-  }
-}
-
-/** All of stdin as text. */
-async function readStdin(): Promise<string> {
-  try {
-    return decode(await new Response(Deno.stdin.readable).bytes());
-  } catch (error) {
-    throw new Error(`Cannot read stdin: ${whyUnread(error)}`, { cause: error });
   }
 }
 

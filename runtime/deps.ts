@@ -25,3 +25,25 @@ export async function loadHash(): Promise<import("npm:hash-wasm@4.12.0").IHasher
   const { createXXHash64 } = await import("npm:hash-wasm@4.12.0");
   return (await createXXHash64()).init();
 }
+
+/** The text of PDF files: pdf.js, built to run in one thread. */
+export async function loadPdf(): Promise<typeof import("npm:unpdf@1.8.1")> {
+  return await import("npm:unpdf@1.8.1");
+}
+
+/** Archives: DOCX files are some. */
+export async function loadZip(): Promise<typeof import("npm:fflate@0.8.3")> {
+  return await import("npm:fflate@0.8.3");
+}
+
+/** XML, event by event. */
+export async function loadXml(): Promise<typeof import("npm:htmlparser2@10.1.0")> {
+  return await import("npm:htmlparser2@10.1.0");
+}
+
+/** The text of HTML pages, as a person reads it. */
+export async function loadHtml(): Promise<
+  { convert(html: string, options: Readonly<Record<string, unknown>>): string }
+> {
+  return await import("npm:html-to-text@10.0.1");
+}

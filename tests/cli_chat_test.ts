@@ -70,8 +70,10 @@ Deno.test("a chat that was saved with what was read goes on without reading it a
     const run = await lakh(["run", "--resume", file, "And?"]);
     assert.match(run.stderr, /it holds a conversation: go on with lakh chat --load/);
     await lakh(["run", "--save", file, "A text"]);
-    const text = await lakh([...SHORT, "--load", file], { stdin: "And?\n" });
-    assert.match(text.stderr, /it holds a text: go on with lakh run --resume/);
+    const text = await lakh([...SHORT, "--load", file], { stdin: `And?\n/save ${folder}/text.json\n` });
+    assert.equal(text.code, 0, text.stderr);
+    const { messages } = JSON.parse(await Deno.readTextFile(`${folder}/text.json`));
+    assert.equal(messages[0].content, "A text\n\nAnd?");
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
