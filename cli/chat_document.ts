@@ -1,6 +1,6 @@
 /**
- * Reads a document into a chat: tells its tokens, its share of the context and the time, reads it into the cache,
- * and leaves it before the next question.
+ * Reads a document into a chat: tells its tokens, its share of the context and the time, reads it into the
+ * cache, and leaves it before the next question.
  *
  * @module
  */
@@ -33,8 +33,8 @@ export interface DocumentReading {
 }
 
 /**
- * Reads the document and returns what to tell the user. Throws an Error that names the remedies, and leaves the
- * conversation as it was, when the document does not fit.
+ * Reads the document and returns what to tell the user. Throws an Error that names the remedies, and leaves
+ * the conversation as it was, when the document does not fit.
  */
 export async function readIntoChat(path: string, reading: DocumentReading): Promise<string> {
   const { model, conversation, bar, signal } = reading;
@@ -42,7 +42,8 @@ export async function readIntoChat(path: string, reading: DocumentReading): Prom
   const { text, told } = cut(path, whole, reading);
   writeError(`${dim(told)}\n`);
   const messages = conversation.withDocument(text);
-  // The time is an estimate from the first chunks: attention makes later ones slower, which the bar then shows.
+  // The time is an estimate from the first chunks: attention makes later ones slower, which the bar then
+  // shows.
   const estimate = new TimeLeft(), begin = performance.now();
   let isTold = false;
   const onProgress = (progress: Progress) => {

@@ -1,6 +1,6 @@
 /**
- * The text of a document that a person names: plain text, Markdown, HTML, PDF or DOCX. The libraries for the last
- * three are loaded when such a file comes.
+ * The text of a document that a person names: plain text, Markdown, HTML, PDF or DOCX. The libraries for the
+ * last three are loaded when such a file comes.
  *
  * @module
  */
@@ -58,8 +58,9 @@ async function pdfText(bytes: Uint8Array): Promise<string> {
 const MOST_XML_BYTES = 256 << 20;
 
 /**
- * The text of the main part of a DOCX: w:t holds text, w:tab and w:br stand for a tab and a line break, and w:p is
- * a paragraph (ECMA-376, part 1, section 17.3). What was deleted with changes tracked is w:delText and left out.
+ * The text of the main part of a DOCX: w:t holds text, w:tab and w:br stand for a tab and a line break, and
+ * w:p is a paragraph (ECMA-376, part 1, section 17.3). What was deleted with changes tracked is w:delText and
+ * left out.
  */
 async function docxText(bytes: Uint8Array): Promise<string> {
   const { loadXml, loadZip } = await import("../runtime/deps.ts");
