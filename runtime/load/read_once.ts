@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { readConfig } from "./config.ts";
 import type { Files } from "./files.ts";
 import { type Checkpoint, openCheckpoint } from "./safetensors.ts";
 
@@ -12,8 +13,18 @@ export interface OpenedFiles extends Disposable {
   readonly files: Files;
 }
 
-/** Opens the weights of `files`; each text is read when it is asked for, and kept. */
+/**
+ * Opens the weights of `files`; each text is read when it is asked for, and kept. Throws as `readConfig` does: where
+ * there is no config, the files are not a model, whatever else is missing.
+ */
 export async function readOnce(files: Files): Promise<OpenedFiles> {
+  const texts = new Map<string, Promise<string | undefined>>();
+  const text = (name: string) => {
+    let known = texts.get(name);
+    if (!known) texts.set(name, known = files.text(name));
+    return known;
+  };
+  await readConfig({ ...files, label: files.label, text });
   const checkpoint = await openCheckpoint(files);
   // Those who open it close it as well, and the next one goes on.
   const stays = () => {};
@@ -24,12 +35,6 @@ export async function readOnce(files: Files): Promise<OpenedFiles> {
     checkUnchanged: () => checkpoint.checkUnchanged(),
     close: stays,
     [Symbol.dispose]: stays,
-  };
-  const texts = new Map<string, Promise<string | undefined>>();
-  const text = (name: string) => {
-    let known = texts.get(name);
-    if (!known) texts.set(name, known = files.text(name));
-    return known;
   };
   return {
     files: {
