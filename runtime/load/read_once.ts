@@ -14,8 +14,8 @@ export interface OpenedFiles extends Disposable {
 }
 
 /**
- * Opens the weights of `files`; each text is read when it is asked for, and kept. Throws as `readConfig` does: where
- * there is no config, the files are not a model, whatever else is missing.
+ * Opens the weights of `files`; each text is read when it is asked for, and kept. Throws as `readConfig`
+ * does: where there is no config, the files are not a model, whatever else is missing.
  */
 export async function readOnce(files: Files): Promise<OpenedFiles> {
   const texts = new Map<string, Promise<string | undefined>>();
