@@ -14,8 +14,9 @@ export const BUILT = new URL("built.html", folder);
 /** The page of the sources that are there now. */
 export async function buildPage(): Promise<string> {
   const entry = decodeURIComponent(new URL("main.ts", folder).pathname);
+  const lock = decodeURIComponent(new URL("../deno.lock", import.meta.url).pathname);
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["bundle", "--quiet", "--platform", "browser", "--minify", entry],
+    args: ["bundle", "--quiet", `--lock=${lock}`, "--platform", "browser", "--minify", entry],
   }).output();
   const decoder = new TextDecoder();
   if (code !== 0) throw new Error(`Cannot bundle the page: ${decoder.decode(stderr)}: mend that first`);
