@@ -258,13 +258,13 @@ export async function nearestFits(
     break;
   }
   let low = 0, high = wanted;
-  while (high - low > Math.max(64, low / 200)) {
+  while (high - low > Math.max(PAGE_TOKENS, low / 200)) {
     const middle = Math.floor((low + high) / 2);
     if (await total({ context: middle }) <= bytes) low = middle;
     else high = middle;
   }
-  if (low < 64) return { ...(formats && { formats }) };
-  const context = Math.floor(low / 64) * 64;
+  if (low < PAGE_TOKENS) return { ...(formats && { formats }) };
+  const context = Math.floor(low / PAGE_TOKENS) * PAGE_TOKENS;
   const shorter = { weights, cache, context, total: await total({ context }) };
   return { ...(formats && { formats }), context: shorter };
 }

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { PAGE_TOKENS } from "../device/page.ts";
 import type { CacheDType, Device, KvCache, Tensor, WeightDType } from "../device/device.ts";
 import type { ContextPlan, Rates } from "./plan.ts";
 import { prefillChunk } from "../write/sequence.ts";
@@ -87,8 +88,8 @@ async function measureAttention(
   const { heads, kvHeads, headDim, layers } = facts;
   const perToken = 2 * kvHeads * headDim * BYTES[dtype];
   const depth = Math.max(
-    64,
-    Math.min(context, 8192, Math.floor(CACHE_BYTES / perToken / 64) * 64),
+    PAGE_TOKENS,
+    Math.min(context, 8192, Math.floor(CACHE_BYTES / perToken / PAGE_TOKENS) * PAGE_TOKENS),
   );
   const count = Math.max(1, Math.min(layers, Math.floor(CACHE_BYTES / (perToken * depth))));
   const caches: KvCache[] = [];

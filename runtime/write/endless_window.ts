@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { PAGE_TOKENS } from "../device/page.ts";
 import type { ModelFacts } from "../models/model.ts";
 
 /** What of an endless text is held. */
@@ -20,13 +21,12 @@ export interface EndlessWindow {
   readonly length: number;
 }
 
-const PAGE = 64;
 /** Tokens beside the first ones at least. */
 const LEAST = 128;
 
 /** Tokens at the beginning that stay. */
 export function tokensKept({ keepFirst }: EndlessWindow): number {
-  return Math.ceil(keepFirst / PAGE) * PAGE;
+  return Math.ceil(keepFirst / PAGE_TOKENS) * PAGE_TOKENS;
 }
 
 /** Tokens of a pass at most. */
@@ -39,8 +39,8 @@ export function tokensLeaving(window: EndlessWindow, held: number, count: number
   const missing = held + count - window.length;
   if (missing <= 0) return 0;
   const step = Math.max(missing, window.length / 8);
-  const most = Math.floor((held - tokensKept(window)) / PAGE) * PAGE;
-  return Math.min(Math.ceil(step / PAGE) * PAGE, most);
+  const most = Math.floor((held - tokensKept(window)) / PAGE_TOKENS) * PAGE_TOKENS;
+  return Math.min(Math.ceil(step / PAGE_TOKENS) * PAGE_TOKENS, most);
 }
 
 /** Throws a RangeError that says why a model cannot have such a window. */

@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { PAGE_TOKENS } from "../device/page.ts";
 import { loadHash } from "../deps.ts";
 import type { CacheDType, WeightDType } from "../device/device.ts";
 import { writeAtomically } from "../load/atomic_file.ts";
@@ -250,12 +251,12 @@ function headerOf(state: LayerState): LayerHeader {
 /** Runs of pages that one piece holds. */
 function* piecesOf(layer: LayerHeader) {
   const step = Math.max(1, Math.floor(PIECE_BYTES / layer.pageBytes));
-  const first = layer.dropped / 64, end = first + pagesOf(layer);
+  const first = layer.dropped / PAGE_TOKENS, end = first + pagesOf(layer);
   for (let from = first; from < end; from += step) yield { from, to: Math.min(from + step, end) };
 }
 
 function pagesOf({ length, dropped, recurrent }: LayerHeader): number {
-  return recurrent ? 1 : Math.ceil(length / 64) - dropped / 64;
+  return recurrent ? 1 : Math.ceil(length / PAGE_TOKENS) - dropped / PAGE_TOKENS;
 }
 
 function parseHeader(text: string): Header | undefined {
@@ -277,7 +278,7 @@ function parseHeader(text: string): Header | undefined {
     isCount(tokens) && tokens > 0 && Array.isArray(layers) &&
     layers.every((layer) =>
       typeof layer?.layout === "string" && isCount(layer.pageBytes) && layer.pageBytes > 0 &&
-      isCount(layer.length) && isCount(layer.dropped) && layer.dropped % 64 === 0 &&
+      isCount(layer.length) && isCount(layer.dropped) && layer.dropped % PAGE_TOKENS === 0 &&
       (layer.window === undefined || isCount(layer.window))
     );
   return fits ? header : undefined;
