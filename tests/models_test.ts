@@ -166,6 +166,15 @@ Deno.test("ropeFromConfig() turns a part of each head", () => {
   assert.deepEqual([...queries.inverseFrequencies], [1, Math.fround(0.01)]);
 });
 
+Deno.test("ropeFromConfig() takes a family's part of each head only where the config names none", () => {
+  const options = { heads: 1, kvHeads: 1, headDim: 8, partial: 0.25 };
+  const dimOf = (values: Record<string, unknown>) =>
+    ropeFromConfig(configOf(values), options).at(ONE_TOKEN)[0]!.queries.dim;
+  assert.equal(dimOf({}), 2);
+  assert.equal(dimOf({ partial_rotary_factor: 0.5 }), 4);
+  assert.equal(dimOf({ rope_parameters: { rope_theta: 1e4, partial_rotary_factor: 0.5 } }), 4);
+});
+
 Deno.test("slopes are the paper's for powers of two, and each family's own for other counts", () => {
   const powers = (exponents: readonly number[]) => Float32Array.from(exponents, (e) => 2 ** -e);
   assert.deepEqual(bloomSlopes(8), powers([1, 2, 3, 4, 5, 6, 7, 8]));

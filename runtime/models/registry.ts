@@ -31,6 +31,7 @@ import { hunyuanDense } from "./hunyuan.ts";
 import { llama } from "./llama.ts";
 import { m2m100 } from "./m2m_100.ts";
 import { marian } from "./marian.ts";
+import { mbart } from "./mbart.ts";
 import { mistral } from "./mistral.ts";
 import { mixtral } from "./mixtral.ts";
 import { longformer } from "./longformer.ts";
@@ -92,6 +93,7 @@ const MODELS = {
   longt5,
   m2m_100: m2m100,
   marian,
+  mbart,
   ministral: mistral,
   mistral,
   mixtral,
