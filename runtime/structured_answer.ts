@@ -46,6 +46,7 @@ export interface AnswerOptions extends GrammarOptions {
 
 /** What a piece of an answer has beside its text. */
 export interface PieceParts {
+  /** What is written now. */
   readonly text: string;
   /** What the model thinks before it answers. */
   readonly reasoning?: string;

@@ -10,7 +10,9 @@ import { type Grammar, schemaText } from "./grammar.ts";
 
 /** A function that the model may call, in the form that chat templates take. */
 export interface Tool {
+  /** The only kind that there is. */
   readonly type: "function";
+  /** Its name, what it does, and its arguments as a JSON schema. */
   readonly function: {
     /** Letters, digits, `_`, `.` and `-`. */
     readonly name: string;
