@@ -6,7 +6,7 @@
 import { openModel } from "../runtime/open_model.ts";
 import type { Done, GenerateOptions, LanguageModel } from "../runtime/language_model.ts";
 import { LEAVE, READ_SUFFIX, runChatCommand } from "./chat_commands.ts";
-import { command, EXIT, UsageError } from "./command.ts";
+import { command, EXIT, parseOptions, UsageError } from "./command.ts";
 import { readIntoChat } from "./chat_document.ts";
 import { Conversation } from "./conversation.ts";
 import { pastedPath } from "./document.ts";
@@ -33,7 +33,8 @@ const STORYTELLER = "The storyteller goes on with the story that you begin. For 
 export default command({
   name: "chat",
   summary: "Talks with a model.",
-  words: "",
+  words: "[MODEL]",
+  takesModel: true,
   about: [
     "In the chat, /help lists what one can type beside messages. Without a terminal each line of stdin is a",
     "message, answers go to stdout and everything else to stderr. A model without a chat template writes on from",
@@ -59,7 +60,7 @@ export default command({
   },
   examples: [
     ["lakh chat", "with the embedded storyteller"],
-    ["lakh chat --model ./dir --context 100k --cache q8", "a folder, room for a book"],
+    ["lakh chat ./dir --context 100k --cache q8", "a folder, room for a book"],
     [
       "lakh chat --file report.pdf --model org/name",
       "about a document; /read FILE does the same in the chat",
@@ -70,7 +71,12 @@ export default command({
     ["printf 'Hello\\nAnd then?\\n' | lakh chat", "two messages from a pipe"],
   ],
 
-  async run(values) {
+  async run(values, words) {
+    if (words.length > 0) {
+      throw new UsageError(
+        `Cannot chat: "${words[0]}" is no model: give a folder or org/name; messages are typed in the chat`,
+      );
+    }
     const conversation = new Conversation();
     using bar = openProgressBar();
     await using model = await openModel(values.model, {
@@ -86,7 +92,7 @@ export default command({
     }
     const options = generateOptions(values);
     using reader = openLineReader();
-    const chat = new Chat({ model, conversation, bar, reader, options });
+    const chat = new Chat({ model, conversation, bar, reader, options, verbose: values.verbose });
     if (values.load !== undefined) await chat.load(values.load);
     if (values.system !== undefined) conversation.system = values.system;
     writeError(`${describeModel(model)} · type /help\n`);
@@ -103,11 +109,21 @@ export default command({
       const pasted = await pastedPath(message);
       const reply = await runChatCommand(pasted === undefined ? message : `/read ${pasted}`, chat);
       if (reply === LEAVE) break;
-      if (reply !== undefined) writeError(`${reply}\n`);
-      else await chat.answer(message, { verbose: values.verbose });
+      if (reply === undefined) await chat.answer(message);
+      else if (reply !== "") writeError(`${reply}\n`);
     }
     return reader.interrupted ? EXIT.interrupted : EXIT.ok;
   },
+});
+
+/** What /set changes. */
+const SETTINGS = command({
+  name: "chat",
+  summary: "",
+  words: "",
+  options: GENERATE_OPTIONS,
+  examples: [],
+  run: () => Promise.resolve(EXIT.ok),
 });
 
 interface ChatParts {
@@ -116,6 +132,8 @@ interface ChatParts {
   readonly bar: ProgressBar;
   readonly reader: LineReader;
   readonly options: GenerateOptions;
+  /** Shows what the model is given. */
+  readonly verbose: boolean;
 }
 
 /** A conversation with a model. */
@@ -124,15 +142,17 @@ class Chat {
   readonly #model: LanguageModel;
   readonly #bar: ProgressBar;
   readonly #reader: LineReader;
+  readonly #verbose: boolean;
   #options: GenerateOptions;
   #last: Done | undefined;
 
-  constructor({ model, conversation, bar, reader, options }: ChatParts) {
+  constructor({ model, conversation, bar, reader, options, verbose }: ChatParts) {
     this.#model = model;
     this.conversation = conversation;
     this.#bar = bar;
     this.#reader = reader;
     this.#options = options;
+    this.#verbose = verbose;
   }
 
   /** Reads a document, which stands before the next question. Ctrl-C stops it. */
@@ -152,14 +172,14 @@ class Chat {
   }
 
   /** Streams the answer. Ctrl-C stops it; what was said until then stays in the conversation. */
-  async answer(message: string, { verbose }: { readonly verbose: boolean }): Promise<void> {
+  async answer(message: string): Promise<void> {
     const stopping = new AbortController();
     this.#reader.onInterrupt = () => stopping.abort();
     this.conversation.add("user", message);
     let text = "";
     try {
       const { messages } = this.conversation;
-      if (verbose) writeError(`${dim(givenText(this.#model, messages))}\n`);
+      if (this.#verbose) writeError(`${dim(givenText(this.#model, messages))}\n`);
       const pieces = this.#model.chat(this.conversation.messages, {
         ...this.#options,
         // The next answer begins sooner; only last bits differ.
@@ -199,6 +219,34 @@ class Chat {
     // A text of lakh run --save: a document that has been read.
     this.conversation.reset();
     this.conversation.attach(text);
+  }
+
+  /** Answers the last question again, with other random numbers. */
+  async regenerate(): Promise<string> {
+    const question = this.conversation.takeQuestion();
+    if (question === undefined) return "There is no answer yet.";
+    const { seed, ...others } = this.#options;
+    this.#options = seed === undefined ? others : { ...others, seed: seed + 1 };
+    await this.answer(question);
+    return "";
+  }
+
+  /** Changes an option of the command line for the answers from now on. */
+  set(name: string, value: string): string {
+    const option = name.replaceAll("_", "-");
+    const { values } = parseOptions(SETTINGS, value === "" ? [`--${option}`] : [`--${option}=${value}`]);
+    this.#options = { ...this.#options, ...generateOptions(values) };
+    return `From now on: ${this.#settings()}`;
+  }
+
+  show(): string {
+    const { system } = this.conversation;
+    return [describeModel(this.#model), this.#settings(), `system message: ${system ?? "none"}`].join("\n");
+  }
+
+  #settings(): string {
+    const set = Object.entries(this.#options).map(([name, value]) => `${name} ${JSON.stringify(value)}`);
+    return set.length > 0 ? set.join(", ") : "the checkpoint's own sampling";
   }
 
   stats(): string {

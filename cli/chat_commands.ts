@@ -1,5 +1,5 @@
 /**
- * Commands of a chat, which the model does not see: /help, /reset, …
+ * Commands of a chat, which the model does not see: /help, /clear, …
  *
  * @module
  */
@@ -15,6 +15,12 @@ export interface ChatState {
   /** Saves the conversation in a file, and loads it from there. */
   save(path: string): Promise<void>;
   load(path: string): Promise<void>;
+  /** Answers the last question again. */
+  regenerate(): Promise<string>;
+  /** Changes an option for the answers from now on; → what holds now. */
+  set(name: string, value: string): string;
+  /** The model and what was set. */
+  show(): string;
   /** Lines about the last answer and the memory. */
   stats(): string;
 }
@@ -35,7 +41,7 @@ export const LEAVE = Symbol("leave");
 
 const COMMANDS: Readonly<Record<string, ChatCommand>> = {
   help: { help: "show this list", run: () => helpText() },
-  reset: {
+  clear: {
     help: "forget the conversation; the system message stays",
     run({ conversation }) {
       conversation.reset();
@@ -79,8 +85,24 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
         : `Loaded the text of ${file}: ask about it`;
     },
   },
+  regen: { help: "answer the last question again", run: (state) => state.regenerate() },
+  set: {
+    argument: "NAME VALUE",
+    help: "change an option of the answers, e.g. /set temperature 0.5; lakh chat --help lists them",
+    run(state, text) {
+      const [, name, value] = /^(?:parameter\s+)?(?:--)?(\S+)\s*([\s\S]*)$/.exec(text) ?? [];
+      return name === undefined ? state.show() : state.set(name, value ?? "");
+    },
+  },
+  show: { help: "the model, what was set, and the system message", run: (state) => state.show() },
   stats: { help: "tokens, speed and memory of the last answer", run: (state) => state.stats() },
   exit: { help: "leave; so do Ctrl-D, and Ctrl-C twice", run: () => LEAVE },
+};
+
+/** Names from other programs' chats. */
+const ALIASES: Readonly<Record<string, string>> = {
+  ...{ quit: "exit", bye: "exit", q: "exit", "?": "help" },
+  ...{ reset: "clear", new: "clear", regenerate: "regen", retry: "regen", file: "read" },
 };
 
 /**
@@ -94,7 +116,7 @@ export async function runChatCommand(
   const match = /^\/([a-z]+|\?)(?:\s+([\s\S]*))?$/i.exec(message.trimEnd());
   if (!match) return undefined;
   const name = match[1]!.toLowerCase(), argument = (match[2] ?? "").trim();
-  const alias = name === "quit" || name === "bye" ? "exit" : name === "?" ? "help" : name;
+  const alias = Object.hasOwn(ALIASES, name) ? ALIASES[name]! : name;
   if (!Object.hasOwn(COMMANDS, alias)) {
     const near = suggest(name, Object.keys(COMMANDS));
     return `There is no /${name}: ${near ? `did you mean /${near}?` : "type /help for the list"}`;

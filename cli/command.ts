@@ -21,6 +21,8 @@ interface OptionBase {
   readonly short?: string;
   /** Can be given several times; the value is a list. */
   readonly many?: boolean;
+  /** The heading of --help under which it stands; without one it stands first. */
+  readonly group?: string;
 }
 /** One option. `value` is how --help names its value. */
 export type Option =
@@ -49,6 +51,11 @@ export type Option =
 /** Options by their long names. */
 export type OptionTable = Readonly<Record<string, Option>>;
 
+/** The table with every option under one heading of --help. */
+export function grouped<const T extends OptionTable>(group: string, table: T): T {
+  return Object.fromEntries(Object.entries(table).map(([name, option]) => [name, { ...option, group }])) as T;
+}
+
 type ValueOf<O extends Option> = O extends { type: "flag" } ? boolean
   : O extends { type: "choice"; choices: readonly (infer C)[] } ? C
   : O extends { type: "text" } ? string
@@ -67,6 +74,8 @@ export interface Command<T extends OptionTable = OptionTable> {
   readonly summary: string;
   /** Name of the words after the command, such as `DIR…`; empty when it takes none. */
   readonly words: string;
+  /** Whether the first word may be the model, in place of --model. */
+  readonly takesModel?: boolean;
   /** More paragraphs for --help. */
   readonly about?: string;
   readonly options: T;
@@ -81,11 +90,15 @@ export function command<const T extends OptionTable>(definition: Command<T>): Co
   return definition;
 }
 
-/** Parses the arguments after the command's name. Throws a UsageError that names the nearest option. */
+/**
+ * Parses the arguments after the command's name. What is not given comes from the environment: LAKH_MODEL for
+ * --model, LAKH_TOP_K for --top-k. Throws a UsageError that names the nearest option.
+ */
 export function parseOptions<T extends OptionTable>(
   command: Command<T>,
   args: readonly string[],
-): { values: Values<T>; words: string[] } {
+  variable: (name: string) => string | undefined = () => undefined,
+): { values: Values<T>; words: string[]; given: ReadonlySet<string> } {
   const { options } = command;
   const shorts = new Map(Object.entries(options).flatMap(([name, o]) => o.short ? [[o.short, name]] : []));
   const { tokens } = parseArgs({
@@ -105,7 +118,7 @@ export function parseOptions<T extends OptionTable>(
   for (const [name, option] of Object.entries(options)) {
     found[name] = option.type === "flag" ? false : option.many ? [] : undefined;
   }
-  const words: string[] = [];
+  const words: string[] = [], given = new Set<string>();
   for (const token of tokens) {
     if (token.kind === "positional") words.push(token.value);
     if (token.kind !== "option") continue;
@@ -118,6 +131,7 @@ export function parseOptions<T extends OptionTable>(
         }`,
       );
     }
+    given.add(token.name);
     if (option.type === "flag") {
       if (token.value !== undefined) {
         throw new UsageError(`Cannot read ${token.rawName}: it takes no value, "${token.value}" was given`);
@@ -132,7 +146,14 @@ export function parseOptions<T extends OptionTable>(
     if (option.many) (found[token.name] as (string | number)[]).push(value);
     else found[token.name] = value;
   }
-  return { values: found as Values<T>, words };
+  for (const [name, option] of Object.entries(options)) {
+    const source = `LAKH_${name.toUpperCase().replaceAll("-", "_")}`;
+    const text = given.has(name) ? undefined : variable(source);
+    if (!text) continue;
+    const value = option.type === "flag" ? readFlag(source, text) : readValue(source, option, text);
+    found[name] = option.many ? [value as string | number] : value;
+  }
+  return { values: found as Values<T>, words, given };
 }
 
 /**
@@ -161,6 +182,12 @@ function joinValues(
     } else joined.push(arg);
   }
   return joined;
+}
+
+function readFlag(source: string, text: string): boolean {
+  if (/^(1|true|yes|on)$/i.test(text)) return true;
+  if (/^(0|false|no|off)$/i.test(text)) return false;
+  throw new UsageError(`Cannot read ${source}: "${text}" is neither 1 nor 0`);
 }
 
 function readValue(flag: string, option: Option, text: string): string | number {
@@ -203,21 +230,20 @@ const WIDTH = 100;
 /** The whole text of `lakh NAME --help`. */
 export function helpText(command: Command): string {
   const usage = ["lakh", command.name, "[options]", command.words].filter((part) => part).join(" ");
-  const rows = Object.entries(command.options).map(([name, option]) => {
+  const groups = new Map<string, (readonly [string, string])[]>([["Options", []]]);
+  for (const [name, option] of Object.entries(command.options)) {
     const short = option.short ? `-${option.short}, ` : "    ";
-    return [
-      `  ${short}--${name}${option.type === "flag" ? "" : ` ${valueName(option)}`}`,
-      option.help,
-    ] as const;
-  });
+    const left = `  ${short}--${name}${option.type === "flag" ? "" : ` ${valueName(option)}`}`;
+    const group = option.group ?? "Options";
+    groups.set(group, [...groups.get(group) ?? [], [left, option.help]]);
+  }
+  groups.get("Options")!.push(["  -h, --help", "show this text"]);
   return [
     command.summary,
     "",
     `Usage: ${usage}`,
     ...(command.about ? ["", command.about] : []),
-    "",
-    "Options:",
-    columns([...rows, ["  -h, --help", "show this text"]]),
+    ...[...groups].flatMap(([group, rows]) => ["", `${group}:`, columns(rows)]),
     "",
     "Examples:",
     ...command.examples.map(([line, what]) => `  ${line}\n      ${what}`),

@@ -69,6 +69,12 @@ export class Conversation {
     this.#documents = this.#asked;
   }
 
+  /** Removes the last question with its answer; → the question, undefined when there was none. */
+  takeQuestion(): string | undefined {
+    if (this.#turns.at(-1)?.role === "assistant") this.#turns.pop();
+    return this.#turns.at(-1)?.role === "user" ? this.#turns.pop()!.content : undefined;
+  }
+
   /** Removes the turns and keeps the system message. */
   reset(): void {
     this.#turns = [];

@@ -6,6 +6,7 @@
  * @module
  */
 import { columns, type Command, EXIT, helpText, parseOptions, suggest, UsageError } from "./command.ts";
+import { isModel, modelSource } from "./model_source.ts";
 import { BrokenPipeError, cosmetic, plain, quietDrivers, writeError, writeOut } from "./terminal.ts";
 
 interface Entry {
@@ -83,13 +84,23 @@ async function dispatch(args: readonly string[]): Promise<number> {
     return EXIT.ok;
   }
   quietDrivers();
-  const { values, words } = parseOptions(command, rest);
+  const parsed = parseOptions(command, rest, cosmetic), { words } = parsed;
+  const values = command.takesModel ? await takeModel(parsed) : parsed.values;
   if (command.words === "" && words.length > 0) {
     throw new UsageError(
       `Cannot run lakh ${name}: it takes options only, "${words[0]}" was given: see lakh ${name} --help`,
     );
   }
   return await command.run(values, words);
+}
+
+/** Moves a first word that is a model to --model, and reads what the hub's pages show as a name. */
+async function takeModel(
+  { values, words, given }: ReturnType<typeof parseOptions>,
+): Promise<ReturnType<typeof parseOptions>["values"]> {
+  const isFirst = !given.has("model") && words.length > 0 && await isModel(words[0]!);
+  const model = isFirst ? words.shift() : values.model;
+  return typeof model === "string" ? { ...values, model: modelSource(model) } : values;
 }
 
 function entry(name: string): Entry {
@@ -145,12 +156,14 @@ function overview(): string {
     "Without --model a small storyteller answers, which is part of lakh: no file and no network is needed.",
     "",
     "Exit codes: 0 it went well, 1 it failed, 2 the command line is wrong, 130 interrupted.",
-    "Environment: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT for models by name; NO_COLOR for plain text;",
+    "Environment: LAKH_MODEL, LAKH_DEVICE, LAKH_CONTEXT, … for options that are not given, LAKH_TOP_K for --top-k;",
+    "HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT for models by name; NO_COLOR for plain text;",
     "LAKH_DEBUG=1 to see where an error happened.",
     "",
     "Examples:",
     "  lakh chat",
     '  lakh run "Once upon a time"',
+    "  lakh chat org/name",
     "  lakh run --file great-gatsby.txt --model ./dir",
     "  lakh inspect org/name",
     "",

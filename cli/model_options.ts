@@ -8,155 +8,171 @@ import type { Done, GenerateOptions, LanguageModel } from "../runtime/language_m
 import type { LoadedInfo } from "../runtime/load_model.ts";
 import type { OpenOptions } from "../runtime/open_model.ts";
 import type { Message } from "../runtime/text/chat_template.ts";
-import { type OptionTable, UsageError, type Values } from "./command.ts";
+import { grouped, type OptionTable, UsageError, type Values } from "./command.ts";
 import { formatBytes, formatCount, formatParameters, formatSpeed } from "./format.ts";
 
 /** Which model to open, and its formats in memory. */
-export const MODEL_OPTIONS = {
-  model: {
-    type: "text",
-    short: "m",
-    value: "DIR|NAME",
-    help:
-      "a folder in Hugging Face form, or org/name[@revision] to download; default: the embedded storyteller",
-  },
-  device: {
-    type: "choice",
-    choices: ["auto", "wasm", "webgpu"],
-    help: "where it runs; auto takes a real GPU where there is one, else WASM",
-  },
-  weights: {
-    type: "choice",
-    choices: ["auto", ...WEIGHT_CHOICES],
-    help: "format of the weights in memory; auto (default) is f32 for small models and q8 for others",
-  },
-  context: {
-    type: "integer",
-    value: "TOKENS",
-    min: 1,
-    help:
-      "tokens of prompt and answer together at most, e.g. 4096 or 100k; default: what the model was trained on",
-  },
-  cache: {
-    type: "choice",
-    choices: ["auto", ...CACHE_DTYPES],
-    help: "format of keys and values in memory; auto (default) is q8 beside q8 and q4 weights, else f32",
-  },
-  threads: { type: "integer", short: "t", value: "N", min: 1, max: 1024, help: "default: one per processor" },
-  offline: { type: "flag", help: "download nothing; use what is in the cache" },
-} as const satisfies OptionTable;
+export const MODEL_OPTIONS = grouped(
+  "Model, device and memory",
+  {
+    model: {
+      type: "text",
+      short: "m",
+      value: "DIR|NAME",
+      help:
+        "a folder in Hugging Face form, or org/name[@revision] to download; default: the embedded storyteller",
+    },
+    device: {
+      type: "choice",
+      choices: ["auto", "wasm", "webgpu"],
+      help: "where it runs; auto takes a real GPU where there is one, else WASM",
+    },
+    weights: {
+      type: "choice",
+      choices: ["auto", ...WEIGHT_CHOICES],
+      help: "format of the weights in memory; auto (default) is f32 for small models and q8 for others",
+    },
+    context: {
+      type: "integer",
+      value: "TOKENS",
+      min: 1,
+      help:
+        "tokens of prompt and answer together at most, e.g. 4096 or 100k; default: what the model was trained on",
+    },
+    cache: {
+      type: "choice",
+      choices: ["auto", ...CACHE_DTYPES],
+      help: "format of keys and values in memory; auto (default) is q8 beside q8 and q4 weights, else f32",
+    },
+    threads: {
+      type: "integer",
+      short: "t",
+      value: "N",
+      min: 1,
+      max: 1024,
+      help: "default: one per processor",
+    },
+    offline: { type: "flag", help: "download nothing; use what is in the cache" },
+  } as const satisfies OptionTable,
+);
 
 /** Further options of models that write. */
-export const WRITER_OPTIONS = {
-  draft: {
-    type: "text",
-    value: "DIR|NAME",
-    help:
-      "a smaller model with the same tokenizer, which guesses ahead: the same text, sooner where it guesses well",
-  },
-  window: {
-    type: "integer",
-    value: "TOKENS",
-    min: 1,
-    help: "an endless text in memory of a fixed size: so many tokens are held, e.g. 4096; older ones leave",
-  },
-  "keep-first": {
-    type: "integer",
-    value: "N",
-    min: 0,
-    help:
-      "with --window: the first tokens stay, rounded up to 64; default 4, without which most models lose the thread",
-  },
-} as const satisfies OptionTable;
+export const WRITER_OPTIONS = grouped(
+  "Model, device and memory",
+  {
+    draft: {
+      type: "text",
+      value: "DIR|NAME",
+      help:
+        "a smaller model with the same tokenizer, which guesses ahead: the same text, sooner where it guesses well",
+    },
+    window: {
+      type: "integer",
+      value: "TOKENS",
+      min: 1,
+      help: "an endless text in memory of a fixed size: so many tokens are held, e.g. 4096; older ones leave",
+    },
+    "keep-first": {
+      type: "integer",
+      value: "N",
+      min: 0,
+      help:
+        "with --window: the first tokens stay, rounded up to 64; default 4, without which most models lose the thread",
+    },
+  } as const satisfies OptionTable,
+);
 
 /** Options of sampling. */
-export const GENERATE_OPTIONS = {
-  "max-tokens": {
-    type: "integer",
-    short: "n",
-    value: "N",
-    min: 0,
-    help: "tokens of the answer at most; default: what the checkpoint says, else 512",
-  },
-  temperature: {
-    type: "number",
-    value: "T",
-    min: 0,
-    max: 100,
-    help: "0 always takes the likeliest; default: what the checkpoint says, else 0.8",
-  },
-  "top-k": { type: "integer", value: "K", min: 0, help: "only the k likeliest; 0 for all" },
-  "top-p": {
-    type: "number",
-    value: "P",
-    min: 0,
-    max: 1,
-    help: "only the likeliest that together have P; default: what the checkpoint says, else 0.95",
-  },
-  "min-p": {
-    type: "number",
-    value: "P",
-    min: 0,
-    max: 1,
-    help: "only what has P of the likeliest one's probability",
-  },
-  "repetition-penalty": { type: "number", value: "X", min: 0.01, max: 100, help: "above 1: repeat less" },
-  "presence-penalty": {
-    type: "number",
-    value: "X",
-    min: -100,
-    max: 100,
-    help: "taken off the logits of ids that came",
-  },
-  "frequency-penalty": {
-    type: "number",
-    value: "X",
-    min: -100,
-    max: 100,
-    help: "the same, for each time they came",
-  },
-  beams: {
-    type: "integer",
-    value: "N",
-    min: 1,
-    max: 256,
-    help:
-      "search with N texts side by side for the likeliest one; default: what the checkpoint says, usually 1",
-  },
-  "length-penalty": {
-    type: "number",
-    value: "X",
-    min: -100,
-    max: 100,
-    help: "with beams: above 0 prefers long texts, below short ones; default 1",
-  },
-  "no-repeat-ngram": {
-    type: "integer",
-    value: "N",
-    min: 0,
-    help: "no run of N tokens comes twice; default: what the checkpoint says, usually 0 for no limit",
-  },
-  "min-tokens": { type: "integer", value: "N", min: 0, help: "tokens of the answer before it may end" },
-  seed: { type: "integer", value: "N", min: 0, help: "the same seed gives the same text" },
-  stop: { type: "text", value: "TEXT", many: true, help: "ends the answer; may be given several times" },
-  speculate: {
-    type: "choice",
-    choices: ["lookup", "draft", "off"],
-    help:
-      "guess ahead and check several tokens at once: the same text, sooner; lookup guesses from the prompt, draft asks " +
-      "the model of --draft; default: draft with --draft, lookup where a file is read, else off",
-  },
-  truncate: {
-    type: "flag",
-    help:
-      "drop the beginning of a prompt that is too long (the end of a text for an encoder-decoder); otherwise that is an " +
-      "error",
-  },
-  verbose: {
-    type: "flag",
-    help: "show on standard error the text that the model is given, with its special tokens",
-  },
-} as const satisfies OptionTable;
+export const GENERATE_OPTIONS = grouped(
+  "Answer and sampling",
+  {
+    "max-tokens": {
+      type: "integer",
+      short: "n",
+      value: "N",
+      min: 0,
+      help: "tokens of the answer at most; default: what the checkpoint says, else 512",
+    },
+    temperature: {
+      type: "number",
+      value: "T",
+      min: 0,
+      max: 100,
+      help: "0 always takes the likeliest; default: what the checkpoint says, else 0.8",
+    },
+    "top-k": { type: "integer", value: "K", min: 0, help: "only the k likeliest; 0 for all" },
+    "top-p": {
+      type: "number",
+      value: "P",
+      min: 0,
+      max: 1,
+      help: "only the likeliest that together have P; default: what the checkpoint says, else 0.95",
+    },
+    "min-p": {
+      type: "number",
+      value: "P",
+      min: 0,
+      max: 1,
+      help: "only what has P of the likeliest one's probability",
+    },
+    "repetition-penalty": { type: "number", value: "X", min: 0.01, max: 100, help: "above 1: repeat less" },
+    "presence-penalty": {
+      type: "number",
+      value: "X",
+      min: -100,
+      max: 100,
+      help: "taken off the logits of ids that came",
+    },
+    "frequency-penalty": {
+      type: "number",
+      value: "X",
+      min: -100,
+      max: 100,
+      help: "the same, for each time they came",
+    },
+    beams: {
+      type: "integer",
+      value: "N",
+      min: 1,
+      max: 256,
+      help:
+        "search with N texts side by side for the likeliest one; default: what the checkpoint says, usually 1",
+    },
+    "length-penalty": {
+      type: "number",
+      value: "X",
+      min: -100,
+      max: 100,
+      help: "with beams: above 0 prefers long texts, below short ones; default 1",
+    },
+    "no-repeat-ngram": {
+      type: "integer",
+      value: "N",
+      min: 0,
+      help: "no run of N tokens comes twice; default: what the checkpoint says, usually 0 for no limit",
+    },
+    "min-tokens": { type: "integer", value: "N", min: 0, help: "tokens of the answer before it may end" },
+    seed: { type: "integer", value: "N", min: 0, help: "the same seed gives the same text" },
+    stop: { type: "text", value: "TEXT", many: true, help: "ends the answer; may be given several times" },
+    speculate: {
+      type: "choice",
+      choices: ["lookup", "draft", "off"],
+      help:
+        "guess ahead and check several tokens at once: the same text, sooner; lookup guesses from the prompt, draft asks " +
+        "the model of --draft; default: draft with --draft, lookup where a file is read, else off",
+    },
+    truncate: {
+      type: "flag",
+      help:
+        "drop the beginning of a prompt that is too long (the end of a text for an encoder-decoder); otherwise that is an " +
+        "error",
+    },
+    verbose: {
+      type: "flag",
+      help: "show on standard error the text that the model is given, with its special tokens",
+    },
+  } as const satisfies OptionTable,
+);
 
 /** Options for `openModel`. */
 export function openOptions(values: Values<typeof MODEL_OPTIONS>): OpenOptions {

@@ -29,8 +29,11 @@ import { checkPlace, readText } from "./text_file.ts";
 export default command({
   name: "run",
   summary: "Continues a prompt, or answers it, on stdout.",
-  words: "[PROMPT]",
+  words: "[MODEL] [PROMPT]",
+  takesModel: true,
   about: [
+    "MODEL is a folder, org/name or the address of its page on the hub, as with --model. Without a prompt it is read",
+    "from stdin, where that is no terminal.",
     "A model with a chat template answers the prompt; any other, and any with --raw, writes on from it.",
     "With --file the text of the file stands before the prompt; --save keeps what was read of it, and --resume goes on",
     "from there without reading it again. Without a prompt, --file with --save reads and writes nothing else.",
@@ -96,9 +99,11 @@ export default command({
     if (words.length > 0 && values.prompt !== undefined) {
       throw new UsageError("Cannot run: the prompt was given twice: leave out --prompt");
     }
-    const asked = values.prompt === "-"
-      ? (await readText("-")).replace(/\r?\n$/, "")
-      : values.prompt ?? words[0];
+    const given = values.prompt ?? words[0];
+    const piped = given === "-" ||
+      given === undefined && values.file === undefined && values.resume === undefined &&
+        !Deno.stdin.isTerminal();
+    const asked = piped ? (await readText("-")).replace(/\r?\n$/, "") || undefined : given;
     if (values.file !== undefined && values.resume !== undefined) {
       throw new UsageError("Cannot run: --resume brings the text that it was saved with: leave out --file");
     }
