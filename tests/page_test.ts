@@ -6,6 +6,7 @@
  * LAKH_REQUIRE_BROWSER=1 that is a failure.
  */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { page as servePage } from "../serve/page.ts";
 import { messageOf, turnOf } from "../serve/page/documents.ts";
 import { quotesOf } from "../serve/page/quotes.ts";
@@ -77,6 +78,10 @@ function serveFake({ chunks, pause = 0 }: Fake) {
       case "/v1/chat/completions/input_tokens": {
         const { messages } = await request.json();
         return Response.json({ input_tokens: JSON.stringify(messages).split(/\s+/).length });
+      }
+      case "/tokenize": {
+        const { content } = await request.json();
+        return Response.json({ tokens: content.split(/\s+/) });
       }
       case "/v1/chat/completions": {
         const body = await request.json();
@@ -188,6 +193,117 @@ browserTest("what is written appears while it is written, and Escape stops it", 
   assert.equal(server.bodies[0]!.messages[0]!.content, "Go on\nand on");
   const text = await page.locator(".answer .text").innerText();
   assert.ok(!text.includes("word1999"), "it ended early");
+});
+
+const DOCUMENT = Array.from({ length: 400 }, (_, i) => `Line ${i} of the document.`).join("\n") +
+  "\nThe lighthouse keeper counted the ships that came home at night.\n" + "And so on. ".repeat(300);
+
+const drop = (page: Page, name: string, text: string | Uint8Array) =>
+  page.locator("input[type=file]").setInputFiles({
+    name,
+    mimeType: "text/plain",
+    buffer: Buffer.from(text as string),
+  });
+
+browserTest(
+  "a document is counted, read with a time that is left, and shown where it is quoted",
+  async (page) => {
+    const progress = { total: 900, cache: 100, processed: 300, time_ms: 2000 };
+    await using server = serveFake({
+      chunks: () => [
+        { choices: [], prompt_progress: progress },
+        textChunk("It says the lighthouse keeper counted the ships, I think."),
+        { choices: [{ index: 0, delta: {}, finish_reason: "stop" }] },
+      ],
+      pause: 0.7,
+    });
+    await page.goto(server.url);
+    await drop(page, "picture.png", new Uint8Array([137, 80, 0, 255]));
+    await page.getByRole("alert").getByText('Cannot read "picture.png": it is not text').waitFor();
+    await drop(page, "long.txt", DOCUMENT);
+    await page.getByText(/^[\d,]+ tokens · \d+ % of the context/).waitFor();
+    await page.getByRole("alert").getByText("longer than the context").waitFor();
+    assert.equal(
+      await page.getByRole("button", { name: "Send" }).isDisabled(),
+      true,
+      "what is too long waits",
+    );
+    await page.getByRole("button", { name: "Remove the document" }).click();
+    await drop(page, "short.txt", DOCUMENT.slice(8000, 10_500));
+    await page.getByText(/^\d+ tokens · \d+ % of the context/).waitFor();
+    await message(page).fill("Who counted?");
+    await message(page).press("Enter");
+    await page.getByText("Reading 300 of 900 tokens, 6 s left").waitFor();
+    await page.locator(".quotes button").click();
+    assert.equal(
+      await page.locator("mark").innerText(),
+      "The lighthouse keeper counted the ships",
+    );
+    assert.match(server.bodies[0]!.messages[0]!.content, /^<document name="short.txt">[\s\S]*Who counted\?$/);
+  },
+);
+
+browserTest("a message is edited and asked again with its document", async (page) => {
+  await using server = serveFake({
+    chunks: (
+      { messages },
+    ) => [textChunk(`Answer to ${messages.length}: ${messages.at(-1)!.content.slice(-9)}`)],
+  });
+  await page.goto(server.url);
+  await drop(page, "a.txt", "Some text.");
+  await message(page).fill("Question1");
+  await message(page).press("Enter");
+  await page.getByText("Answer to 1: Question1").waitFor();
+  await message(page).fill("Question2");
+  await message(page).press("Enter");
+  await page.getByText("Answer to 3: Question2").waitFor();
+  await page.locator(".question").first().hover();
+  await page.getByRole("button", { name: "Edit" }).first().click();
+  const editor = page.locator(".editor textarea");
+  assert.equal(await editor.inputValue(), "Question1");
+  await editor.fill("Question3");
+  await editor.press("Enter");
+  await page.getByText("Answer to 1: Question3").waitFor();
+  assert.equal(await page.locator("article").count(), 2, "what followed is gone");
+  assert.match(server.bodies.at(-1)!.messages[0]!.content, /Some text\.[\s\S]*Question3$/);
+});
+
+browserTest("a chat is saved on the server's disk, listed, and resumed", async (page) => {
+  const sessions = await Deno.makeTempDir();
+  try {
+    await using server = await startTestServer({ engine: { maxTokens: 8 }, settings: { sessions } });
+    await page.goto(`${server.url}/`);
+    await drop(page, "tale.txt", "There was a house at the end of the road.");
+    await message(page).fill("The old house");
+    await message(page).press("Enter");
+    await page.getByRole("button", { name: "Regenerate" }).waitFor();
+    const told = await page.locator(".answer .text").innerText();
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.locator(".sessions .choose").waitFor();
+    assert.equal((await server.json("/v1/sessions")).data.length, 1);
+    await page.getByRole("button", { name: "New chat" }).click();
+    await page.locator(".sessions .choose").click();
+    await page.getByRole("button", { name: "Regenerate" }).waitFor();
+    assert.equal((await page.locator(".answer .text").innerText()).trim(), told.trim());
+    assert.equal(await page.locator(".question p").innerText(), "The old house");
+    assert.equal(await page.locator(".question .attachment").innerText(), "tale.txt");
+    await page.locator(".sessions li").hover();
+    await page.locator(".sessions .remove").click();
+    await page.locator(".sessions").waitFor({ state: "detached" });
+    assert.equal((await server.json("/v1/sessions")).data.length, 0);
+  } finally {
+    await Deno.remove(sessions, { recursive: true });
+  }
+});
+
+browserTest("a server with keys asks for one, in words", async (page) => {
+  await using server = await startTestServer({ guard: { keys: ["secret"] }, engine: { maxTokens: 4 } });
+  await page.goto(`${server.url}/`);
+  await page.getByText("Cannot answer without a key").waitFor();
+  await page.getByText("Settings").click();
+  await page.getByLabel("Key").fill("secret");
+  await page.getByLabel("Key").press("Tab");
+  await page.getByText("What would you like to read?").waitFor();
 });
 
 /** What a model could write to be more than text. Each would call `harm`. */

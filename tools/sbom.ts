@@ -1,7 +1,8 @@
 /**
  * What a release is made of, as CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/): the npm packages that
- * runtime/deps.ts and serve/deps.ts name and what these need, with the hashes of deno.lock; and the crates of
- * the committed WASM modules, with those of Cargo.lock. Tests' packages are not shipped and not listed.
+ * runtime/deps.ts, serve/deps.ts and serve/page/deps.ts name and what these need, with the hashes of
+ * deno.lock; and the crates of the committed WASM modules, with those of Cargo.lock. Tests' packages are not
+ * shipped and not listed.
  *
  *   deno run --allow-read tools/sbom.ts > lakh.cdx.json
  *
@@ -10,7 +11,7 @@
 import configuration from "../deno.json" with { type: "json" };
 
 const ROOT = new URL("../", import.meta.url);
-const DEPENDENCIES = ["runtime/deps.ts", "serve/deps.ts"];
+const DEPENDENCIES = ["runtime/deps.ts", "serve/deps.ts", "serve/page/deps.ts"];
 const CRATES = ["wasm/Cargo.lock", "wasm/grammar/Cargo.lock", "wasm/text/Cargo.lock"];
 
 /** One package or crate. */

@@ -101,6 +101,11 @@ export class Api {
     return (await response.json()).input_tokens;
   }
 
+  /** Tokens of a text alone. */
+  async countText(content: string, signal: AbortSignal): Promise<number> {
+    return (await (await this.#post("/tokenize", { content }, signal)).json()).tokens.length;
+  }
+
   /** An answer while it is written. */
   async *answer(body: object, signal: AbortSignal): AsyncGenerator<Chunk, void> {
     const asked = { ...body, stream: true, return_progress: true };

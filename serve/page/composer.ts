@@ -113,7 +113,8 @@ export function Composer() {
       ${
     sessions.value && chat.value.entries.length > 0 && !running && html`
       <button disabled=${saving.value}
-        onClick=${saveSession} title="Keeps what was read on the server's disk">${saving.value
+        onClick=${saveSession}
+        title="Keeps what was read on the server's disk, to go on from there another day">${saving.value
           ? "Saving…"
           : "Save what was read"}</button>
     `

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Progress } from "./api.ts";
-import { computed, html, signal, useEffect, useLayoutEffect, useRef } from "./deps.ts";
+import { html, signal, useEffect, useLayoutEffect, useRef } from "./deps.ts";
 import { renderMarkdown } from "./markdown.ts";
 import { type Quote, quotesOf } from "./quotes.ts";
 import { answering, chat, type Entry, model, resend, shown, trouble } from "./state.ts";
@@ -13,7 +13,9 @@ import { countText, numberText, speedText, timeText } from "./units.ts";
 /** The message that is being edited. */
 const editing = signal<{ readonly chat: string; readonly index: number } | undefined>(undefined);
 
-const documentOfChat = computed(() => chat.value.entries.findLast(({ document }) => document)?.document);
+/** The last document that stands before an answer. */
+const documentBefore = (index: number) =>
+  chat.value.entries.slice(0, index).findLast(({ document }) => document)?.document;
 
 function Reading({ progress }: { readonly progress: Progress }) {
   const { total, cache, processed, time_ms: time } = progress;
@@ -41,8 +43,8 @@ function timingsText({ timings }: Entry): string {
   return [wrote, read, cache_n > 0 ? `${numberText(cache_n)} known already` : ""].filter(Boolean).join(" · ");
 }
 
-function Quotes({ content }: { readonly content: string }) {
-  const document = documentOfChat.value;
+function Quotes({ content, index }: { readonly content: string; readonly index: number }) {
+  const document = documentBefore(index);
   const found = useRef<{ content: string; text: string; quotes: Quote[] }>(null);
   if (!document) return null;
   if (found.current?.content !== content || found.current.text !== document.text) {
@@ -82,11 +84,11 @@ function Answer(
     ${note && html`<p class="note" role="status">${note}</p>`}
     ${
     !running && html`
-      <${Quotes} content=${content} />
+      <${Quotes} content=${content} index=${index} />
       <footer>
-              <span>${timingsText(entry)}</span>
-              ${content && html`<button onClick=${copy}>Copy</button>`}
+                    ${content && html`<button onClick=${copy}>Copy</button>`}
               ${last && !answering.value && html`<button onClick=${() => resend(index)}>Regenerate</button>`}
+        <span>${timingsText(entry)}</span>
             </footer>
     `
   }
@@ -175,7 +177,7 @@ export function Conversation() {
   const onScroll = (
     { currentTarget: { scrollHeight, scrollTop, clientHeight } }: { currentTarget: HTMLElement },
   ) => following.current = scrollHeight - scrollTop - clientHeight < NEAR_END;
-  return html`<div class="conversation" ref=${box} onScroll=${onScroll} tabindex="0">
+  return html`<div class="conversation" role="log" ref=${box} onScroll=${onScroll} tabindex="0">
     ${
     entries.length === 0
       ? html`<${Welcome} />`

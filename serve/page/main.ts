@@ -10,7 +10,7 @@ import { Conversation } from "./conversation.ts";
 import { effect, html, render, signal } from "./deps.ts";
 import { DocumentPanel } from "./document_panel.ts";
 import { Sidebar } from "./sidebar.ts";
-import { attach, chat, model, shown, start, startChat, stop } from "./state.ts";
+import { answering, attach, chat, model, shown, start, startChat, stop } from "./state.ts";
 
 /** Whether the chats are shown where the screen is too small for both. */
 const menu = signal(false);
@@ -59,7 +59,8 @@ function Page() {
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
     if (menu.value) menu.value = false;
-    else stop();
+    else if (answering.value) stop();
+    else shown.value = undefined;
   } else if (event.key.toLowerCase() === "o" && event.shiftKey && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     startChat();

@@ -59,8 +59,12 @@ export const notice = signal("");
 /** Undefined where the server keeps none. */
 export const sessions = signal<readonly Session[] | undefined>(undefined);
 export const saving = signal(false);
-/** Tokens of the chat and the draft; undefined while they are counted. */
-export const counted = signal<number | undefined>(undefined);
+/** Tokens of the chat and the document that is to be sent; undefined while they are counted. */
+const read = signal<number | undefined>(0);
+/** Tokens of the draft. */
+const typed = signal(0);
+/** Of all that; what the template adds around a draft comes with the answer. */
+export const counted = computed(() => read.value === undefined ? undefined : read.value + typed.value);
 /** Tokens a second at which prompts were read last. */
 export const readingSpeed = signal<number | undefined>(undefined);
 /** The document that is shown beside the chat. */
@@ -132,7 +136,10 @@ async function answer(id: string, asked: readonly Entry[]): Promise<void> {
   try {
     const body = { messages: messagesOf(asked), temperature, max_tokens: maxTokens };
     for await (const { text, reasoning, progress, timings, finish } of api.answer(body, signal)) {
-      if (progress) answering.value = { chat: id, progress };
+      if (progress) {
+        answering.value = { chat: id, progress };
+        if (chosen.value === id) read.value = progress.total;
+      }
       if (text) written = { ...written, content: written.content + text };
       if (reasoning) written = { ...written, reasoning: (written.reasoning ?? "") + reasoning };
       if (timings) {
@@ -258,21 +265,16 @@ async function connect(): Promise<void> {
   }
 }
 
-/** Milliseconds without a key before tokens are counted. */
-const COUNT_AFTER = 250;
+/** Milliseconds without a change before tokens are counted. */
+const COUNT_AFTER = 200;
 
-function countTokens(): () => void {
-  const { entries } = chat.value, content = draft.value, document = attached.value;
+/** Puts a count into `target` soon, unless the function that is returned is called before. */
+function countSoon(target: { value: number | undefined }, count: (signal: AbortSignal) => Promise<number>) {
   const stopping = new AbortController();
-  if (answering.value || !model.value) return () => {};
-  const turns = content.trim() !== "" || document
-    ? [...entries, { role: "user", content, document } as const]
-    : entries;
-  counted.value = turns.length === 0 ? 0 : undefined;
-  if (turns.length === 0) return () => {};
   const timer = setTimeout(async () => {
     try {
-      counted.value = await api.count(messagesOf(turns), stopping.signal);
+      const tokens = await count(stopping.signal);
+      if (!stopping.signal.aborted) target.value = tokens;
     } catch (error) {
       if (!stopping.signal.aborted) say(error);
     }
@@ -281,6 +283,21 @@ function countTokens(): () => void {
     clearTimeout(timer);
     stopping.abort();
   };
+}
+
+/** Counts a long document once, not with each key. */
+function countRead(): (() => void) | undefined {
+  const { entries } = chat.value, document = attached.value;
+  if (answering.value || !model.value) return;
+  const messages = messagesOf(document ? [...entries, { role: "user", content: "", document }] : entries);
+  read.value = messages.length === 0 ? 0 : undefined;
+  if (messages.length > 0) return countSoon(read, (signal) => api.count(messages, signal));
+}
+
+function countTyped(): (() => void) | undefined {
+  const text = draft.value;
+  if (text.trim() === "" || !model.value) typed.value = 0;
+  else return countSoon(typed, (signal) => api.countText(text, signal));
 }
 
 /** Fetches what was kept and asks the server what it is. */
@@ -293,6 +310,7 @@ export async function start(): Promise<void> {
     say(error);
   }
   api.key = settings.value.key;
-  effect(countTokens);
+  effect(countRead);
+  effect(countTyped);
   await connect();
 }
