@@ -25,6 +25,7 @@ const SEQ2SEQ = [
   "bart",
   "pegasus",
   "m2m100",
+  "led",
 ].filter((name) => fixtureNames.includes(name));
 
 /** Sums of the same numbers in f64, rounded to f32 once. */

@@ -1,5 +1,5 @@
 /**
- * What BART and its relatives are made of: `model.shared`, an encoder and a decoder of the layers in
+ * What BART and its relatives are made of: a table `shared`, an encoder and a decoder of the layers in
  * bart_parts.ts, and logits with a bias. They differ in where norms stand and how positions are told.
  *
  * @module
@@ -21,8 +21,21 @@ import { separateProjections } from "./self_attention.ts";
 import { crossDecoder } from "./seq2seq.ts";
 import { factsOf } from "./sizes.ts";
 
+/** Of an encoder-decoder. */
+export type Side = "encoder" | "decoder";
+
+/** Attention of the encoder, under `self_attn`. */
+export interface BartReader<C> {
+  readonly prepare: (input: EncoderInput) => C;
+  readonly layer: (w: Weights, index: number) => EncoderLayer<C>;
+  /** In words. */
+  readonly about: string;
+}
+
 /** What differs between the relatives. */
-export interface BartForm {
+export interface BartForm<C = EncoderInput> {
+  /** What the names of tensors begin with; default "model". */
+  readonly root?: string;
   /** Of the residual branches: see `BartSizes.norm`. */
   readonly norm: "pre" | "post";
   /** Whether `layernorm_embedding` follows the embedding. */
@@ -33,22 +46,38 @@ export interface BartForm {
   readonly activation: string;
   readonly scaled: boolean;
   /** Of one side: what is added to its embeddings, [rows, hiddenSize]. */
-  readonly positions: (w: Weights, hiddenSize: number) => (input: EncoderInput) => Tensor;
+  readonly positions: (w: Weights, hiddenSize: number, side: Side) => (input: EncoderInput) => Tensor;
   readonly positionKind: ModelFacts["positions"] & ("learned" | "sinusoids");
+  readonly reader: (device: Device, sizes: BartSizes) => BartReader<C>;
+  /** Trained tokens; default `max_position_embeddings`. */
+  readonly contextLength?: number;
+}
+
+/** Every token sees every other. */
+export function denseReader(device: Device, sizes: BartSizes): BartReader<EncoderInput> {
+  const spec: AttentionSpec = { heads: sizes.heads, kvHeads: sizes.heads, mask: { causal: false } };
+  return {
+    about: "dense",
+    prepare: (input) => input,
+    layer(w) {
+      const { q, k, v, o } = separateProjections(w, sizes, { qkvBias: true, oBias: true, oName: "out_proj" });
+      return (h, { segments: at }) => o(device.attention(q(h), at, { keys: k(h), values: v(h), at }, spec));
+    },
+  };
 }
 
 const same: Apply = (x) => x;
 
 /** ids → scale · embedding + positions → layers → logits, on both sides */
-export function bartFrame(
+export function bartFrame<C>(
   device: Device,
   weights: Weights,
-  { config, form }: { readonly config: Config; readonly form: BartForm },
+  { config, form }: { readonly config: Config; readonly form: BartForm<C> },
 ): Seq2Seq {
   const { embeddingNorm, lastNorm, positions, positionKind } = form;
   const hiddenSize = config.int("d_model"), vocabulary = config.int("vocab_size");
   const activation = activationFromConfig(config, "activation_function", form.activation);
-  const sizesOf = (name: "encoder" | "decoder"): BartSizes => {
+  const sizesOf = (name: Side): BartSizes => {
     const heads = config.int(`${name}_attention_heads`);
     return {
       hiddenSize,
@@ -65,29 +94,25 @@ export function bartFrame(
   };
   const reader = sizesOf("encoder"), writer = sizesOf("decoder");
 
-  const model = weights.at("model");
+  const model = weights.at(form.root ?? "model");
   const shared = model.embedding("shared", { vocabulary, hidden: hiddenSize });
   model.ignore("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"); // copies
   const scale = config.flag("scale_embedding", form.scaled) ? Math.sqrt(hiddenSize) : 1;
   const norm = (w: Weights, name: string, there: boolean): Apply =>
     there ? w.layerNorm(name, hiddenSize, LAYER_NORM_EPS) : same;
-  const embedding = (w: Weights) => {
-    const place = positions(w, hiddenSize), after = norm(w, "layernorm_embedding", embeddingNorm);
+  const embedding = (side: Side) => {
+    const w = model.at(side), place = positions(w, hiddenSize, side);
+    const after = norm(w, "layernorm_embedding", embeddingNorm);
     return (input: EncoderInput): Tensor => {
       const x = shared(input.ids);
       return after(device.add(scale === 1 ? x : device.scale(x, scale), place(input)));
     };
   };
 
-  const spec: AttentionSpec = { heads: reader.heads, kvHeads: reader.heads, mask: { causal: false } };
-  function readerLayer(w: Weights): EncoderLayer<EncoderInput> {
-    const names = { qkvBias: true, oBias: true, oName: "out_proj" };
-    const { q, k, v, o } = separateProjections(w.at("self_attn"), reader, names);
-    const attend = residual<EncoderInput>(device, w, {
-      name: "self_attn_layer_norm",
-      sizes: reader,
-      f: (h, { segments: at }) => o(device.attention(q(h), at, { keys: k(h), values: v(h), at }, spec)),
-    });
+  const { prepare, layer, about } = form.reader(device, reader);
+  function readerLayer(w: Weights, index: number): EncoderLayer<C> {
+    const f = layer(w.at("self_attn"), index);
+    const attend = residual<C>(device, w, { name: "self_attn_layer_norm", sizes: reader, f });
     const feed = bartFeedForward(device, w, reader);
     return (x, context) => feed(attend(x, context));
   }
@@ -102,19 +127,19 @@ export function bartFrame(
     kind: "seq2seq",
     facts: factsOf(writer, {
       positions: positionKind,
-      contextLength: config.int("max_position_embeddings"),
+      contextLength: form.contextLength ?? config.int("max_position_embeddings"),
       contextIsHard: positionKind === "learned",
-      attention: `${words} positions, ${reader.layers} encoder layers (dense)`,
+      attention: `${words} positions, ${reader.layers} encoder layers (${about})`,
     }),
     decoderStart: config.int("decoder_start_token_id"),
-    encode: encoder<EncoderInput>(device, {
-      prepare: (input) => input,
-      embed: embedding(reading),
+    encode: encoder<C>(device, {
+      prepare,
+      embed: embedding("encoder"),
       layers: reading.list("layers", reader.layers, readerLayer),
       output: norm(reading, "layer_norm", lastNorm),
     }),
     ...crossDecoder(device, {
-      embed: embedding(writing),
+      embed: embedding("decoder"),
       layers: writing.list("layers", writer.layers, (w) => bartDecoderLayer(device, w, writer)),
       output: (x) => head(last(x)),
       cache: writer,

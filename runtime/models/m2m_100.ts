@@ -7,7 +7,7 @@
  * @module
  */
 import type { Device } from "../device/device.ts";
-import { bartFrame } from "./bart_frame.ts";
+import { bartFrame, denseReader } from "./bart_frame.ts";
 import type { Config, Seq2Seq, Weights } from "./model.ts";
 import { positionIds, sinusoids } from "./positions.ts";
 
@@ -22,6 +22,7 @@ export function m2m100(device: Device, weights: Weights, config: Config): Seq2Se
       lastNorm: true,
       activation: "relu",
       scaled: true,
+      reader: denseReader,
       positionKind: "sinusoids",
       positions(w, hiddenSize) {
         w.ignore("embed_positions.weights", "embed_positions._float_tensor"); // computed

@@ -7,7 +7,7 @@
  * @module
  */
 import type { Device } from "../device/device.ts";
-import { bartFrame } from "./bart_frame.ts";
+import { bartFrame, denseReader } from "./bart_frame.ts";
 import type { Config, Seq2Seq, Weights } from "./model.ts";
 import { learnedPositions } from "./positions.ts";
 
@@ -26,6 +26,7 @@ export function mbart(device: Device, weights: Weights, config: Config): Seq2Seq
       lastNorm: true,
       activation: "gelu",
       scaled: false,
+      reader: denseReader,
       positionKind: "learned",
       positions(w, hidden) {
         const place = learnedPositions(w, "embed_positions", { positions, hidden, offset: 2 });

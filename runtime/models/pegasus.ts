@@ -7,7 +7,7 @@
  * @module
  */
 import type { Device } from "../device/device.ts";
-import { bartFrame } from "./bart_frame.ts";
+import { bartFrame, denseReader } from "./bart_frame.ts";
 import type { Config, Seq2Seq, Weights } from "./model.ts";
 import { paperSinusoids, positionIds } from "./positions.ts";
 
@@ -25,6 +25,7 @@ export function pegasus(device: Device, weights: Weights, config: Config): Seq2S
       lastNorm: true,
       activation: "gelu",
       scaled: false,
+      reader: denseReader,
       positionKind: "sinusoids",
       positions(w, hiddenSize) {
         w.ignore("embed_positions.weight"); // computed

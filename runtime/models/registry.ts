@@ -28,6 +28,7 @@ import { gptNeox } from "./gpt_neox.ts";
 import { gptOss } from "./gpt_oss.ts";
 import { granite } from "./granite.ts";
 import { hunyuanDense } from "./hunyuan.ts";
+import { led } from "./led.ts";
 import { llama } from "./llama.ts";
 import { m2m100 } from "./m2m_100.ts";
 import { marian } from "./marian.ts";
@@ -88,6 +89,7 @@ const MODELS = {
   gpt_oss: gptOss,
   granite,
   hunyuan_v1_dense: hunyuanDense,
+  led,
   llama,
   longformer,
   longt5,
