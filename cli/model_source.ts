@@ -23,7 +23,9 @@ export function modelSource(typed: string): string {
 /** Whether a word is a model and no prompt: it has no spaces, and is a page, a name, a path or a folder. */
 export async function isModel(word: string): Promise<boolean> {
   if (/\s/.test(word)) return false;
-  if (PAGE.test(word) || isModelName(word) || /^\.{1,2}([/\\]|$)/.test(word)) return true;
+  if (PAGE.test(word) || isModelName(word) || /^(\.{0,2}[/\\]|\.{1,2}$|[A-Za-z]:[/\\])/.test(word)) {
+    return true;
+  }
   try {
     const { isDirectory } = await Deno.stat(modelSource(word));
     return isDirectory || /\.gguf$/i.test(word);

@@ -96,7 +96,15 @@ Deno.test("definitions refuse config keys that would change the mathematics", as
     ["mpt", { attn_config: { alibi: false } }, "alibi"],
     ["mpt", { norm_type: "rmsnorm" }, "norm_type"],
     ["llama", { hidden_act: "mish" }, "hidden_act"],
-    ["llama", { quantization_config: { quant_method: "gptq" } }, "quantization_config.quant_method"],
+    ["llama", { quantization_config: { quant_method: "gptq" } }, "packed by GPTQ"],
+    ["llama", { quantization_config: { quant_method: "awq", bits: 4 } }, "packed by AWQ"],
+    ["llama", { quantization_config: { bits: 4 } }, "without a quant_method"],
+    ["llama", { quantization: { bits: 4, group_size: 64 } }, "packed by MLX"],
+    [
+      "llama",
+      { architectures: ["LlamaForSequenceClassification"] },
+      "Cannot load a LlamaForSequenceClassification",
+    ],
     ["llama", { rope_scaling: { rope_type: "spiral", factor: 2 } }, "spiral"],
     ["llama", { rope_scaling: { rope_type: "linear" } }, "factor"],
   ] as const;

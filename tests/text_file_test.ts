@@ -46,7 +46,7 @@ Deno.test("what is no checkpoint is told by its name: LFS pointers, adapters, ON
   );
   assert.throws(() => parseConfig("m/config.json", POINTER), /it is a Git LFS pointer/);
   const onnx = memoryFiles("m", { "config.json": "{}", "model.onnx": "x" });
-  await assert.rejects(openCheckpoint(onnx), /only model.onnx: download the weights in safetensors form/);
+  await assert.rejects(openCheckpoint(onnx), /only model.onnx: ONNX does not load: download the weights/);
   const folder = await Deno.makeTempDir();
   try {
     await Deno.writeTextFile(`${folder}/adapter_config.json`, "{}");

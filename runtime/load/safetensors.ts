@@ -56,7 +56,7 @@ export async function openCheckpoint(files: Files): Promise<Checkpoint> {
   const names = await files.list();
   const index = names.includes(SINGLE) || !names.includes(INDEX) ? undefined : await readIndex(files);
   const shards = index ? [...new Set(index.values())].sort() : [SINGLE];
-  if (!index && !names.includes(SINGLE)) throw noWeights(files, names);
+  if (!index && !names.includes(SINGLE)) throw await noWeights(files, names);
 
   const open = new Map<string, RandomAccessFile>();
   const closeAll = () => open.forEach((file) => file.close());
@@ -235,20 +235,39 @@ async function readIndex(files: Files): Promise<Map<string, string>> {
   return index;
 }
 
-function noWeights(files: Files, names: readonly string[]): Error {
+async function noWeights(files: Files, names: readonly string[]): Promise<Error> {
   const pickled = names.filter((name) =>
     /\.(bin|pt|pth|ckpt)$/.test(name) && !/^(training_args|optimizer)/.test(name)
   );
-  const start = `Cannot load "${files.label}": there is no ${SINGLE}`;
+  const absent = names.includes("config.json") ? SINGLE : `config.json and no ${SINGLE}`;
+  const start = `Cannot load "${files.label}": there is no ${absent}`;
   if (pickled.length > 0) {
     return new Error(
       `${start}, only ${pickled.slice(0, 3).join(", ")}, which may run code when opened: convert it with ` +
         `transformers: AutoModel….from_pretrained(…).save_pretrained(…, safe_serialization=True)`,
     );
   }
-  const others = names.filter((name) => /\.(safetensors|onnx|h5|msgpack|tflite)$/.test(name));
+  const nested = await hasFile(files, "onnx/model.onnx") ? ["onnx/model.onnx"] : [];
+  const others = [...names, ...nested].filter((name) => /\.(safetensors|onnx|h5|msgpack|tflite)$/.test(name));
+  if (others.some((name) => name.endsWith(".onnx"))) {
+    return new Error(
+      `${start}, only ${
+        others.slice(0, 3).join(", ")
+      }: ONNX does not load: download the weights in safetensors form ` +
+        "from the repository that the export was made from",
+    );
+  }
   const held = others.length > 0 ? `, only ${others.slice(0, 3).join(", ")}` : "";
   return new Error(
     `${start} and no ${INDEX}${held}: download the weights in safetensors form into this folder`,
   );
+}
+
+async function hasFile(files: Files, name: string): Promise<boolean> {
+  try {
+    (await files.open(name)).close();
+    return true;
+  } catch {
+    return false; // files of the caller's may say it in any way
+  }
 }

@@ -59,6 +59,7 @@ import { stablelm } from "./stablelm.ts";
 import { starcoder2 } from "./starcoder2.ts";
 import { t5, umt5 } from "./t5.ts";
 import { xglm } from "./xglm.ts";
+import { refuseHeads, refusePacked } from "./refused_checkpoints.ts";
 
 const MODELS = {
   albert,
@@ -138,7 +139,7 @@ export function modelTypeOf(config: Config): string {
  * The definition for a config.
  *
  * @throws RangeError for an unknown `model_type`, with the nearest known one and all of them
- * @throws Error for weights in a packed format that does not load (GPTQ, AWQ, FP8, …)
+ * @throws Error for weights in a packed format that does not load (GPTQ, AWQ, MLX, FP8, …)
  * @example
  * ```ts
  * const model = findModel(config)(device, weights, config);
@@ -146,8 +147,8 @@ export function modelTypeOf(config: Config): string {
  */
 export function findModel(config: Config): ModelDefinition {
   const type = modelTypeOf(config);
-  config.object("quantization_config").only("quant_method", "mxfp4");
-  if (Object.hasOwn(MODELS, type)) return MODELS[type as keyof typeof MODELS];
+  refusePacked(config);
+  if (Object.hasOwn(MODELS, type)) return refuseHeads(config, MODELS[type as keyof typeof MODELS]);
   const near = nearest(type, modelTypes);
   throw new RangeError(
     `Cannot load model_type "${type}": ${near ? `the nearest that loads is "${near}"; ` : ""}` +
