@@ -202,3 +202,12 @@ test("lakh chat with an encoder-decoder points to lakh run", async () => {
   assert.equal(code, 2);
   assert.match(stderr, /reads a text and writes another.*lakh run/);
 });
+
+test("LED reads longer texts than it writes", async () => {
+  await using model = await open("led");
+  const text = Uint32Array.from({ length: 400 }, (_, i) => 5 + i % 300);
+  const { ids } = await collect(model, text, { maxTokens: 4, seed: 1 });
+  assert.ok(ids.length > 0);
+  await assert.rejects(collect(model, new Uint32Array(513).fill(7)), /513 tokens.*reads up to 512/);
+  await assert.rejects(collect(model, text, { maxTokens: 300 }), /256/);
+});

@@ -51,6 +51,8 @@ export interface BartForm<C = EncoderInput> {
   readonly reader: (device: Device, sizes: BartSizes) => BartReader<C>;
   /** Trained tokens; default `max_position_embeddings`. */
   readonly contextLength?: number;
+  /** Tokens of an answer, where the decoder has another length. */
+  readonly answerLength?: number;
 }
 
 /** Every token sees every other. */
@@ -128,6 +130,7 @@ export function bartFrame<C>(
     facts: factsOf(writer, {
       positions: positionKind,
       contextLength: form.contextLength ?? config.int("max_position_embeddings"),
+      answerLength: form.answerLength,
       contextIsHard: positionKind === "learned",
       attention: `${words} positions, ${reader.layers} encoder layers (${about})`,
     }),

@@ -39,7 +39,8 @@ export function led(device: Device, weights: Weights, config: Config): Seq2Seq {
         };
       },
       positionKind: "learned",
-      contextLength: written,
+      contextLength: read,
+      answerLength: written,
       positions(w, hidden, side) {
         const positions = side === "encoder" ? read : written;
         const place = learnedPositions(w, "embed_positions", { positions, hidden });

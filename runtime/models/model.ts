@@ -147,6 +147,8 @@ export interface ModelFacts {
    * untrained.
    */
   readonly contextIsHard: boolean;
+  /** Tokens that an encoder-decoder writes at most, where its two sides have tables of different lengths. */
+  readonly answerLength?: number | undefined;
   /** How tokens know their place. */
   readonly positions: Positions;
   /**

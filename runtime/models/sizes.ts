@@ -73,6 +73,7 @@ export function factsOf(
   {
     contextLength,
     contextIsHard = false,
+    answerLength,
     positions,
     rereadBeyond,
     changesBeyond,
@@ -80,6 +81,7 @@ export function factsOf(
   }: {
     readonly contextLength: number | undefined;
     readonly contextIsHard?: boolean;
+    readonly answerLength?: number | undefined;
     readonly positions: ModelFacts["positions"];
     readonly rereadBeyond?: number | undefined;
     readonly changesBeyond?: number | undefined;
@@ -96,6 +98,7 @@ export function factsOf(
     vocabulary,
     contextLength,
     contextIsHard,
+    answerLength,
     positions,
     rereadBeyond,
     changesBeyond,

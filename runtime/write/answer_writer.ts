@@ -82,7 +82,7 @@ export class AnswerWriter implements Writer {
       const prefillSeconds = (performance.now() - started) / 1000;
       options.onTokens?.(text.length, text.length);
       // Learned positions end; computed ones go as far as the answer does.
-      const answerLength = facts.contextIsHard ? facts.contextLength : undefined;
+      const answerLength = facts.contextIsHard ? facts.answerLength ?? facts.contextLength : undefined;
       const {
         maxTokens = this.#parts.maxTokens && Math.min(this.#parts.maxTokens, (answerLength ?? Infinity) - 1),
       } = options;
