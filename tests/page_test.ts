@@ -278,9 +278,12 @@ browserTest("a chat is saved on the server's disk, listed, and resumed", async (
     await message(page).press("Enter");
     await page.getByRole("button", { name: "Regenerate" }).waitFor();
     const told = await page.locator(".answer .text").innerText();
-    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByRole("button", { name: "Save", exact: true }).click();
     await page.locator(".sessions .choose").waitFor();
     assert.equal((await server.json("/v1/sessions")).data.length, 1);
+    await page.getByRole("button", { name: "Save", exact: true }).click();
+    await page.getByRole("button", { name: "Save", exact: true }).waitFor();
+    assert.equal((await server.json("/v1/sessions")).data.length, 1, "a chat is saved under one name");
     await page.getByRole("button", { name: "New chat" }).click();
     await page.locator(".sessions .choose").click();
     await page.getByRole("button", { name: "Regenerate" }).waitFor();

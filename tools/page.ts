@@ -24,7 +24,9 @@ export async function buildPage(): Promise<string> {
   const script = decoder.decode(stdout).trim().replaceAll("</script", "<\\/script");
   const style = (await Deno.readTextFile(new URL("style.css", folder))).trim();
   const template = await Deno.readTextFile(new URL("template.html", folder));
+  const notice = await Deno.readTextFile(new URL("NOTICE", folder));
   return template
+    .replace("<!--NOTICE-->", () => `<!--\n${notice}-->`)
     .replace("<style></style>", () => `<style>\n${style}\n</style>`)
     .replace("></script>", () => `>\n${script}\n</script>`);
 }

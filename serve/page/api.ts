@@ -76,7 +76,7 @@ export class Api {
     if (response.ok) return response;
     const body = await response.json().catch(() => undefined);
     throw new RequestError(
-      body?.error?.message ?? `The server answered with ${response.status}`,
+      body?.error?.message ?? `Cannot use the answer of the server: its status is ${response.status}`,
       response.status,
     );
   }

@@ -116,7 +116,7 @@ export function Composer() {
         onClick=${saveSession}
         title="Keeps what was read on the server's disk, to go on from there another day">${saving.value
           ? "Saving…"
-          : "Save what was read"}</button>
+          : "Save"}</button>
     `
   }
     </div>

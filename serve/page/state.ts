@@ -22,6 +22,8 @@ export interface Chat {
   readonly id: string;
   readonly title: string;
   readonly entries: readonly Entry[];
+  /** Its name on the server's disk, once it is saved. */
+  readonly session?: string;
 }
 
 /** What a reader may set. */
@@ -213,14 +215,27 @@ export function changeSettings(changed: Partial<Settings>): void {
   if (changed.key !== undefined) void connect();
 }
 
+/** A name for a chat that no other has on the server's disk. */
+function freeName(title: string): string {
+  const words = title.normalize("NFKD").replace(/[^A-Za-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 60);
+  const taken = new Set(sessions.value?.map(({ id }) => id));
+  for (let number = 1;; number++) {
+    const name = `${words || "chat"}${number > 1 ? `-${number}` : ""}`;
+    if (!taken.has(name)) return name;
+  }
+}
+
 /** Saves the chat, as far as it is read, on the server's disk. */
 export async function saveSession(): Promise<void> {
-  const { title, entries } = chat.value;
+  const { id, title, entries, session } = chat.value;
   saving.value = true;
   try {
-    const words = title.normalize("NFKD").replace(/[^A-Za-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 60);
-    await api.save(words || "chat", messagesOf(entries));
     sessions.value = await api.sessions();
+    const name = session ?? freeName(title);
+    await api.save(name, messagesOf(entries));
+    chats.value = chats.value.map((chat) => chat.id === id ? { ...chat, session: name } : chat);
+    sessions.value = await api.sessions();
+    void keepChats();
   } catch (error) {
     say(error);
   } finally {
@@ -228,11 +243,12 @@ export async function saveSession(): Promise<void> {
   }
 }
 
+/** Goes on with a chat as it is on the server's disk. */
 export async function resumeSession(name: string): Promise<void> {
   try {
     const entries = (await api.restore(name)).map(turnOf).filter(({ role }) => role !== "system");
-    const resumed = { ...newChat(), entries, title: titleOf(entries) };
-    chats.value = [resumed, ...chats.value];
+    const resumed: Chat = { ...newChat(), entries, title: titleOf(entries), session: name };
+    chats.value = [resumed, ...chats.value.filter(({ session }) => session !== name)];
     open(resumed.id);
     void keepChats();
   } catch (error) {
