@@ -39,6 +39,14 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "tell what a checkpoint is and what it needs, without loading it",
     load: async () => (await import("./inspect.ts")).default,
   },
+  list: {
+    summary: "list the models in the hub's cache",
+    load: async () => (await import("./list.ts")).default,
+  },
+  rm: {
+    summary: "remove models from the hub's cache",
+    load: async () => (await import("./rm.ts")).default,
+  },
   plan: {
     summary: "tell whether a model and a context fit, how long they take, and what would fit",
     load: async () => (await import("./plan.ts")).default,
@@ -103,7 +111,11 @@ async function takeModel(
   return typeof model === "string" ? { ...values, model: modelSource(model) } : values;
 }
 
-function entry(name: string): Entry {
+/** Names from other programs' command lines. */
+const ALIASES: Readonly<Record<string, string>> = { ls: "list", show: "inspect", remove: "rm" };
+
+function entry(typed: string): Entry {
+  const name = Object.hasOwn(ALIASES, typed) ? ALIASES[typed]! : typed;
   if (Object.hasOwn(COMMANDS, name)) return COMMANDS[name]!;
   const isOption = name.startsWith("-");
   const near = suggest(name, isOption ? ["--help", "--version"] : Object.keys(COMMANDS));

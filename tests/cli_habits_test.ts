@@ -136,3 +136,29 @@ Deno.test("lakh run --help has its options under headings", async () => {
   const headings = [...stdout.matchAll(/^(\S.*):$/gm)].map(([, heading]) => heading);
   assert.deepEqual(headings, ["Options", "Model, device and memory", "Answer and sampling", "Examples"]);
 });
+
+Deno.test("lakh list tells what the cache holds, rm removes it, and show is inspect", async () => {
+  const cache = await Deno.makeTempDir();
+  const env = { HF_HUB_CACHE: cache };
+  try {
+    assert.match((await lakh(["list"], { env })).stderr, /There is no model in /);
+    for (const [name, size] of [["org--one", 1000], ["org--two--b", 20]] as const) {
+      const folder = `${cache}/models--${name}`;
+      await Deno.mkdir(`${folder}/blobs`, { recursive: true });
+      await Deno.mkdir(`${folder}/snapshots/c`, { recursive: true });
+      await Deno.writeFile(`${folder}/blobs/x`, new Uint8Array(size));
+      await Deno.symlink("../../blobs/x", `${folder}/snapshots/c/x`);
+    }
+    assert.match((await lakh(["ls"], { env })).stdout, /^org\/one +1\.00 kB\norg\/two--b +20 B\n$/);
+    const wrong = await lakh(["rm", "org/one", "org/tree"], { env });
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.stderr, /Cannot remove "org\/tree": it is not in /);
+    assert.equal(JSON.parse((await lakh(["list", "--json"], { env })).stdout).length, 2);
+    const gone = await lakh(["rm", "org/one"], { env });
+    assert.equal(gone.stderr, "Removed org/one (1.00 kB)\n");
+    assert.deepEqual([...Deno.readDirSync(cache)].map(({ name }) => name), ["models--org--two--b"]);
+    assert.match((await lakh(["show"], { env })).stdout, /storyteller/);
+  } finally {
+    await Deno.remove(cache, { recursive: true });
+  }
+});
