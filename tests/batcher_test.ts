@@ -230,6 +230,29 @@ Deno.test("when memory runs out while texts are written, the youngest pauses and
   assert.deepEqual([scheduler.status.running, scheduler.status.waiting], [0, 0]);
 });
 
+Deno.test("a text whose memory is taken at any moment, also as it takes it back, reads again what is gone", async () => {
+  for (let ticks = 0; ticks < 40; ticks++) {
+    const { decoder, batcher } = open();
+    const sequence = new Sequence(fakeDevice(), decoder, "f32", { batcher });
+    await sequence.read(ids(0, 128));
+    const take = () =>
+      batcher.between(() =>
+        sequence.giveUp(async (takeBack) => {
+          await Promise.resolve();
+          takeBack(undefined);
+          await Promise.resolve();
+        }).free()
+      );
+    if (ticks % 2 === 0) await take();
+    const decoding = sequence.decode(Uint32Array.of(28));
+    for (let i = 0; i < ticks >> 1; i++) await Promise.resolve();
+    const [logits] = await Promise.all([decoding, take()]);
+    assert.equal(logits[29], 10, `after ${ticks} ticks`);
+    await sequence.decode(Uint32Array.of(29));
+    assert.deepEqual([...sequence.ids], [...ids(0, 130)], `after ${ticks} ticks`);
+  }
+});
+
 Deno.test("many short texts do not pile up", async () => {
   const { decoder, scheduler, admit } = open();
   for (let i = 0; i < 300; i++) {

@@ -79,9 +79,9 @@ interface Waiter extends Omit<Order, "pinned"> {
   readonly runs: readonly Run[];
   /** Before others: it ran already, and since when. */
   readonly since: number | undefined;
-  /** Gets what is known of it when it is admitted; what it gives is what the waiter gets. */
-  readonly onAdmit: (known: Sequence | undefined) => Sequence | undefined;
-  readonly settle: PromiseWithResolvers<Sequence | undefined>;
+  /** Gets what is known of it in the moment in which it is admitted. */
+  readonly onAdmit: (known: Sequence | undefined) => void;
+  readonly settle: PromiseWithResolvers<void>;
 }
 
 /** A text that runs. */
@@ -173,22 +173,22 @@ export class Scheduler {
    */
   async admit(order: Order): Promise<Sequence> {
     const { ids } = order, runs = promptRuns(this.#parts.decoder.facts, ids.length);
-    const { settle } = await this.#wait({
+    let admitted: Sequence | undefined;
+    await this.#wait({
       ...{ ...order, runs, since: undefined },
       onAdmit: (known) => {
-        const sequence = known ?? this.create(order.namespace);
+        const sequence = admitted = known ?? this.create(order.namespace);
         // The last token is read again in any case: its logits are not kept.
-        sequence.truncate(ids.length - 1);
+        sequence.keepPrefix(ids.subarray(0, -1));
         this.#cachedTokens += sequence.length;
         const age = ++this.#admissions, now = performance.now();
         this.#running.set(sequence, {
           ...{ order, age, started: now, putOff: false },
           ...{ length: sequence.length, since: now },
         });
-        return sequence;
       },
     });
-    return (await settle.promise)!;
+    return admitted!;
   }
 
   /** A sequence that is not scheduled; the caller frees it. */
@@ -242,7 +242,7 @@ export class Scheduler {
   }
 
   /** Waits for room. */
-  async #wait(waiter: Omit<Waiter, "settle">): Promise<Waiter> {
+  async #wait(waiter: Omit<Waiter, "settle">): Promise<void> {
     const { signal } = waiter, { batcher, maxQueue } = this.#parts;
     signal.throwIfAborted();
     const entry: Waiter = { ...waiter, settle: Promise.withResolvers() };
@@ -263,7 +263,6 @@ export class Scheduler {
         throw new QueueFullError(waiting.length - 1, this.#retryAfter());
       }
       await entry.settle.promise;
-      return entry;
     } finally {
       clearInterval(timer);
       signal.removeEventListener("abort", leave);
@@ -327,7 +326,8 @@ export class Scheduler {
     this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
     if (since === undefined) this.#lastAdmitted.set(namespace, ++this.#admissions);
     try {
-      waiter.settle.resolve(waiter.onAdmit(known && this.#take(known.holder, known.length)));
+      waiter.onAdmit(known && this.#take(known.holder, known.length));
+      waiter.settle.resolve();
     } catch (error) {
       waiter.settle.reject(error);
     }
@@ -404,16 +404,15 @@ export class Scheduler {
     running.putOff = true;
     this.#tree.remove(sequence);
     const { namespace, signal } = running.order;
-    const heir = sequence.giveUp(async () => {
+    const heir = sequence.giveUp((takeBack) => {
       const ids = Uint32Array.from(sequence.ids), { runs } = sequence;
-      const { settle } = await this.#wait({
+      return this.#wait({
         ...{ ids, runs, namespace, signal, answers: false, since: running.age },
         onAdmit: (known) => {
           running.putOff = false;
-          return known;
+          takeBack(known);
         },
       });
-      return await settle.promise;
     });
     this.keep(heir);
   }

@@ -82,8 +82,8 @@ export class Sequence {
   /** Ids that have left the window. */
   #evicted = 0;
   #running: Promise<unknown> = Promise.resolve();
-  /** Set while its keys and values are taken away: gives back those that are still known. */
-  #restore: (() => Promise<Sequence | undefined>) | undefined;
+  /** Set while its keys and values are taken away: waits until those that are still known come back. */
+  #restore: Restore | undefined;
   /** Set before the first pass: what is held of an endless text. */
   window: EndlessWindow | undefined;
 
@@ -113,8 +113,8 @@ export class Sequence {
   /** How many more tokens may be read in one pass and give what they give one by one. */
   get steadyTokens(): number {
     if (this.window) return Math.max(0, this.window.length - this.#held);
-    // A state that every token changes cannot forget the last ones.
-    if (this.states.some(isRecurrent)) return 1;
+    // A state that every token changes cannot forget the last ones. Without its states, it may be one such.
+    if (this.#restore || this.states.some(isRecurrent)) return 1;
     const { rereadBeyond = Infinity, changesBeyond = Infinity } = this.decoder.facts;
     const until = this.length <= rereadBeyond ? Math.min(rereadBeyond, changesBeyond) : changesBeyond;
     return Math.max(0, until - this.length);
@@ -270,8 +270,9 @@ export class Sequence {
   ): Promise<Float32Array> {
     checkIds(ids, this.decoder.facts);
     for (;;) {
-      await this.#return(signal);
       if (this.window) await this.#slide(this.window, ids.length);
+      // Another text may take its memory at any await, so that nothing is awaited between this and the pass.
+      while (this.#restore) await this.#return(this.#restore, signal);
       let done = 0;
       const logits = await this.#batcher.pass({
         reader: this,
@@ -360,7 +361,7 @@ export class Sequence {
    * Gives its keys and values to the sequence that is returned, and asks `restore` for what is left of them
    * when it goes on; the rest is read again as it was read before. Between passes.
    */
-  giveUp(restore: () => Promise<Sequence | undefined>): Sequence {
+  giveUp(restore: Restore): Sequence {
     const heir = this.fork();
     for (const state of this.#states ?? []) state.free();
     this.#states = undefined;
@@ -370,19 +371,12 @@ export class Sequence {
   }
 
   /** Takes back what it gave up. */
-  async #return(signal: AbortSignal | undefined): Promise<void> {
-    const restore = this.#restore;
-    if (!restore) return;
-    const known = await restore();
-    if (signal?.aborted) {
-      known?.free();
-      throw signal.reason;
-    }
-    this.#restore = undefined;
+  async #return(restore: Restore, signal: AbortSignal | undefined): Promise<void> {
     const ids = Uint32Array.from(this.#ids), runs = this.#runs;
-    this.#ids = [];
-    this.#runs = [];
-    if (known) this.adopt(known.ids, known);
+    await restore((known) => {
+      if (known) this.adopt(known.ids, known);
+      else this.free();
+    });
     for (const { until, frequencies, decoded } of runs) {
       while (this.length < until) {
         // A prompt in as many tokens as a pass takes; what was written has to be in one.
@@ -405,6 +399,12 @@ export class Sequence {
     this.#restore = undefined;
   }
 }
+
+/**
+ * Waits until there is room for a sequence again. Calls `takeBack` in the moment in which there is, with what
+ * is still known of it: from then on ids and states agree, whoever looks.
+ */
+export type Restore = (takeBack: (known: Sequence | undefined) => void) => Promise<void>;
 
 /** Ids to read, and the rows of them whose logits are wanted. */
 type Passage = Pick<Ask, "ids" | "rows" | "decoded"> & { onRead?(count: number): void };
