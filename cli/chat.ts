@@ -6,7 +6,7 @@
 import { openModel } from "../runtime/open_model.ts";
 import type { Done, GenerateOptions, LanguageModel } from "../runtime/language_model.ts";
 import { LEAVE, READ_SUFFIX, runChatCommand } from "./chat_commands.ts";
-import { command, EXIT, parseOptions, UsageError } from "./command.ts";
+import { command, EXIT, inOptions, parseOptions, UsageError } from "./command.ts";
 import { readIntoChat } from "./chat_document.ts";
 import { Conversation } from "./conversation.ts";
 import { pastedPath } from "./document.ts";
@@ -198,7 +198,7 @@ class Chat {
     } catch (error) {
       // A prompt that is too long, say: the conversation can go on without it.
       if (!(error instanceof RangeError)) throw error;
-      writeError(`${error.message}\n`);
+      writeError(`${inOptions(error.message)}\n`);
     } finally {
       this.#bar.clear();
       this.#reader.onInterrupt = undefined;

@@ -14,6 +14,12 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
+/** An error of the library in the words of the command line. */
+export function inOptions(message: string): string {
+  return message.replace('truncate: "start"', "--truncate").replace("raise contextLength", "raise --context")
+    .replace("open the model with a contextLength", "give --context");
+}
+
 interface OptionBase {
   /** The text of --help; its first word is lower-case. */
   readonly help: string;

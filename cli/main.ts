@@ -5,7 +5,16 @@
  *
  * @module
  */
-import { columns, type Command, EXIT, helpText, parseOptions, suggest, UsageError } from "./command.ts";
+import {
+  columns,
+  type Command,
+  EXIT,
+  helpText,
+  inOptions,
+  parseOptions,
+  suggest,
+  UsageError,
+} from "./command.ts";
 import { isModel, modelSource } from "./model_source.ts";
 import { BrokenPipeError, cosmetic, plain, quietDrivers, writeError, writeOut } from "./terminal.ts";
 
@@ -137,7 +146,7 @@ function report(error: unknown): number {
     );
   }
   const usage = error instanceof UsageError;
-  writeError(`${plain(error instanceof Error ? error.message : String(error))}\n`);
+  writeError(`${plain(inOptions(error instanceof Error ? error.message : String(error)))}\n`);
   if (!usage && error instanceof Error) {
     if (cosmetic("LAKH_DEBUG") === "1") writeError(plain(`${error.stack ?? ""}\n${causes(error)}`));
     else if (!/^Cannot |: /.test(error.message)) writeError("Set LAKH_DEBUG=1 to see where it happened.\n");

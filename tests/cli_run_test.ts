@@ -78,7 +78,7 @@ Deno.test("lakh run refuses a prompt that is too long, and reads its end with --
   const args = ["run", "--prompt", "-", "--context", "64", "-n", "8", "-q", "--json"];
   const [refused, cut] = await Promise.all([lakh(args, { stdin }), lakh([...args, "--truncate"], { stdin })]);
   assert.equal(refused.code, 1);
-  assert.match(refused.stderr, /the context is 64 tokens/);
+  assert.match(refused.stderr, /the context is 64 tokens.*\(--truncate\), or raise --context/);
   assert.equal(cut.code, 0, cut.stderr);
   assert.ok(JSON.parse(cut.stdout).prompt_tokens <= 56);
 });

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { LFS_POINTER } from "../load/config.ts";
 import type { Files } from "../load/files.ts";
 import { type JsonObject, readJsonFile } from "./json_file.ts";
 import { idsOf, TextError, TextModule, textOf } from "./text_module.ts";
@@ -38,6 +39,9 @@ export type SpecialTokens = Readonly<Record<string, string>>;
  */
 export async function openTokenizer(files: Files): Promise<Tokenizer> {
   const definition = await files.text("tokenizer.json");
+  if (definition?.startsWith("version https://git-lfs")) {
+    throw new Error(`Cannot read "tokenizer.json" of ${files.label}: ${LFS_POINTER}`);
+  }
   if (definition === undefined) {
     const names = await files.list();
     const slow = names.find((name) =>
