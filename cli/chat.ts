@@ -27,8 +27,8 @@ import { openProgressBar, type ProgressBar } from "./progress_bar.ts";
 import { dim, plain, writeError, writeOut } from "./terminal.ts";
 
 /** The embedded model has no chat template. Without this line people ask it questions. */
-const STORYTELLER = "The storyteller goes on with the story that you begin. For a model that answers: " +
-  "lakh chat --model HuggingFaceTB/SmolLM2-135M-Instruct";
+const STORYTELLER = "The storyteller goes on with the story that you begin.\nFor a model that answers: " +
+  "lakh chat HuggingFaceTB/SmolLM2-135M-Instruct";
 
 export default command({
   name: "chat",

@@ -10,7 +10,7 @@ Deno.test("a piped chat answers each line, with answers alone on stdout", async 
   assert.ok(stdout.trim().length > 5);
   assert.match(
     stderr,
-    /^storyteller .* · context .* · type \/help\nThe storyteller goes on with .* lakh chat --model \S+\n$/,
+    /^storyteller .* · context .* · type \/help\nThe storyteller goes on with .*\nFor .*: lakh chat \S+\n$/,
   );
 });
 
