@@ -172,14 +172,15 @@ export class Scheduler {
    * afterwards. Throws the signal's reason, and a QueueFullError when too many wait.
    */
   async admit(order: Order): Promise<Sequence> {
-    const { ids } = order, runs = promptRuns(this.#parts.decoder.facts, ids.length);
+    // The last token is read again in any case: its logits are not kept.
+    const ids = order.ids.subarray(0, -1);
+    const runs = promptRuns(this.#parts.decoder.facts, order.ids.length)
+      .map((run) => ({ ...run, until: ids.length }));
     let admitted: Sequence | undefined;
     await this.#wait({
-      ...{ ...order, runs, since: undefined },
+      ...{ ...order, ids, runs, since: undefined },
       onAdmit: (known) => {
         const sequence = admitted = known ?? this.create(order.namespace);
-        // The last token is read again in any case: its logits are not kept.
-        sequence.keepPrefix(ids.subarray(0, -1));
         this.#cachedTokens += sequence.length;
         const age = ++this.#admissions, now = performance.now();
         this.#running.set(sequence, {
