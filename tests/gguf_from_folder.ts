@@ -187,7 +187,8 @@ function usualKeys(architecture: string, config: Json): Keys {
 }
 
 function ropeKeys(at: (name: string) => string, config: Json, headDim: number): Keys {
-  const partial = number(config, "partial_rotary_factor", "rotary_pct") ?? 1;
+  const inParameters = (config.rope_parameters ?? {}) as Readonly<Record<string, unknown>>;
+  const partial = number({ ...config, ...inParameters }, "partial_rotary_factor", "rotary_pct") ?? 1;
   const size = { [at("rope.dimension_count")]: { u32: Math.floor(headDim * partial) } };
   const scaling = config.rope_scaling as Json | null | undefined;
   const type = scaling?.rope_type ?? scaling?.type;
