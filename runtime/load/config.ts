@@ -116,6 +116,7 @@ class JsonConfig implements Config {
     const value = this.#get(key, fallback, "an integer", (v): v is number => Number.isSafeInteger(v));
     const counts = EXPERTS.test(key) ? "experts" : LAYERS.test(key) ? "layers" : undefined;
     const most = counts ? MOST[counts] : SIZES.find(([about]) => about.test(key))![1];
+    if (counts && value < 0) throw this.#error(key, `is ${value}: expected a count of ${counts}, 0 or more`);
     if (Math.abs(value) > most) throw this.#error(key, `is ${value}: at most ${most} are supported`);
     const there = counts && this.#bounds?.[counts];
     if (there !== undefined && value > Math.max(there, 1)) {
