@@ -42,7 +42,9 @@ export const STRANGE: readonly unknown[] = [
   ...[null, true, false, [], {}, [null], [[]], { a: 1 }, ["x"], [1, 2, 3], [1e9]],
 ];
 
-/** Where every run begins, so that the tests try the same; what is tried for long begins elsewhere each time. */
+/**
+ * Where every run begins, so that the tests try the same; what is tried for long begins elsewhere each time.
+ */
 const FIRST_SEED = 20_261_125;
 
 /** True where everything is tried for much longer. */
