@@ -123,9 +123,6 @@ Deno.test("a text with a recurrent layer goes on from where a state is known", a
   const other = Uint32Array.from([...document.subarray(0, 650), 9, 9, 9]);
   const third = await write(other, 5);
   assert.deepEqual([third.known, third.answer[0]], [512, sumOf(other)]);
-  // The last token of a text that is known as a whole is read again, from the latest state before it.
-  const again = await write(document, 5);
-  assert.deepEqual([again.known, again.answer], [640, first.answer]);
 });
 
 Deno.test("a session holds states of every kind", async () => {

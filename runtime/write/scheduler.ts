@@ -172,15 +172,14 @@ export class Scheduler {
    * afterwards. Throws the signal's reason, and a QueueFullError when too many wait.
    */
   async admit(order: Order): Promise<Sequence> {
-    // The last token is read again in any case: its logits are not kept.
-    const ids = order.ids.subarray(0, -1);
-    const runs = promptRuns(this.#parts.decoder.facts, order.ids.length)
-      .map((run) => ({ ...run, until: ids.length }));
+    const { ids } = order, runs = promptRuns(this.#parts.decoder.facts, ids.length);
     let admitted: Sequence | undefined;
     await this.#wait({
-      ...{ ...order, ids, runs, since: undefined },
+      ...{ ...order, runs, since: undefined },
       onAdmit: (known) => {
         const sequence = admitted = known ?? this.create(order.namespace);
+        // The last token is read again in any case: its logits are not kept.
+        sequence.keepPrefix(ids.subarray(0, -1));
         this.#cachedTokens += sequence.length;
         const age = ++this.#admissions, now = performance.now();
         this.#running.set(sequence, {
