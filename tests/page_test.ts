@@ -252,6 +252,8 @@ browserTest("a message is edited and asked again with its document", async (page
   await page.goto(server.url);
   await drop(page, "a.txt", "Some text.");
   await message(page).fill("Question1");
+  // Nothing is sent before the document is counted.
+  await page.getByRole("button", { name: "Send" }).and(page.locator(":enabled")).waitFor();
   await message(page).press("Enter");
   await page.getByText("Answer to 1: Question1").waitFor();
   await message(page).fill("Question2");
