@@ -277,6 +277,7 @@ browserTest("a chat is saved on the server's disk, listed, and resumed", async (
     await page.goto(`${server.url}/`);
     await drop(page, "tale.txt", "There was a house at the end of the road.");
     await message(page).fill("The old house");
+    await page.getByRole("button", { name: "Send" }).and(page.locator(":enabled")).waitFor();
     await message(page).press("Enter");
     await page.getByRole("button", { name: "Regenerate" }).waitFor();
     const told = await page.locator(".answer .text").innerText();
