@@ -26,7 +26,7 @@ export function pagesBehind(length: number, left: number): number {
 /**
  * Throws a RangeError unless pages from `from` on, of a cache of `length` tokens, can follow `held` tokens.
  */
-export function checkPages(held: number, from: number, length: number): void {
+function checkPages(held: number, from: number, length: number): void {
   if (held % PAGE_TOKENS === 0 && from % PAGE_TOKENS === 0 && 0 <= from && from <= length) return;
   throw new RangeError(
     `Cannot put tokens ${from} to ${length} of a cache behind ${held}: both must begin at whole pages of ${PAGE_TOKENS}`,

@@ -24,7 +24,7 @@ const DATA_BYTES = 1 << 20;
 const ALIGNMENT = 64;
 
 /** Bytes of a range for `bytes`. */
-export function rangeBytes(bytes: number): number {
+function rangeBytes(bytes: number): number {
   return Math.ceil(Math.max(bytes, 1) / ALIGNMENT) * ALIGNMENT;
 }
 
