@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { FORMATS } from "../device/formats/mod.ts";
 import type { WeightDType } from "../device/device.ts";
 
 /** Formats that a caller can choose for matrices; auto is f32 for small models, else q8. */
@@ -13,9 +14,6 @@ export type WeightChoice = "auto" | "f32" | "f16" | "q8" | "q4";
 
 /** `auto` keeps f32 while all matrices take at most this much. */
 const AUTO_F32_BYTES = 256 * 2 ** 20;
-
-/** Weights per quantization block; a row's length must be a multiple of it. */
-const BLOCK_WEIGHTS = 32;
 
 /** What decides the format of a tensor. */
 export interface Formatted {
@@ -37,15 +35,15 @@ export function chooseWeightDType(
 
 /** The format of one tensor; with `keepEightBits`, q8 where others are q4. */
 export function formatOf({ shape, keepFloat, keepEightBits }: Formatted, chosen: WeightDType): WeightDType {
-  const inBlocks = chosen !== "q8" && chosen !== "q4" || shape.at(-1)! % BLOCK_WEIGHTS === 0;
+  const inBlocks = shape.at(-1)! % FORMATS[chosen].block === 0;
   if (shape.length < 2 || keepFloat || !inBlocks) return "f32";
   return keepEightBits && chosen === "q4" ? "q8" : chosen;
 }
 
 /** Bytes of `weights` numbers in a format, without a device's padding. */
 export function weightBytes(dtype: WeightDType, weights: number): number {
-  if (dtype === "q8" || dtype === "q4") return weights / BLOCK_WEIGHTS * ((dtype === "q8" ? 32 : 16) + 2);
-  return weights * (dtype === "f32" ? 4 : 2);
+  const { block, blockBytes } = FORMATS[dtype];
+  return weights / block * blockBytes;
 }
 
 /** Numbers in a tensor of this shape. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isQuantized } from "../../device/formats/mod.ts";
 import type { Device, Tensor, WeightDType } from "../../device/device.ts";
 import { secondsOf } from "./measure.ts";
 import type { Roofs } from "./roofs.ts";
@@ -33,7 +34,7 @@ const LEAST_SECONDS = 0.15;
 
 function linearCase(dtype: WeightDType, [rows, inputs, outputs]: readonly [number, number, number]): Case {
   const few = rows === 1;
-  const quantized = dtype === "q8" || dtype === "q4";
+  const quantized = isQuantized(dtype);
   return {
     name: `linear ${dtype} ${rows}×${inputs}×${outputs}`,
     roof: few ? "readGbs" : quantized ? "int8Gops" : "f32Gflops",
